@@ -2,7 +2,11 @@ module wsecho
 
 go 1.26.0
 
-require github.com/gobwas/ws v1.5.0
+require (
+	github.com/gobwas/ws v1.5.0
+	github.com/peterbourgon/ff/v3 v3.4.0
+	golang.org/x/sys v0.49.0
+)
 
 require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
