@@ -63,6 +63,7 @@ type Pool struct {
 	slots     []slot
 	arena     *arena
 	reserve   reserveFD
+	clock     func() tick // the real one, but in tests
 
 	open     atomic.Int64 // connections that count against MaxConns
 	draining atomic.Bool
@@ -78,7 +79,7 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 		return nil, fmt.Errorf("buffer size %d is no power of two, or too small", cfg.BufferSize)
 	}
 	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
-	p := &Pool{cfg: cfg, listeners: listeners, failed: make(chan error, cfg.Workers)}
+	p := &Pool{cfg: cfg, listeners: listeners, clock: now, failed: make(chan error, cfg.Workers)}
 
 	var err error
 	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {

@@ -64,7 +64,7 @@ func newWorker(p *Pool) (*worker, error) {
 		events:   make([]netpoll.Event, eventBatch),
 		spare:    p.arena.alloc(p.cfg.BufferSize),
 		scratch:  make([]byte, frugalRead),
-		now:      now(),
+		now:      p.clock(),
 	}
 	w.count.init()
 	var err error
@@ -91,25 +91,34 @@ func (w *worker) close() {
 func (w *worker) run() error {
 	defer w.abandonMail()
 	for {
-		n, woken, err := w.poller.Wait(w.events, w.patience())
-		if err != nil {
+		if err := w.pass(w.patience()); err != nil {
 			return fmt.Errorf("worker: %w", err)
 		}
-		w.now = now()
-		w.count.Wakeups++
-		w.count.Events += uint64(n)
-		if woken {
-			w.readMail()
-		}
-		for i := range w.events[:n] {
-			w.event(&w.events[i])
-		}
-		w.runQueue()
-		w.sweep()
 		if w.draining && w.conns.Load() == 0 && w.closeMail() {
 			return nil
 		}
 	}
+}
+
+// pass waits for something to happen, not longer than patience, and does all
+// that follows from it. The clock is read once.
+func (w *worker) pass(patience time.Duration) error {
+	n, woken, err := w.poller.Wait(w.events, patience)
+	if err != nil {
+		return err
+	}
+	w.now = w.pool.clock()
+	w.count.Wakeups++
+	w.count.Events += uint64(n)
+	if woken {
+		w.readMail()
+	}
+	for i := range w.events[:n] {
+		w.event(&w.events[i])
+	}
+	w.runQueue()
+	w.sweep()
+	return nil
 }
 
 // patience is how long there will be nothing to do if nothing happens.
