@@ -122,8 +122,10 @@ func (p *peer) wants(bytes, why string) {
 	}
 }
 
+// wantsEnd waits for the server to end TCP first, and ends it too.
 func (p *peer) wantsEnd() {
 	p.t.Helper()
+	defer p.Close()
 	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
 		p.t.Fatalf("want the end of the connection, got %q, %v", rest, err)
 	}
