@@ -24,6 +24,7 @@ type settings struct {
 	listen           list
 	workers          int
 	maxConns         int
+	maxConnsPerIP    int
 	maxMessage       byteSize
 	maxHeader        byteSize
 	handshakeTimeout time.Duration
@@ -67,6 +68,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`number` of event loops; the default is the CPUs that may be used")
 	setting(fs, &s.maxConns, "max-conns", 0, parseInt(0, math.MaxInt32),
 		"`number` of connections; one more gets 503. 0: what the limit of descriptors allows, at most 4194304")
+	setting(fs, &s.maxConnsPerIP, "max-conns-per-ip", 0, parseInt(0, math.MaxInt32),
+		"`number` of connections from one IPv4 address or one IPv6 /64; one more gets 503. 0: no limit")
 	setting(fs, &s.maxMessage, "max-message", 0, parseSize(0, math.MaxInt64),
 		"longest message, in `bytes`; a longer one ends with close code 1009. 0: no limit")
 	setting(fs, &s.maxHeader, "max-header", 8<<10, parseSize(256, bufferSize/2),

@@ -56,6 +56,7 @@ func (s *settings) poolConfig(limit int, log *slog.Logger) (pool.Config, error) 
 	return pool.Config{
 		Workers:          s.workers,
 		MaxConns:         conns,
+		MaxConnsPerIP:    s.maxConnsPerIP,
 		MaxFDs:           min(limit, conns+own+1<<16), // the kernel gives out the lowest that is free
 		BufferSize:       bufferSize,
 		BufferBudget:     int(s.bufferBudget),

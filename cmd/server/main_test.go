@@ -251,3 +251,44 @@ func TestCannotStart(t *testing.T) {
 		})
 	}
 }
+
+func TestMaxConns(t *testing.T) {
+	for flag, reason := range map[string]string{
+		"-max-conns":        "no room for another connection",
+		"-max-conns-per-ip": "too many connections from your address",
+	} {
+		t.Run(flag, func(t *testing.T) {
+			s := start(t, flag, "2", "-drain-timeout", "0s")
+			first, second := s.dial(), s.dial()
+			response, err := http.Get("http://" + s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(response.Body)
+			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || string(body) != reason+"\n" {
+				t.Errorf("%s: %s, %q", flag, response.Status, body)
+			}
+			for _, p := range []*peer{first, second} {
+				p.sends(maskedHello)
+				p.wants(hello, "the others do not notice")
+			}
+			first.sends(maskedClose)
+			first.wants("\x88\x02\x03\xe9", "a close")
+			first.wantsEnd()
+			// The place is free when the server has seen the FIN, which is not
+			// something a peer can see; so it may take some more tries.
+			deadline := time.Now().Add(soon)
+			for {
+				response, err := http.Get("http://" + s.addr)
+				if err == nil && response.StatusCode == http.StatusUpgradeRequired {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("a closed connection's place is not given to another")
+				}
+			}
+			s.signals <- syscall.SIGTERM
+			s.wantsLog("stopped")
+		})
+	}
+}

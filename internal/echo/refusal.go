@@ -52,7 +52,7 @@ var (
 var (
 	RefuseTooSlow  = &Refusal{http.StatusRequestTimeout, "the request took too long to arrive", ""}
 	RefuseFull     = &Refusal{http.StatusServiceUnavailable, "no room for another connection", retryAfter}
-	RefuseMemory   = &Refusal{http.StatusServiceUnavailable, "no memory to keep an unfinished request", retryAfter}
+	RefusePerIP    = &Refusal{http.StatusServiceUnavailable, "too many connections from your address", retryAfter}
 	refuseShutdown = &Refusal{http.StatusServiceUnavailable, "the server is shutting down", retryAfter}
 )
 

@@ -3,6 +3,7 @@ package netpoll
 import (
 	"errors"
 	"io"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -70,27 +71,54 @@ func Writable(fd int) bool {
 // waits in the backlog.
 var ErrExhausted = errors.New("out of descriptors or memory")
 
-// AcceptFrom takes a connection from a listening socket. Its descriptor is
-// non-blocking. It is -1, without an error, if there is none.
-func AcceptFrom(listener int) (int, error) {
+// AcceptFrom takes a connection from a listening socket, and says where it
+// comes from (as addressOf does). Its descriptor is non-blocking. It is -1, without an error, if
+// there is none.
+func AcceptFrom(listener int) (int, netip.Addr, error) {
 	for {
+		var from unix.RawSockaddrAny
+		size := uint32(unsafe.Sizeof(from))
 		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4,
-			uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+			uintptr(listener), uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)),
+			unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case 0:
-			return int(fd), nil
+			return int(fd), addressOf(&from), nil
 		case unix.EAGAIN:
-			return -1, nil
+			return -1, netip.Addr{}, nil
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			return -1, ErrExhausted
+			return -1, netip.Addr{}, ErrExhausted
 		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.EPERM,
 			// accept(2): an error of the new connection, to be treated as if it had not come.
 			unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
 			unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH:
 		default:
-			return -1, errno
+			return -1, netip.Addr{}, errno
 		}
 	}
+}
+
+// PeerAddress is where the peer of a socket is (as addressOf says).
+func PeerAddress(fd int) (netip.Addr, error) {
+	var peer unix.RawSockaddrAny
+	size := uint32(unsafe.Sizeof(peer))
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME,
+		uintptr(fd), uintptr(unsafe.Pointer(&peer)), uintptr(unsafe.Pointer(&size))); errno != 0 {
+		return netip.Addr{}, errno
+	}
+	return addressOf(&peer), nil
+}
+
+// addressOf is the IP address in a socket address: the zero Addr if it has
+// none, as for a unix socket.
+func addressOf(sa *unix.RawSockaddrAny) netip.Addr {
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr)
+	case unix.AF_INET6:
+		return netip.AddrFrom16((*unix.RawSockaddrInet6)(unsafe.Pointer(sa)).Addr).Unmap()
+	}
+	return netip.Addr{}
 }
 
 // ShutdownWrite ends our side of a connection: the peer reads to the end of

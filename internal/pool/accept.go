@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ func (w *worker) accept(listener int) {
 		return // an event from before unlisten
 	}
 	for range acceptBatch {
-		fd, err := netpoll.AcceptFrom(listener)
+		fd, from, err := netpoll.AcceptFrom(listener)
 		if err == netpoll.ErrExhausted {
 			w.exhausted(listener)
 			return
@@ -66,29 +67,36 @@ func (w *worker) accept(listener int) {
 			return
 		}
 		w.count.Accepted++
-		w.welcome(fd)
+		w.welcome(fd, from)
 	}
 }
 
 // welcome finds a worker for a connection, or refuses it.
-func (w *worker) welcome(fd int) {
+func (w *worker) welcome(fd int, from netip.Addr) {
 	if fd >= len(w.pool.slots) {
-		w.refuseAtOnce(fd)
+		w.count.RefusedFull++
+		w.refuseAtOnce(fd, echo.RefuseFull)
 		return
 	}
-	if w.pool.countIn() {
-		if !w.pool.place(w, arrival{fd: fd}) {
-			w.pool.open.Add(-1)
-			w.refuseAtOnce(fd)
+	source, refusal := w.pool.countIn(from)
+	switch {
+	case refusal == nil:
+		if !w.pool.place(w, arrival{fd: fd, source: source}) {
+			w.pool.countOut(source)
+			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		return
+	case refusal == echo.RefuseFull:
+		w.count.RefusedFull++
+	default:
+		w.count.RefusedPerIP++
 	}
 	if w.spares >= maxSpares {
-		w.refuseAtOnce(fd)
+		w.refuseAtOnce(fd, refusal)
 		return
 	}
 	w.conns.Add(1)
-	w.admit(arrival{fd: fd, refusal: echo.RefuseFull})
+	w.admit(arrival{fd: fd, refusal: refusal})
 }
 
 // admit makes an arrival the worker's own.
@@ -97,7 +105,7 @@ func (w *worker) admit(a arrival) {
 	if s.is(inUse) {
 		panic("pool: a descriptor has arrived that is a connection already")
 	}
-	*s = slot{gen: max(s.gen, listenerGen+1), flags: inUse, since: w.now, opened: w.now, proto: a.proto}
+	*s = slot{gen: max(s.gen, listenerGen+1), flags: inUse, since: w.now, opened: w.now, source: a.source, proto: a.proto}
 	s.put(spare, a.refusal != nil)
 	if s.is(spare) {
 		w.spares++
@@ -124,9 +132,9 @@ func (w *worker) admit(a arrival) {
 
 // refuseAtOnce answers 503 to a connection that can have no slot, and closes
 // it. A peer that is still sending may see a reset instead of the answer.
-func (w *worker) refuseAtOnce(fd int) {
+func (w *worker) refuseAtOnce(fd int, r *echo.Refusal) {
 	w.count.RefusedAtOnce++
-	response := echo.RefuseFull.Append(w.buffer[:0], w.pool.cfg.Echo.Now())
+	response := r.Append(w.buffer[:0], w.pool.cfg.Echo.Now())
 	_, _ = netpoll.Send(fd, response)
 	_ = netpoll.ShutdownWrite(fd)
 	_, _ = netpoll.Recv(fd, w.buffer)
@@ -142,10 +150,10 @@ func (w *worker) exhausted(listener int) {
 	defer w.pool.reserve.mu.Unlock()
 	for range acceptBatch {
 		w.pool.reserve.close()
-		fd, err := netpoll.AcceptFrom(listener)
+		fd, _, err := netpoll.AcceptFrom(listener)
 		if fd >= 0 {
 			w.count.Accepted++
-			w.refuseAtOnce(fd)
+			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		if w.pool.reserve.open() != nil || err != nil {
 			// Somebody else was faster, or it is memory that is short, or the whole

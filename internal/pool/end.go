@@ -113,7 +113,7 @@ func (w *worker) end(fd int, s *slot, why Reason) {
 	if s.is(spare) {
 		w.spares--
 	} else {
-		w.pool.open.Add(-1)
+		w.pool.countOut(s.source)
 	}
 	*s = slot{gen: s.gen + 1}
 	w.conns.Add(-1)

@@ -23,6 +23,7 @@ type letter struct {
 // counted among the worker's already.
 type arrival struct {
 	fd      int
+	source  uint32 // see perIP.countIn
 	proto   echo.State
 	read    []byte        // what has been read from it
 	refusal *echo.Refusal // if not nil, it is only to be told so, and is not counted against MaxConns

@@ -12,6 +12,7 @@
 // # Where to find things
 //
 //   - accept.go: from the listeners' backlog to a worker; what happens when descriptors run out
+//   - perip.go: how many connections come from where
 //   - slot.go: what is known of a connection
 //   - turn.go: a connection's turn: read, echo, send
 //   - frugal.go: a turn when there is no memory to keep anything
@@ -27,6 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +42,10 @@ import (
 type Config struct {
 	Workers  int // event loops
 	MaxConns int // open connections
-	MaxFDs   int // what RLIMIT_NOFILE allows the process: no descriptor is higher
+
+	MaxConnsPerIP int // from one IPv4 address, or one IPv6 network of 64 bits; 0: no limit
+
+	MaxFDs int // what RLIMIT_NOFILE allows the process: no descriptor is higher
 
 	BufferSize   int // bytes of each worker's buffer, a power of two
 	BufferBudget int // bytes that connections may hold, all together
@@ -63,6 +68,7 @@ type Pool struct {
 	slots     []slot
 	arena     *arena
 	reserve   reserveFD
+	perIP     perIP
 	clock     func() tick // the real one, but in tests
 
 	open     atomic.Int64 // connections that count against MaxConns
@@ -81,6 +87,7 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
 	p := &Pool{cfg: cfg, listeners: listeners, clock: now, failed: make(chan error, cfg.Workers)}
 
+	p.perIP.init(cfg.MaxConnsPerIP)
 	var err error
 	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
 		return nil, fmt.Errorf("slots: %w", err)
@@ -151,23 +158,39 @@ func (p *Pool) Adopt(fd int, proto echo.State, read []byte) error {
 	if fd >= len(p.slots) {
 		return fmt.Errorf("descriptor %d: %w", fd, ErrFull)
 	}
-	if !p.countIn() {
-		return ErrFull
+	from, err := netpoll.PeerAddress(fd)
+	if err != nil {
+		return fmt.Errorf("descriptor %d: %w", fd, err)
 	}
-	if !p.place(nil, arrival{fd: fd, proto: proto, read: read}) {
-		p.open.Add(-1)
+	source, refusal := p.countIn(from)
+	if refusal != nil {
+		return fmt.Errorf("%w: %w", ErrFull, refusal)
+	}
+	if !p.place(nil, arrival{fd: fd, source: source, proto: proto, read: read}) {
+		p.countOut(source)
 		return ErrDraining
 	}
 	return nil
 }
 
-// countIn counts a connection against MaxConns, if there is room for it.
-func (p *Pool) countIn() bool {
+// countIn counts a connection against the limits, or says which of them is
+// reached. What it returns as source goes to countOut.
+func (p *Pool) countIn(from netip.Addr) (source uint32, r *echo.Refusal) {
 	if p.open.Add(1) > int64(p.cfg.MaxConns) {
 		p.open.Add(-1)
-		return false
+		return 0, echo.RefuseFull
 	}
-	return true
+	source, ok := p.perIP.countIn(from)
+	if !ok {
+		p.open.Add(-1)
+		return 0, echo.RefusePerIP
+	}
+	return source, nil
+}
+
+func (p *Pool) countOut(source uint32) {
+	p.perIP.countOut(source)
+	p.open.Add(-1)
 }
 
 // place gives a connection to the worker that has the fewest, so that neither

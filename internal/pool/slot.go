@@ -20,10 +20,10 @@ type slot struct {
 	gen    uint32 // of the descriptor's life; goes into its events, so that late ones are known
 	flags  flags
 	_      uint16
-	since  tick  // of what its limit counts from: see deadline.go
-	opened tick  // when it came
-	held   block // what it keeps between turns: see held.go
-	_      uint32
+	since  tick   // of what its limit counts from: see deadline.go
+	opened tick   // when it came
+	held   block  // what it keeps between turns: see held.go
+	source uint32 // where it comes from, if that is counted: see perip.go
 	bytes  uint64 // read from it
 	proto  echo.State
 }

@@ -11,7 +11,9 @@ import (
 type Counters struct {
 	Accepted      uint64 // from the listeners
 	Upgraded      uint64 // requests answered with 101
-	RefusedAtOnce uint64 // 503 without a slot, for want of a descriptor
+	RefusedFull   uint64 // 503: more than MaxConns
+	RefusedPerIP  uint64 // 503: more than MaxConnsPerIP from there
+	RefusedAtOnce uint64 // of the refused: without a slot, and so without waiting for the peer's end
 	Exhausted     uint64 // times that accept found no descriptor
 	Ended         [numReasons]uint64
 	Codes         map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
@@ -34,6 +36,8 @@ func (c *Counters) init() { c.Codes = map[int]uint64{} }
 func (c *Counters) add(d *Counters) {
 	c.Accepted += d.Accepted
 	c.Upgraded += d.Upgraded
+	c.RefusedFull += d.RefusedFull
+	c.RefusedPerIP += d.RefusedPerIP
 	c.RefusedAtOnce += d.RefusedAtOnce
 	c.Exhausted += d.Exhausted
 	for i := range c.Ended {
