@@ -314,6 +314,9 @@ func (w *wire) expectEOF() error {
 	return nil
 }
 
+// reset makes Close end the connection with a reset.
+func (w *wire) reset() error { return w.Conn.(*net.TCPConn).SetLinger(0) }
+
 // endsWithin is the time the published suite gives a server to end TCP. The race detector's server is given more.
 var endsWithin = time.Second
 
