@@ -321,15 +321,24 @@ func (c *coderClient) receive() (byte, []byte, error) {
 
 func (c *coderClient) pongs() []string { return c.answered }
 
-// close reads while the library closes: only a reader is told with what the server closed.
+// close reads while the library closes: only a reader is told with what the server closed. The library closes by reading,
+// too, so the ping goes first: once it is answered, the reader is ours.
 func (c *coderClient) close(code int, reason string) (int, string, error) {
 	if code == 0 {
 		code = int(coder.StatusNoStatusRcvd) // which the library sends as no code at all
 	}
-	closed := make(chan error, 1)
-	go func() { closed <- c.Close(coder.StatusCode(code), reason) }()
-	_, _, err := c.receive()
-	<-closed // an error for every code but 1000, and nothing that the reader does not know
+	received := make(chan error, 1)
+	go func() {
+		_, _, err := c.receive()
+		received <- err
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := c.Ping(ctx); err != nil {
+		return 0, "", err
+	}
+	c.Close(coder.StatusCode(code), reason) // its error is the reader's
+	err := <-received
 	var answer coder.CloseError
 	if errors.As(err, &answer) {
 		return int(answer.Code), answer.Reason, nil

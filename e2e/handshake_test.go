@@ -297,8 +297,12 @@ func TestSubprotocols(t *testing.T) {
 		}
 		return request("GET / HTTP/1.1", edits...)
 	}
+	servers := map[string]*server{}
+	for _, list := range []string{"any", "mqtt,chat"} {
+		servers[list] = start(t, "-subprotocols", list)
+	}
 	for _, c := range []struct {
-		name, flag, raw, want string
+		name, list, raw, want string
 	}{
 		{"any, none offered", "any", offers(), ""},
 		{"any, one", "any", offers("chat"), "chat"},
@@ -311,7 +315,7 @@ func TestSubprotocols(t *testing.T) {
 		{"a list, none offered", "mqtt,chat", offers(), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := start(t, "-subprotocols", c.flag).dial(t)
+			p := servers[c.list].dial(t)
 			p.sendRaw([]byte(c.raw))
 			wantHeader(t, p.wantUpgraded(), "Sec-WebSocket-Protocol", c.want)
 			p.closes()

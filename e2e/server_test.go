@@ -35,6 +35,10 @@ func start(t *testing.T, flags ...string) *server {
 	s.cmd = exec.Command(wsecho, append([]string{"-listen", "127.0.0.1:0", "-log", "json"}, flags...)...)
 	// In the environment and not a flag: a server that has no admin endpoints yet does not mind.
 	s.cmd.Env = append(os.Environ(), "WSECHO_ADMIN=127.0.0.1:0")
+	if raceEnabled {
+		// Its race detector would sleep a second at every exit.
+		s.cmd.Env = append(s.cmd.Env, "GORACE=atexit_sleep_ms=50")
+	}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
