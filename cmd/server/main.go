@@ -1,0 +1,147 @@
+// Command server is wsecho: a WebSocket server that sends back what it is sent.
+//
+//	wsecho -listen :8080
+//
+// See wsecho -h for its flags, and docs/DESIGN.md for how it works.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"wsecho/internal/netpoll"
+	"wsecho/internal/pool"
+)
+
+// Exit statuses.
+const (
+	exitDrained = 0 // asked to stop, and every connection was told
+	exitFailed  = 1 // could not start, a part failed, or was told a second time to stop
+	exitUsage   = 2
+)
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, signals))
+}
+
+// run is the program: from arguments to exit status.
+func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	s, err := parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		help(stdout)
+		return exitDrained
+	case err != nil:
+		fmt.Fprintf(stderr, "wsecho: %v\nwsecho -h explains the flags\n", err)
+		return exitUsage
+	case s.version:
+		fmt.Fprintln(stdout, versionLine())
+		return exitDrained
+	}
+	log := s.logger(stderr)
+	if err := serve(s, log, signals); err != nil {
+		log.Error("failed", "cause", err)
+		return exitFailed
+	}
+	return exitDrained
+}
+
+// serve serves until it is told to stop by a signal, and then drains; or until
+// a part of it fails, or a second signal says that there is no time to.
+func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
+	limit, err := raiseDescriptorLimit()
+	if err != nil {
+		return fmt.Errorf("descriptor limit: %w", err)
+	}
+	cfg, err := s.poolConfig(limit, log)
+	if err != nil {
+		return err
+	}
+	listeners, err := listen(s.listen)
+	if err != nil {
+		return err
+	}
+	p, err := pool.New(cfg, listeners)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	p.Start()
+	log.Info("serving", "listen", addresses(listeners), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+		"descriptors", limit, "version", version().number)
+
+	var failure error
+	select {
+	case sig := <-signals:
+		log.Info("draining", "signal", sig.String(), "connections", p.Open(), "timeout", s.drainTimeout)
+	case failure = <-p.Failed():
+		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
+	}
+	drained := make(chan struct{})
+	go func() {
+		p.Shutdown(s.drainTimeout)
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case sig := <-signals:
+		return fmt.Errorf("a second signal, %v, ended the drain with %d connections open", sig, p.Open())
+	}
+	logTotals(log, p.Stats())
+	p.Close()
+	return failure
+}
+
+// listen opens all listening sockets, or none.
+func listen(addrs []string) ([]netpoll.Listener, error) {
+	var listeners []netpoll.Listener
+	for _, addr := range addrs {
+		l, err := netpoll.Listen(addr)
+		if err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("-listen %s: %w", addr, err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []netpoll.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+func addresses(listeners []netpoll.Listener) (all []string) {
+	for _, l := range listeners {
+		all = append(all, l.Addr.String())
+	}
+	return all
+}
+
+// logTotals says what has been done, as the last line of the log.
+func logTotals(log *slog.Logger, c pool.Counters) {
+	var messages, frames uint64
+	for _, n := range c.Echo.MessagesOut {
+		messages += n
+	}
+	for _, n := range c.Echo.FramesOut {
+		frames += n
+	}
+	ended := []any{}
+	for reason, n := range c.Ended {
+		if n > 0 {
+			ended = append(ended, slog.Uint64(pool.Reason(reason).String(), n))
+		}
+	}
+	log.Info("stopped", "accepted", c.Accepted, "upgraded", c.Upgraded, "messages", messages, "frames", frames,
+		"bytes_in", c.BytesIn, "bytes_out", c.BytesOut, slog.Group("ended", ended...), "codes", c.Codes)
+}

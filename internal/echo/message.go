@@ -1,0 +1,186 @@
+package echo
+
+import "github.com/gobwas/ws"
+
+// cutFrame is what is still to be said of a frame that is being cut through:
+// the opcode of its next piece, and whether the frame itself was final.
+type cutFrame struct {
+	op  ws.OpCode
+	fin bool
+}
+
+// frames takes frame after frame off the front of the input until the input
+// ends, or the connection does.
+func (e *Endpoint) frames(s *State, b *Buffer, keep bool) {
+	if s.remaining > 0 {
+		e.cutThrough(s, b, 0)
+	}
+	for s.phase != Done && s.remaining == 0 && b.Start < b.End {
+		in := b.Bytes[b.Start:b.End]
+		h, size, v := parseHeader(in, s.op != ws.OpContinuation)
+		if v == nil && size > 0 {
+			v = e.checkLength(s, h)
+		}
+		if v != nil {
+			e.fail(s, b, v)
+			return
+		}
+		if size == 0 {
+			return
+		}
+
+		arrived := int64(len(in) - size)
+		whole := arrived >= h.Length
+		seen := max(0, b.Seen-size)
+		switch {
+		case h.OpCode.IsControl():
+			if !whole {
+				return
+			}
+			e.control(s, b, h, size)
+		case s.phase == CloseSent:
+			e.beginCut(s, b, h, size, seen)
+		case whole:
+			e.dataFrame(s, b, h, size, seen)
+		case keep && h.Length <= int64(e.cfg.MaxFrame-size):
+			if !s.unmask(h, in[size:], seen, false) {
+				e.fail(s, b, errTextNotUTF8)
+			}
+			return
+		default:
+			e.beginCut(s, b, h, size, seen)
+		}
+		b.Seen = 0
+	}
+}
+
+func (e *Endpoint) checkLength(s *State, h ws.Header) *Violation {
+	if e.cfg.MaxMessage == 0 || h.OpCode.IsControl() || s.phase == CloseSent {
+		return nil
+	}
+	if s.size+uint64(h.Length) > e.cfg.MaxMessage {
+		return errMessageTooLong
+	}
+	return nil
+}
+
+// dataFrame echoes a frame that has arrived whole. Its first seen payload
+// bytes are unmasked already.
+func (e *Endpoint) dataFrame(s *State, b *Buffer, h ws.Header, size, seen int) {
+	from, n := b.Start+size, int(h.Length)
+	if !s.unmask(h, b.Bytes[from:from+n], seen, h.Fin) {
+		e.fail(s, b, errTextNotUTF8)
+		return
+	}
+	b.Start = from + n
+	e.countIn(h)
+	s.begin(h)
+	e.reply(b, h.OpCode, h.Fin, from, n)
+	e.endFrame(s, h.Fin)
+}
+
+// unmask makes plain what has arrived of a frame's payload, but for the first
+// seen bytes, which are plain already, and says whether it is acceptable. Last is
+// whether the message ends with it.
+func (s *State) unmask(h ws.Header, payload []byte, seen int, last bool) bool {
+	fresh := payload[seen:]
+	ws.Cipher(fresh, h.Mask, seen)
+	if h.OpCode != ws.OpText && (h.OpCode != ws.OpContinuation || s.op != ws.OpText) {
+		return true
+	}
+	return s.text.next(fresh) && (!last || s.text.whole())
+}
+
+// begin notes a data frame's header: the message it begins or continues, and
+// how long that is by now.
+func (s *State) begin(h ws.Header) {
+	if h.OpCode != ws.OpContinuation {
+		s.op = h.OpCode
+	}
+	s.size += uint64(h.Length)
+}
+
+// endFrame notes the end of a data frame, and of its message if it was final.
+func (e *Endpoint) endFrame(s *State, fin bool) {
+	if !fin {
+		return
+	}
+	e.Count.MessagesIn[s.op]++
+	if s.phase == Open {
+		e.Count.MessagesOut[s.op]++
+	}
+	s.op, s.size = ws.OpContinuation, 0
+}
+
+// beginCut begins to cut a data frame through. Its first seen payload bytes
+// are unmasked and checked already.
+func (e *Endpoint) beginCut(s *State, b *Buffer, h ws.Header, size, seen int) {
+	e.countIn(h)
+	s.begin(h)
+	s.remaining = uint64(h.Length)
+	s.mask = h.Mask
+	s.cut = cutFrame{op: h.OpCode, fin: h.Fin}
+	b.Start += size
+	e.cutThrough(s, b, seen)
+}
+
+// cutThrough sends what has arrived of the frame being cut through as one
+// fragment of its message, or in CloseSent reads past it.
+func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
+	n := int(min(s.remaining, uint64(b.End-b.Start)))
+	from := b.Start
+	b.Start += n
+	s.remaining -= uint64(n)
+	last := s.remaining == 0
+	fin := last && s.cut.fin
+
+	if s.phase == Open && n > 0 {
+		fresh := b.Bytes[from+seen : from+n]
+		ws.Cipher(fresh, s.mask, seen)
+		if s.op == ws.OpText && (!s.text.next(fresh) || fin && !s.text.whole()) {
+			e.fail(s, b, errTextNotUTF8)
+			return
+		}
+		e.reply(b, s.cut.op, fin, from, n)
+		s.cut.op = ws.OpContinuation
+		s.mask = rotated(s.mask, n)
+	}
+	if last {
+		e.endFrame(s, s.cut.fin)
+	}
+}
+
+// rotated is the mask as it meets the payload n bytes further on.
+func rotated(mask [maskSize]byte, n int) (r [maskSize]byte) {
+	for i := range r {
+		r[i] = mask[(i+n)%maskSize]
+	}
+	return r
+}
+
+// reply adds a frame to the output whose payload is already in the buffer. The
+// first one of a call is made around its payload; later ones are moved up to
+// the end of the one before, which never reaches their payload because every
+// reply is shorter than its request.
+func (e *Endpoint) reply(b *Buffer, op ws.OpCode, fin bool, from, n int) {
+	size := headerSize(n)
+	if b.Out == b.OutEnd {
+		b.Out = from - size
+		b.OutEnd = b.Out
+	} else {
+		copy(b.Bytes[b.OutEnd+size:], b.Bytes[from:from+n])
+	}
+	putHeader(b.Bytes[b.OutEnd:], op, fin, n)
+	b.OutEnd += size + n
+	e.countOut(op, n)
+}
+
+func (e *Endpoint) countIn(h ws.Header) {
+	e.Count.FramesIn[h.OpCode&15]++
+	e.Count.PayloadIn[h.OpCode&15] += uint64(h.Length)
+}
+
+func (e *Endpoint) countOut(op ws.OpCode, payload int) {
+	e.Count.FramesOut[op&15]++
+	e.Count.PayloadOut[op&15] += uint64(payload)
+}

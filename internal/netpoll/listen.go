@@ -1,0 +1,99 @@
+package netpoll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Listener is a listening socket, non-blocking.
+type Listener struct {
+	FD   int
+	Addr net.Addr
+}
+
+// Listen opens a listening socket: at "host:port", "[::1]:port", at "unix:/path",
+// or at ":port", which is IPv4 and IPv6 at once (IPv4 alone where the host has no IPv6).
+// What is accepted from it sends small messages at once (TCP_NODELAY) and
+// notices a peer that has vanished (SO_KEEPALIVE).
+//
+// Opening is left to package net, which knows names, zones and families; the
+// socket is then taken away from it, for one that package net accepts from is watched
+// by Go's own poller.
+func Listen(addr string) (Listener, error) {
+	network, where := "tcp", addr
+	if path, isUnix := strings.CutPrefix(addr, "unix:"); isUnix {
+		network, where = "unix", path
+	}
+	config := net.ListenConfig{Control: setOptions}
+	config.SetMultipathTCP(false) // costs every message, and nobody asked for it
+
+	l, err := config.Listen(context.Background(), network, where)
+	if errors.Is(err, unix.EADDRINUSE) && network == "unix" && removeStale(where) {
+		l, err = config.Listen(context.Background(), network, where)
+	}
+	if err != nil {
+		return Listener{}, err
+	}
+	defer l.Close()
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	fd, err := duplicate(l.(syscall.Conn))
+	if err != nil {
+		return Listener{}, fmt.Errorf("listen %s: %w", addr, err)
+	}
+	return Listener{FD: fd, Addr: l.Addr()}, nil
+}
+
+// setOptions sets what accepted sockets inherit from the listening one, which
+// saves a system call for each of them.
+func setOptions(network, _ string, c syscall.RawConn) (err error) {
+	if network == "unix" {
+		return nil
+	}
+	controlErr := c.Control(func(fd uintptr) {
+		err = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+		)
+	})
+	return errors.Join(controlErr, err)
+}
+
+// duplicate is a descriptor of our own for c's socket, so that c can be closed.
+func duplicate(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	controlErr := raw.Control(func(theirs uintptr) {
+		fd, err = unix.FcntlInt(theirs, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	return fd, errors.Join(controlErr, err)
+}
+
+// removeStale removes a unix socket that nobody listens at any more, as a
+// process that was killed leaves it behind.
+func removeStale(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return false
+	}
+	return errors.Is(err, unix.ECONNREFUSED) && os.Remove(path) == nil
+}
+
+// Close closes the socket, and removes it from the file system if it is there.
+func (l Listener) Close() {
+	Close(l.FD)
+	if l.Addr.Network() == "unix" {
+		os.Remove(l.Addr.String())
+	}
+}

@@ -1,0 +1,122 @@
+package netpoll
+
+import (
+	"errors"
+	"io"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Recv reads what has arrived into p. It returns 0 and no error if there is
+// nothing, and io.EOF after the peer's last byte. p is not empty.
+func Recv(fd int, p []byte) (int, error) { return recv(fd, p, 0) }
+
+// Peek is Recv, but leaves what it reads to be read again.
+func Peek(fd int, p []byte) (int, error) { return recv(fd, p, unix.MSG_PEEK) }
+
+// recvfrom and sendto do the same as read and write on a socket, and reach it
+// by a shorter way: see BenchmarkSystemCalls.
+func recv(fd int, p []byte, flags int) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM,
+			uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(flags), 0, 0)
+		switch {
+		case errno == 0 && n == 0:
+			return 0, io.EOF
+		case errno == 0:
+			return int(n), nil
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN:
+			return 0, nil
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// Send writes p and says how much of it the kernel took, which may be nothing.
+func Send(fd int, p []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO,
+			uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, nil
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// Writable says whether the kernel has room for a good part of what a socket
+// may queue: a third of it (tcp(7) and sk_stream_is_writeable).
+func Writable(fd int) bool {
+	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL,
+			uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&unix.Timespec{})), 0, 0, 0)
+		if errno != unix.EINTR {
+			return errno == 0 && n == 1
+		}
+	}
+}
+
+// ErrExhausted means that a connection could not be accepted because the
+// process or the system is out of descriptors or of memory. The connection
+// waits in the backlog.
+var ErrExhausted = errors.New("out of descriptors or memory")
+
+// AcceptFrom takes a connection from a listening socket. Its descriptor is
+// non-blocking. It is -1, without an error, if there is none.
+func AcceptFrom(listener int) (int, error) {
+	for {
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4,
+			uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case unix.EAGAIN:
+			return -1, nil
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			return -1, ErrExhausted
+		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.EPERM,
+			// accept(2): an error of the new connection, to be treated as if it had not come.
+			unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
+			unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH:
+		default:
+			return -1, errno
+		}
+	}
+}
+
+// ShutdownWrite ends our side of a connection: the peer reads to the end of
+// what was sent. An error means that there is no connection any more.
+func ShutdownWrite(fd int) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// Close closes a socket. The descriptor is gone whatever close(2) says, and
+// may be somebody else's at once.
+func Close(fd int) {
+	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+}
+
+// Prepare makes a socket that somebody else has opened such as AcceptFrom and Listen
+// would have made it: non-blocking, and small messages are sent at once.
+func Prepare(fd int) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if err == unix.EOPNOTSUPP || err == unix.ENOPROTOOPT { // a unix socket
+		err = nil
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package pool
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+)
+
+const (
+	// acceptBatch is how many connections a worker accepts before it looks
+	// after those it has. The listener is level-triggered: what is left is reported again.
+	acceptBatch = 64
+
+	// maxSpares is how many connections a worker has at the most that are only to be
+	// refused. They need descriptors that others may need more.
+	maxSpares = 64
+
+	// deafFor is how long a worker does not accept after descriptors had run out so
+	// badly that nothing could be refused either.
+	deafFor = 100 * time.Millisecond
+)
+
+// listen begins to watch the listeners, which all workers share.
+func (w *worker) listen() error {
+	for _, l := range w.pool.listeners {
+		if err := w.poller.Add(l.FD, listenerGen, netpoll.Accept); err != nil {
+			return err
+		}
+	}
+	w.listening = true
+	return nil
+}
+
+// unlisten ends it.
+func (w *worker) unlisten() {
+	if !w.listening {
+		return
+	}
+	w.listening = false
+	for _, l := range w.pool.listeners {
+		if err := w.poller.Remove(l.FD); err != nil {
+			panic("pool: " + err.Error())
+		}
+	}
+}
+
+// accept takes connections from a listener's backlog.
+func (w *worker) accept(listener int) {
+	if !w.listening {
+		return // an event from before unlisten
+	}
+	for range acceptBatch {
+		fd, err := netpoll.AcceptFrom(listener)
+		if err == netpoll.ErrExhausted {
+			w.exhausted(listener)
+			return
+		}
+		if err != nil {
+			panic("pool: accept: " + err.Error())
+		}
+		if fd < 0 {
+			return
+		}
+		w.count.Accepted++
+		w.welcome(fd)
+	}
+}
+
+// welcome finds a worker for a connection, or refuses it.
+func (w *worker) welcome(fd int) {
+	if fd >= len(w.pool.slots) {
+		w.refuseAtOnce(fd)
+		return
+	}
+	if w.pool.countIn() {
+		if !w.pool.place(w, arrival{fd: fd}) {
+			w.pool.open.Add(-1)
+			w.refuseAtOnce(fd)
+		}
+		return
+	}
+	if w.spares >= maxSpares {
+		w.refuseAtOnce(fd)
+		return
+	}
+	w.conns.Add(1)
+	w.admit(arrival{fd: fd, refusal: echo.RefuseFull})
+}
+
+// admit makes an arrival the worker's own.
+func (w *worker) admit(a arrival) {
+	s := &w.pool.slots[a.fd]
+	if s.is(inUse) {
+		panic("pool: a descriptor has arrived that is a connection already")
+	}
+	*s = slot{gen: max(s.gen, listenerGen+1), flags: inUse, since: w.now, opened: w.now, proto: a.proto}
+	s.put(spare, a.refusal != nil)
+	if s.is(spare) {
+		w.spares++
+	}
+	w.mine.add(a.fd)
+	if err := w.poller.Add(a.fd, s.gen, netpoll.Read); err != nil {
+		w.fail(a.fd, s, err)
+		return
+	}
+	switch {
+	case w.draining:
+		w.goodbye(a.fd, s, goingAway)
+	case a.refusal != nil:
+		w.refuse(a.fd, s, a.refusal)
+	case len(a.read) > 0:
+		b := w.open(s)
+		b.End += copy(b.Bytes[b.Start:], a.read)
+		w.heard(s, len(a.read))
+		w.answer(a.fd, s, b)
+	default:
+		w.watch(a.fd, s)
+	}
+}
+
+// refuseAtOnce answers 503 to a connection that can have no slot, and closes
+// it. A peer that is still sending may see a reset instead of the answer.
+func (w *worker) refuseAtOnce(fd int) {
+	w.count.RefusedAtOnce++
+	response := echo.RefuseFull.Append(w.buffer[:0], w.pool.cfg.Echo.Now())
+	_, _ = netpoll.Send(fd, response)
+	_ = netpoll.ShutdownWrite(fd)
+	_, _ = netpoll.Recv(fd, w.buffer)
+	netpoll.Close(fd)
+}
+
+// exhausted is what happens when descriptors have run out: connections in the
+// backlog are not left there, where they would wait and wake the worker for
+// ever, but taken with the descriptor held in reserve, told so, and closed.
+func (w *worker) exhausted(listener int) {
+	w.count.Exhausted++
+	w.pool.reserve.mu.Lock()
+	defer w.pool.reserve.mu.Unlock()
+	for range acceptBatch {
+		w.pool.reserve.close()
+		fd, err := netpoll.AcceptFrom(listener)
+		if fd >= 0 {
+			w.count.Accepted++
+			w.refuseAtOnce(fd)
+		}
+		if w.pool.reserve.open() != nil || err != nil {
+			// Somebody else was faster, or it is memory that is short, or the whole
+			// system's table. Let it recover.
+			w.unlisten()
+			w.deaf = w.now + ticks(deafFor)
+			return
+		}
+		if fd < 0 {
+			return
+		}
+	}
+}
+
+// listenAgain begins to accept again some time after exhausted gave up.
+func (w *worker) listenAgain() {
+	if w.listening || w.draining || int32(w.now-w.deaf) < 0 {
+		return
+	}
+	if err := w.listen(); err != nil {
+		w.listening = true // as far as it went
+		w.unlisten()
+		w.deaf = w.now + ticks(deafFor)
+	}
+}
+
+// reserveFD is a descriptor that is open for the sake of being closed when
+// there is no other.
+type reserveFD struct {
+	mu sync.Mutex // held while it is in use
+	fd int        // 0: none
+}
+
+func (r *reserveFD) open() (err error) {
+	if r.fd == 0 {
+		if r.fd, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			r.fd = 0
+		}
+	}
+	return err
+}
+
+func (r *reserveFD) close() {
+	if r.fd != 0 {
+		netpoll.Close(r.fd)
+		r.fd = 0
+	}
+}

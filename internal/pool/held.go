@@ -1,0 +1,163 @@
+package pool
+
+import (
+	"unsafe"
+
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+)
+
+// What a connection keeps from one turn to the next lies in one block of the
+// arena: output that the kernel has not taken (the write backlog), and the rest of the
+// input that was not enough for a frame or a request. Most keep nothing.
+//
+//	| heldHeader | … | unsent | rest | … |
+//	             from^
+//
+// A worker works in its own buffer, into which a short rest is copied. A long
+// one stays where it is and more is read behind it, so that a long frame that comes a byte at a
+// time is not copied for every byte; such a block has room before and
+// behind like any buffer that replies are made in.
+
+// heldHeader is at the front of a block that is held.
+type heldHeader struct {
+	from   uint32 // where unsent begins
+	unsent uint32
+	rest   uint32
+}
+
+const (
+	headerRoom = 16
+	_          = uint(echo.Headroom - headerRoom) // a header fits in front of a buffer's input
+
+	// shortRest is how long a rest may be to be copied to the worker's buffer.
+	shortRest = 1024
+)
+
+func (w *worker) heldHeader(b block) *heldHeader {
+	return (*heldHeader)(unsafe.Pointer(&w.pool.arena.bytes(b)[0]))
+}
+
+// unsent is the connection's write backlog.
+func (w *worker) unsent(s *slot) []byte {
+	if s.held == 0 {
+		return nil
+	}
+	h := w.heldHeader(s.held)
+	return w.pool.arena.bytes(s.held)[h.from:][:h.unsent]
+}
+
+// rest is the connection's unfinished input.
+func (w *worker) rest(s *slot) []byte {
+	if s.held == 0 {
+		return nil
+	}
+	h := w.heldHeader(s.held)
+	return w.pool.arena.bytes(s.held)[h.from+h.unsent:][:h.rest]
+}
+
+// hasUnsent says whether the connection has a write backlog.
+func (w *worker) hasUnsent(s *slot) bool {
+	return s.held != 0 && w.heldHeader(s.held).unsent > 0
+}
+
+// open returns a buffer with the connection's rest as input. There is no write
+// backlog. Until keep or discard the connection still holds its block.
+func (w *worker) open(s *slot) *echo.Buffer {
+	b := &w.work
+	*b = echo.Buffer{Bytes: w.buffer, Start: echo.Headroom, End: echo.Headroom}
+	if s.held == 0 {
+		return b
+	}
+	h := w.heldHeader(s.held)
+	mem := w.pool.arena.bytes(s.held)
+	from, rest := int(h.from+h.unsent), int(h.rest)
+	room := len(mem) - echo.Tailroom - from
+	if rest > shortRest && (room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)) {
+		b.Bytes, b.Start, b.End = mem, from, from+rest
+	} else {
+		b.End += copy(b.Bytes[b.Start:], mem[from:][:rest])
+	}
+	b.Seen = rest
+	return b
+}
+
+// keep makes the connection hold what is left in the buffer: output that the
+// kernel has not taken, and rest. It says whether there was memory for it.
+func (w *worker) keep(s *slot, b *echo.Buffer) bool {
+	unsent, rest := b.Bytes[b.Out:b.OutEnd], b.Bytes[b.Start:b.End]
+	if len(unsent)+len(rest) == 0 {
+		w.letGo(s)
+		return true
+	}
+	if s.held != 0 && &b.Bytes[0] == &w.pool.arena.bytes(s.held)[0] && len(unsent) == 0 && b.Start == int(w.heldHeader(s.held).from) {
+		w.heldHeader(s.held).rest = uint32(len(rest)) // it is there already
+		return true
+	}
+	return w.hold(s, unsent, rest)
+}
+
+// hold makes the connection hold copies of unsent and rest, in place of what it held.
+// Both may lie in what it held.
+func (w *worker) hold(s *slot, unsent, rest []byte) bool {
+	from, size := headerRoom, headerRoom+len(unsent)+len(rest)
+	if len(rest) > shortRest {
+		// Room to be a buffer of its own, and for as much again.
+		from = echo.Headroom
+		size = min(from+len(unsent)+2*len(rest)+echo.Tailroom, len(w.buffer))
+	}
+	next := w.pool.arena.alloc(size)
+	if next == 0 {
+		next = w.takeSpare()
+	}
+	if next == 0 {
+		return false
+	}
+	mem := w.pool.arena.bytes(next)
+	n := copy(mem[from:], unsent)
+	copy(mem[from+n:], rest)
+	w.letGo(s)
+	s.held = next
+	*w.heldHeader(next) = heldHeader{from: uint32(from), unsent: uint32(len(unsent)), rest: uint32(len(rest))}
+	return true
+}
+
+// letGo gives back what the connection holds.
+func (w *worker) letGo(s *slot) {
+	if s.held == 0 {
+		return
+	}
+	if s.held == w.spare {
+		w.spareTaken = false
+	} else {
+		w.pool.arena.release(s.held)
+		w.untidy = true
+	}
+	s.held = 0
+}
+
+// takeSpare is the last resort. Each worker has one block, as large as its
+// buffer and beyond the budget, so that a turn that began with it
+// free never ends with something that cannot be kept. Until the connection
+// that has it gives it back, turns are frugal.
+func (w *worker) takeSpare() block {
+	if w.spareTaken {
+		return 0
+	}
+	w.spareTaken = true
+	return w.spare
+}
+
+// flush sends what it can of the write backlog. It says how much that was.
+func (w *worker) flush(fd int, s *slot) (int, error) {
+	unsent := w.unsent(s)
+	n, err := netpoll.Send(fd, unsent)
+	w.count.BytesOut += uint64(n)
+	h := w.heldHeader(s.held)
+	h.from += uint32(n)
+	h.unsent -= uint32(n)
+	if h.unsent+h.rest == 0 {
+		w.letGo(s)
+	}
+	return n, err
+}

@@ -1,0 +1,200 @@
+// Package pool is the workers: a few event loops that own all connections,
+// read what has arrived, let package echo answer it, and send the answer.
+//
+// # Who owns what
+//
+// A connection belongs to one worker from Adopt to close. All of its slot, and
+// what it holds, is touched by that worker alone, on its one goroutine. Whoever
+// else wants something of a worker leaves it a letter and wakes it (mail.go).
+// What workers share is the table of slots, each of whose elements has one
+// owner; the arena, under its mutex; and a few atomic counts.
+//
+// # Where to find things
+//
+//   - accept.go: from the listeners' backlog to a worker; what happens when descriptors run out
+//   - slot.go: what is known of a connection
+//   - turn.go: a connection's turn: read, echo, send
+//   - frugal.go: a turn when there is no memory to keep anything
+//   - held.go: the write backlog, and unfinished input
+//   - end.go: how connections end, and why
+//   - deadline.go: timeouts, found by a sweep
+//   - drain.go: Shutdown
+//   - arena.go: the budget's memory
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+)
+
+// Config is how a pool is to be. Every field is to be set; a limit or timeout
+// of zero is none where that is said.
+type Config struct {
+	Workers  int // event loops
+	MaxConns int // open connections
+	MaxFDs   int // what RLIMIT_NOFILE allows the process: no descriptor is higher
+
+	BufferSize   int // bytes of each worker's buffer, a power of two
+	BufferBudget int // bytes that connections may hold, all together
+
+	HandshakeTimeout time.Duration // from accept to the end of the request
+	IdleTimeout      time.Duration // of silence from the peer; 0: none
+	WriteTimeout     time.Duration // without progress of a write backlog
+	CloseTimeout     time.Duration // for the peer's close frame after ours
+	LingerTimeout    time.Duration // for the peer's FIN after ours
+
+	Echo echo.Config // MaxFrame is set by the pool
+	Log  *slog.Logger
+}
+
+// Pool is a pool of workers.
+type Pool struct {
+	cfg       Config
+	listeners []netpoll.Listener
+	workers   []*worker
+	slots     []slot
+	arena     *arena
+	reserve   reserveFD
+	clock     func() tick // the real one, but in tests
+
+	open     atomic.Int64 // connections that count against MaxConns
+	draining atomic.Bool
+
+	running sync.WaitGroup
+	failed  chan error // the first worker that fails says so
+}
+
+// New makes a pool that accepts from the given listeners, which may be none. It
+// does not close them.
+func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
+	if bits.OnesCount(uint(cfg.BufferSize)) != 1 || cfg.BufferSize < 2*(echo.Headroom+echo.Tailroom) {
+		return nil, fmt.Errorf("buffer size %d is no power of two, or too small", cfg.BufferSize)
+	}
+	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
+	p := &Pool{cfg: cfg, listeners: listeners, clock: now, failed: make(chan error, cfg.Workers)}
+
+	var err error
+	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
+		return nil, fmt.Errorf("slots: %w", err)
+	}
+	// The spare blocks of the workers are beyond the budget.
+	chunks := cfg.BufferBudget/cfg.BufferSize + cfg.Workers
+	if p.arena, err = newArena(chunks, cfg.BufferSize); err != nil {
+		return nil, errors.Join(fmt.Errorf("buffer budget: %w", err), p.Close())
+	}
+	if err = p.reserve.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("reserve descriptor: %w", err), p.Close())
+	}
+	for range cfg.Workers {
+		w, err := newWorker(p)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("worker: %w", err), p.Close())
+		}
+		p.workers = append(p.workers, w)
+	}
+	return p, nil
+}
+
+// Start starts the workers.
+func (p *Pool) Start() {
+	for _, w := range p.workers {
+		p.running.Go(func() {
+			if err := w.run(); err != nil {
+				p.failed <- err
+			}
+		})
+	}
+}
+
+// Failed delivers the error of a worker that could not go on. The others do,
+// but the process had better not.
+func (p *Pool) Failed() <-chan error { return p.failed }
+
+// Close gives back what the pool has after its workers have ended.
+func (p *Pool) Close() error {
+	for _, w := range p.workers {
+		w.close()
+	}
+	p.reserve.close()
+	if p.arena != nil {
+		p.arena.close()
+	}
+	unreserve(p.slots)
+	return nil
+}
+
+// Why Adopt may not take a connection.
+var (
+	ErrFull     = errors.New("as many connections are open as may be")
+	ErrDraining = errors.New("the pool is shutting down")
+)
+
+// Adopt makes a connection the pool's: a non-blocking socket (see netpoll.Prepare), how
+// far its protocol has come, and what has been read from it already. It is
+// the one way into the pool; any goroutine may go it. After an error the socket is
+// still the caller's.
+func (p *Pool) Adopt(fd int, proto echo.State, read []byte) error {
+	if len(read) > p.cfg.Echo.MaxFrame {
+		return fmt.Errorf("%d bytes already read are more than a buffer holds", len(read))
+	}
+	if p.draining.Load() {
+		return ErrDraining
+	}
+	if fd >= len(p.slots) {
+		return fmt.Errorf("descriptor %d: %w", fd, ErrFull)
+	}
+	if !p.countIn() {
+		return ErrFull
+	}
+	if !p.place(nil, arrival{fd: fd, proto: proto, read: read}) {
+		p.open.Add(-1)
+		return ErrDraining
+	}
+	return nil
+}
+
+// countIn counts a connection against MaxConns, if there is room for it.
+func (p *Pool) countIn() bool {
+	if p.open.Add(1) > int64(p.cfg.MaxConns) {
+		p.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+// place gives a connection to the worker that has the fewest, so that neither
+// a few long ones nor a storm of short ones ends up on one core; here is the worker that
+// it has come to, if any, which wins a draw because it need not be told.
+func (p *Pool) place(here *worker, a arrival) bool {
+	least := here
+	if least == nil {
+		least = p.workers[0]
+	}
+	n := least.conns.Load()
+	for _, w := range p.workers {
+		if c := w.conns.Load(); c < n {
+			least, n = w, c
+		}
+	}
+	least.conns.Add(1)
+	if least == here {
+		here.admit(a)
+		return true
+	}
+	if !least.post(letter{arrival: a}) {
+		least.conns.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Open is the number of open connections.
+func (p *Pool) Open() int { return int(p.open.Load()) }

@@ -1,0 +1,79 @@
+package pool
+
+import (
+	"maps"
+
+	"wsecho/internal/echo"
+)
+
+// Counters are what one worker has counted, or all of them together. Each
+// worker has its own, which nobody else touches.
+type Counters struct {
+	Accepted      uint64 // from the listeners
+	Upgraded      uint64 // requests answered with 101
+	RefusedAtOnce uint64 // 503 without a slot, for want of a descriptor
+	Exhausted     uint64 // times that accept found no descriptor
+	Ended         [numReasons]uint64
+	Codes         map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
+	IdleTimeouts  uint64
+
+	BytesIn, BytesOut uint64 // over sockets
+	BytesDiscarded    uint64 // of BytesIn none: read after our side was ended
+
+	Wakeups, Events, StaleEvents uint64
+	EmptyReads                   uint64
+	Backlogs                     uint64 // times that the kernel took less than all
+	FrugalTurns                  uint64
+
+	Echo echo.Counters
+}
+
+func (c *Counters) init() { c.Codes = map[int]uint64{} }
+
+// add adds all that d has counted.
+func (c *Counters) add(d *Counters) {
+	c.Accepted += d.Accepted
+	c.Upgraded += d.Upgraded
+	c.RefusedAtOnce += d.RefusedAtOnce
+	c.Exhausted += d.Exhausted
+	for i := range c.Ended {
+		c.Ended[i] += d.Ended[i]
+	}
+	for code, n := range d.Codes {
+		c.Codes[code] += n
+	}
+	c.IdleTimeouts += d.IdleTimeouts
+	c.BytesIn += d.BytesIn
+	c.BytesOut += d.BytesOut
+	c.BytesDiscarded += d.BytesDiscarded
+	c.Wakeups += d.Wakeups
+	c.Events += d.Events
+	c.StaleEvents += d.StaleEvents
+	c.EmptyReads += d.EmptyReads
+	c.Backlogs += d.Backlogs
+	c.FrugalTurns += d.FrugalTurns
+	c.Echo.Add(&d.Echo)
+}
+
+// Stats adds up what the workers have counted. Each is asked and answers
+// between two turns, so that counting costs them nothing.
+func (p *Pool) Stats() Counters {
+	var sum Counters
+	sum.init()
+	for _, w := range p.workers {
+		answer := make(chan Counters, 1)
+		if !w.post(letter{do: func(w *worker) { answer <- w.counters() }}) {
+			answer <- w.counters() // it has ended
+		}
+		c := <-answer
+		sum.add(&c)
+	}
+	return sum
+}
+
+func (w *worker) counters() Counters {
+	c := w.count
+	c.Codes = maps.Clone(c.Codes)
+	c.Echo = w.endpoint.Count
+	return c
+}

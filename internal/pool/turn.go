@@ -1,0 +1,143 @@
+package pool
+
+import (
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+)
+
+// turn reads what a connection has sent, once, and answers it. One read is
+// also the most that a connection gets before the others have had their
+// turn; if it filled the buffer, the connection goes on at the next pass.
+//
+// A connection with a write backlog does not get a turn: its peer must read
+// before it is read from.
+func (w *worker) turn(fd int, s *slot) {
+	switch {
+	case !s.is(unread) || w.hasUnsent(s):
+	case s.is(shut):
+		w.linger(fd, s)
+	case w.spareTaken:
+		w.frugalTurn(fd, s)
+	default:
+		w.fullTurn(fd, s)
+	}
+}
+
+func (w *worker) fullTurn(fd int, s *slot) {
+	b := w.open(s)
+	room := b.Bytes[b.End : len(b.Bytes)-echo.Tailroom]
+	n, err := netpoll.Recv(fd, room)
+	if err != nil {
+		w.lost(fd, s, err)
+		return
+	}
+	// A read that did not fill the buffer has emptied the socket, and what comes
+	// later is a new edge. But an end that is known to be there has to be read for itself.
+	if n < len(room) && !s.is(ended) || n == 0 {
+		s.clear(unread)
+	}
+	if n == 0 {
+		w.count.EmptyReads++
+		return
+	}
+	b.End += n
+	w.heard(s, n)
+	w.answer(fd, s, b)
+}
+
+// heard notes that n bytes were read.
+func (w *worker) heard(s *slot, n int) {
+	w.count.BytesIn += uint64(n)
+	s.bytes += uint64(n)
+	if s.proto.Phase() == echo.Open {
+		s.since = w.now
+		s.clear(pinged)
+	}
+}
+
+// answer lets the protocol answer the input in the buffer, sends what it says,
+// and keeps what is left.
+func (w *worker) answer(fd int, s *slot, b *echo.Buffer) {
+	before := s.proto.Phase()
+	w.endpoint.Receive(&s.proto, b, true)
+	if !w.send(fd, s, b) {
+		return
+	}
+	if !w.keep(s, b) {
+		panic("pool: the spare was taken during a full turn")
+	}
+	w.settle(fd, s, before)
+}
+
+// send sends the output in the buffer, as far as the kernel takes it. It says
+// whether the connection is still there.
+func (w *worker) send(fd int, s *slot, b *echo.Buffer) bool {
+	if b.Out == b.OutEnd {
+		return true
+	}
+	n, err := netpoll.Send(fd, b.Bytes[b.Out:b.OutEnd])
+	if err != nil {
+		w.lost(fd, s, err)
+		return false
+	}
+	w.count.BytesOut += uint64(n)
+	b.Out += n
+	return true
+}
+
+// settle sees to what follows from a turn. Phase is where the connection was before it.
+func (w *worker) settle(fd int, s *slot, before echo.Phase) {
+	if s.proto.Phase() != before {
+		s.since = w.now
+		if s.proto.Phase() == echo.Open {
+			w.count.Upgraded++
+		}
+	}
+	switch {
+	case w.hasUnsent(s):
+		if !w.await(fd, s) {
+			return
+		}
+	case s.proto.Phase() == echo.Done && !s.is(shut):
+		w.shut(fd, s)
+		return
+	case s.is(unread):
+		w.goOn(fd, s)
+	}
+	w.watch(fd, s)
+}
+
+// await has the worker told when the kernel has room for a write backlog that
+// has just come to be. Once a connection is watched for that it stays so: it has an event
+// only after a write that took less than all. It says whether the connection is still there.
+func (w *worker) await(fd int, s *slot) bool {
+	s.since = w.now
+	w.count.Backlogs++
+	return s.is(armed) || w.arm(fd, s)
+}
+
+// arm watches a connection for room to write. Room that is there already is
+// reported too.
+func (w *worker) arm(fd int, s *slot) bool {
+	if err := w.poller.Modify(fd, s.gen, netpoll.ReadWrite); err != nil {
+		w.fail(fd, s, err)
+		return false
+	}
+	s.set(armed)
+	return true
+}
+
+// drainBacklog sends on after the kernel has said that it has room.
+func (w *worker) drainBacklog(fd int, s *slot) {
+	n, err := w.flush(fd, s)
+	if err != nil {
+		w.lost(fd, s, err)
+		return
+	}
+	if n > 0 {
+		s.since = w.now
+	}
+	if !w.hasUnsent(s) {
+		w.settle(fd, s, s.proto.Phase())
+	}
+}

@@ -1,0 +1,180 @@
+package pool
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+)
+
+// eventBatch is how many events a wait returns at the most. More in one call
+// would save little and let the last of them wait longer.
+const eventBatch = 256
+
+// listenerGen is the generation of listeners in events; no slot has it.
+const listenerGen = 0
+
+// A worker is an event loop. All of it but the last group belongs to
+// the goroutine of run.
+type worker struct {
+	pool     *Pool
+	poller   *netpoll.Poller
+	endpoint *echo.Endpoint
+	count    Counters
+
+	buffer []byte      // where turns are taken; it is empty between them
+	work   echo.Buffer // see open
+	events []netpoll.Event
+
+	spare      block // see takeSpare
+	spareTaken bool
+	scratch    []byte // see take
+	untidy     bool   // the arena may have pages to give back
+
+	now     tick
+	queue   []life   // connections that go on at the next pass: see goOn
+	letters []letter // being read
+	mine    fdSet    // connections
+	timed   deadlines
+
+	spares    int // connections that are only to be refused
+	listening bool
+	deaf      tick // if not listening: when to listen again, for descriptors had run out
+	draining  bool
+	cutAt     tick // if draining: when what is left is closed
+
+	_     [64]byte // what others write is not on the cache lines of what the owner reads
+	mail  mailbox
+	conns atomic.Int64 // connections that belong to the worker or are on their way to it
+}
+
+// life is one life of a descriptor.
+type life struct {
+	fd  int32
+	gen uint32
+}
+
+func newWorker(p *Pool) (*worker, error) {
+	w := &worker{
+		pool:     p,
+		endpoint: echo.New(p.cfg.Echo),
+		buffer:   make([]byte, p.cfg.BufferSize),
+		events:   make([]netpoll.Event, eventBatch),
+		spare:    p.arena.alloc(p.cfg.BufferSize),
+		scratch:  make([]byte, frugalRead),
+		now:      p.clock(),
+	}
+	w.count.init()
+	var err error
+	if w.mine, err = reserve[uint64](p.cfg.MaxFDs/64 + 1); err != nil {
+		return nil, err
+	}
+	if w.timed.set, err = reserve[uint64](p.cfg.MaxFDs/64 + 1); err != nil {
+		return nil, err
+	}
+	if w.poller, err = netpoll.New(); err != nil {
+		return nil, err
+	}
+	return w, w.listen()
+}
+
+func (w *worker) close() {
+	w.poller.Close()
+	unreserve(w.mine)
+	unreserve(w.timed.set)
+}
+
+// run is the loop. It returns when the worker has been told to drain and its last
+// connection is gone.
+func (w *worker) run() error {
+	defer w.abandonMail()
+	for {
+		if err := w.pass(w.patience()); err != nil {
+			return fmt.Errorf("worker: %w", err)
+		}
+		if w.draining && w.conns.Load() == 0 && w.closeMail() {
+			return nil
+		}
+	}
+}
+
+// pass waits for something to happen, not longer than patience, and does all
+// that follows from it. The clock is read once.
+func (w *worker) pass(patience time.Duration) error {
+	n, woken, err := w.poller.Wait(w.events, patience)
+	if err != nil {
+		return err
+	}
+	w.now = w.pool.clock()
+	w.count.Wakeups++
+	w.count.Events += uint64(n)
+	if woken {
+		w.readMail()
+	}
+	for i := range w.events[:n] {
+		w.event(&w.events[i])
+	}
+	w.runQueue()
+	w.sweep()
+	return nil
+}
+
+// patience is how long there will be nothing to do if nothing happens.
+func (w *worker) patience() time.Duration {
+	switch {
+	case len(w.queue) > 0:
+		return 0
+	case w.timed.n > 0 || w.draining || !w.listening || w.untidy:
+		return sweepTime
+	}
+	return -1
+}
+
+// event handles one event.
+func (w *worker) event(e *netpoll.Event) {
+	if e.Gen() == listenerGen {
+		w.accept(e.FD())
+		return
+	}
+	fd := e.FD()
+	s := &w.pool.slots[fd]
+	if s.gen != e.Gen() {
+		w.count.StaleEvents++ // of a connection that was closed earlier in this batch
+		return
+	}
+	if e.Ended() {
+		s.set(ended)
+	}
+	if e.Readable() {
+		s.set(unread)
+	}
+	if e.Writable() && w.hasUnsent(s) {
+		w.drainBacklog(fd, s)
+		return
+	}
+	w.turn(fd, s)
+}
+
+// goOn puts a connection in the queue of those that have more to read or to write, but
+// have had their turn.
+func (w *worker) goOn(fd int, s *slot) {
+	if !s.is(queued) {
+		s.set(queued)
+		w.queue = append(w.queue, life{int32(fd), s.gen})
+	}
+}
+
+// runQueue gives a turn to each connection that was in the queue when it
+// began.
+func (w *worker) runQueue() {
+	n := len(w.queue)
+	for _, l := range w.queue[:n] {
+		if s := &w.pool.slots[l.fd]; s.gen == l.gen {
+			s.clear(queued)
+			w.turn(int(l.fd), s)
+		}
+	}
+	w.queue = w.queue[:copy(w.queue, w.queue[n:])]
+}
