@@ -89,7 +89,7 @@ func echoOnce(w *wire, i int) error {
 }
 
 func closeCleanly(w *wire) error {
-	return errors.Join(w.send(closing(1000, "")), w.expect(closing(1000, "")), w.expectEOF(), w.Close())
+	return errors.Join(w.send(closing(1000, "")), w.expect(closing(1000, "")), w.expectEOF())
 }
 
 func TestTenThousand(t *testing.T) {

@@ -19,7 +19,7 @@ func TestIdleTimeout(t *testing.T) {
 			f, err = p.read()
 			p.check(err)
 		}
-		if f.String() != closing(1001, "").String() {
+		if !f.closes(1001) {
 			t.Fatalf("got %v, want a close 1001", f)
 		}
 	})
@@ -65,5 +65,18 @@ func TestWriteTimeout(t *testing.T) {
 	before := s.descriptors()
 	p := s.upgrade(t)
 	p.fillUp()
+	s.wantDescriptors(before)
+}
+
+// Who never hangs up after the closing handshake does not keep the server's descriptor.
+func TestPeerThatNeverHangsUp(t *testing.T) {
+	s := start(t)
+	before := s.descriptors()
+	closed, failed, refused := s.upgrade(t), s.upgrade(t), s.dial(t)
+	closed.send(closing(1000, ""))
+	closed.want(closing(1000, ""))
+	failed.send(reserved(1, text("")))
+	failed.wantFailWith(1002)
+	refused.sendRaw([]byte("garbage\r\n\r\n"))
 	s.wantDescriptors(before)
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A WebSocket client that will say anything: frames no library would send, cut wherever a test wants, and a reader
@@ -52,6 +53,11 @@ func unfinished(f frame) frame { f.more = true; return f }
 func reserved(rsv byte, f frame) frame { f.rsv = rsv; return f }
 
 func (f frame) control() bool { return f.op&0x8 != 0 }
+
+// closes says whether the frame is a close with this code, and a reason that can be read if there is one.
+func (f frame) closes(code int) bool {
+	return f.op == opClose && len(f.payload) >= 2 && int(binary.BigEndian.Uint16(f.payload)) == code && utf8.Valid(f.payload[2:])
+}
 
 // String elides a payload that nobody would read.
 func (f frame) String() string {
@@ -303,7 +309,7 @@ func (w *wire) expectMessage(op byte, message []byte, between ...frame) error {
 	return nil
 }
 
-// expectEOF wants the server, and not the client, to end the connection, soon.
+// expectEOF wants the server, and not the client, to end the connection, soon. Then we hang up, as clients do.
 func (w *wire) expectEOF() error {
 	w.SetReadDeadline(time.Now().Add(endsWithin))
 	if b, err := w.r.ReadByte(); err == nil {
@@ -311,7 +317,7 @@ func (w *wire) expectEOF() error {
 	} else if err != io.EOF {
 		return fmt.Errorf("waiting for the end of the connection: %w", err)
 	}
-	return nil
+	return w.Close()
 }
 
 // reset makes Close end the connection with a reset.
