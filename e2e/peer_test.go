@@ -137,13 +137,14 @@ func (p *peer) wantEOF() {
 	p.check(p.expectEOF())
 }
 
-// wantGone wants the connection to end, with whatever said before it.
+// wantGone wants the connection to end, with whatever said before it, and then hangs up.
 func (p *peer) wantGone() {
 	p.t.Helper()
 	p.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, p.r); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		p.t.Fatal(fmt.Errorf("waiting for the connection to end: %w", err))
 	}
+	p.Close()
 }
 
 func (p *peer) check(err error) {
