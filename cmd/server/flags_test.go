@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFlagsAndEnvironment(t *testing.T) {
+	t.Setenv("WSECHO_LISTEN", "127.0.0.1:1, unix:/a")
+	t.Setenv("WSECHO_WORKERS", "7")
+	t.Setenv("WSECHO_IDLE_TIMEOUT", "90s")
+	t.Setenv("WSECHO_ORIGINS", "example.com,example.org:8080")
+	t.Setenv("WSECHO_VERSION", "1.2.3") // a deployment's own, and no reason not to start
+	s, err := parse([]string{"-workers", "3", "-max-message", "1MiB", "-subprotocols", "chat"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (list{"127.0.0.1:1", "unix:/a"}); !reflect.DeepEqual(s.listen, want) {
+		t.Errorf("-listen %q, want %q", s.listen, want)
+	}
+	if s.workers != 3 {
+		t.Errorf("-workers %d: the command line comes before the environment", s.workers)
+	}
+	if s.idleTimeout != 90*time.Second || s.maxMessage != 1<<20 || s.version {
+		t.Errorf("%+v", s)
+	}
+	if want := (choice{members: list{"example.com", "example.org:8080"}}); !reflect.DeepEqual(s.origins, want) {
+		t.Errorf("-origins %+v, want %+v", s.origins, want)
+	}
+	if want := (choice{members: list{"chat"}}); !reflect.DeepEqual(s.subprotocols, want) {
+		t.Errorf("-subprotocols %+v, want %+v", s.subprotocols, want)
+	}
+}
+
+func TestListenIsRepeated(t *testing.T) {
+	s, err := parse([]string{"-listen", ":1", "-listen", "[::1]:2,:3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (list{":1", "[::1]:2", ":3"}); !reflect.DeepEqual(s.listen, want) {
+		t.Errorf("%q, want %q", s.listen, want)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]byteSize{
+		"1": 1, "1000B": 1000, "8KiB": 8 << 10, "3 MiB": 3 << 20, "2GiB": 2 << 30,
+	} {
+		got, err := parseSize(0, 1<<40)(text)
+		if err != nil || got != want {
+			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "B", "-1", "1.5MiB", "1KB", "1 mib", "9223372036854775807KiB"} {
+		if got, err := parseSize(0, 1<<62)(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
+	}
+	for size, want := range map[byteSize]string{0: "0", 1000: "1000", 8 << 10: "8KiB", 256 << 20: "256MiB", 1<<30 + 1: "1073741825"} {
+		if got := size.String(); got != want {
+			t.Errorf("%d is written %q, want %q", size, got, want)
+		}
+	}
+}
+
+// What -h and the README say of the flags is what they are.
+func TestFlagsAreExplained(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var explained bytes.Buffer
+	help(&explained)
+	_, fs := newSettings()
+	fs.VisitAll(func(f *flag.Flag) {
+		if !strings.Contains(explained.String(), "  -"+f.Name+" ") {
+			t.Errorf("-h does not explain -%s", f.Name)
+		}
+		if !strings.Contains(string(readme), "| `-"+f.Name+"` |") {
+			t.Errorf("the README does not explain -%s", f.Name)
+		}
+		_, row, _ := strings.Cut(string(readme), "| `-"+f.Name+"` |")
+		row, _, _ = strings.Cut(row, "\n")
+		byDefault, isTime := strings.CutSuffix(f.DefValue, "m0s")
+		if isTime {
+			byDefault += "m"
+		}
+		switch f.Name {
+		case "workers", "max-conns", "version": // depend on the machine
+		default:
+			if !strings.Contains(row, strings.TrimSuffix(byDefault, "s")) {
+				t.Errorf("the README has -%s with another default than %q", f.Name, f.DefValue)
+			}
+		}
+	})
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	for arg, want := range map[string]string{"-version": "commit", "-h": "usage:", "--help": "usage:"} {
+		var stdout, stderr bytes.Buffer
+		if status := run([]string{arg}, &stdout, &stderr, nil); status != 0 || stderr.Len() > 0 {
+			t.Errorf("%s: exit status %d, %q", arg, status, stderr.String())
+		}
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("%s prints %q", arg, stdout.String())
+		}
+	}
+}

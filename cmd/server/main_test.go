@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A server is run in this process, with a log that can be waited on and
+// signals that are sent by hand.
+type server struct {
+	t       *testing.T
+	log     chan map[string]any
+	signals chan os.Signal
+	exit    chan int
+	addr    string
+}
+
+const soon = 10 * time.Second // long enough for anything that is going to happen
+
+func start(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, log: make(chan map[string]any, 64), signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
+	r, w := io.Pipe()
+	go func() {
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			var record map[string]any
+			if err := json.Unmarshal(lines.Bytes(), &record); err != nil {
+				record = map[string]any{"msg": lines.Text()}
+			}
+			s.log <- record
+		}
+		close(s.log)
+	}()
+	go func() {
+		s.exit <- run(append([]string{"-log", "json", "-listen", "127.0.0.1:0"}, args...), io.Discard, w, s.signals)
+		w.Close()
+	}()
+	s.addr = s.wantsLog("serving")["listen"].([]any)[0].(string)
+	return s
+}
+
+// wantsLog waits for the record with the given message.
+func (s *server) wantsLog(msg string) map[string]any {
+	s.t.Helper()
+	deadline := time.After(soon)
+	for {
+		select {
+		case record, ok := <-s.log:
+			if !ok {
+				s.t.Fatalf("the log ended before %q", msg)
+			}
+			if record["msg"] == msg {
+				return record
+			}
+		case <-deadline:
+			s.t.Fatalf("no log line %q", msg)
+		}
+	}
+}
+
+func (s *server) wantsExit(status int) {
+	s.t.Helper()
+	select {
+	case got := <-s.exit:
+		if got != status {
+			s.t.Errorf("exit status %d, want %d", got, status)
+		}
+	case <-time.After(soon):
+		s.t.Fatal("the server does not end")
+	}
+}
+
+// peer is a connection that has completed its handshake.
+type peer struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func (s *server) dial() *peer {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
+		s.t.Fatal(err)
+	}
+	p := &peer{s.t, c, bufio.NewReader(c)}
+	p.sends("GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	response, err := http.ReadResponse(p.r, nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		s.t.Fatalf("handshake: %v, %v", response, err)
+	}
+	return p
+}
+
+func (p *peer) sends(bytes string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.Conn, bytes); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) wants(bytes, why string) {
+	p.t.Helper()
+	got := make([]byte, len(bytes))
+	if n, err := io.ReadFull(p.r, got); err != nil || string(got) != bytes {
+		p.t.Fatalf("%s: got %q, %v; want %q", why, got[:n], err, bytes)
+	}
+}
+
+// wantsEnd waits for the server to end TCP first, and ends it too.
+func (p *peer) wantsEnd() {
+	p.t.Helper()
+	defer p.Close()
+	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
+		p.t.Fatalf("want the end of the connection, got %q, %v", rest, err)
+	}
+}
+
+const (
+	maskedHello = "\x81\x85\x00\x00\x00\x00hello"
+	hello       = "\x81\x05hello"
+
+	goingAway   = "\x88\x1d\x03\xe9the server is shutting down"
+	maskedClose = "\x88\x82\x00\x00\x00\x00\x03\xe9"
+)
+
+func TestDrain(t *testing.T) {
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			s := start(t)
+			p := s.dial()
+			p.sends(maskedHello)
+			p.wants(hello, "an echo")
+			p.sends(maskedHello)
+			s.signals <- sig
+			p.wants(hello, "what was sent before the signal is echoed")
+			p.wants(goingAway, "everybody is told 1001")
+			p.sends(maskedClose)
+			p.wantsEnd()
+			stopped := s.wantsLog("stopped")
+			s.wantsExit(exitDrained)
+			if stopped["messages"] != 2.0 || stopped["upgraded"] != 1.0 {
+				t.Errorf("totals: %v", stopped)
+			}
+			if codes := fmt.Sprint(stopped["codes"]); codes != "map[1001:1]" {
+				t.Errorf("codes: %s", codes)
+			}
+		})
+	}
+}
+
+func TestDrainTimeout(t *testing.T) {
+	s := start(t, "-drain-timeout", "100ms")
+	p := s.dial()
+	s.signals <- syscall.SIGTERM
+	stopped := s.wantsLog("stopped")
+	s.wantsExit(exitDrained)
+	if ended := fmt.Sprint(stopped["ended"]); ended != "map[cut by shutdown:1]" {
+		t.Errorf("ended: %s", ended)
+	}
+	p.wants(goingAway, "it was told before it was cut")
+}
+
+func TestSecondSignal(t *testing.T) {
+	s := start(t, "-drain-timeout", "1h")
+	s.dial()
+	s.signals <- syscall.SIGTERM
+	s.wantsLog("draining")
+	s.signals <- syscall.SIGINT
+	s.wantsLog("failed")
+	s.wantsExit(exitFailed)
+}
+
+func TestUnixListener(t *testing.T) {
+	path := t.TempDir() + "/socket"
+	s := start(t, "-listen", "unix:"+path)
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s.signals <- syscall.SIGTERM
+	s.wantsExit(exitDrained)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// Every failure to start names the flag, the value and the cause.
+func TestCannotStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	inUse := taken.Addr().String()
+
+	for _, c := range []struct {
+		name   string
+		args   []string
+		env    [2]string
+		status int
+		wants  []string
+	}{
+		{"port in use", []string{"-listen", inUse}, [2]string{}, exitFailed, []string{"-listen", inUse, "address already in use"}},
+		{"no such address", []string{"-listen", "192.0.2.1:80"}, [2]string{}, exitFailed, []string{"-listen", "192.0.2.1:80", "cannot assign"}},
+		{"no port", []string{"-listen", "localhost"}, [2]string{}, exitFailed, []string{"-listen", "localhost", "missing port"}},
+		{"no directory", []string{"-listen", "unix:/nowhere/socket"}, [2]string{}, exitFailed, []string{"-listen", "unix:/nowhere/socket", "no such file"}},
+		{"beyond the descriptors", []string{"-max-conns", "2000000000"}, [2]string{}, exitFailed, []string{"-max-conns", "2000000000", "descriptor limit"}},
+		{"no number", []string{"-workers", "many"}, [2]string{}, exitUsage, []string{"-workers", "many", "not a whole number"}},
+		{"too small", []string{"-workers", "0"}, [2]string{}, exitUsage, []string{"-workers", "0", "not between 1 and"}},
+		{"no size", []string{"-max-header", "8kb"}, [2]string{}, exitUsage, []string{"-max-header", "8kb", "8KiB"[1:]}},
+		{"overflow", []string{"-max-message", "9999999999GiB"}, [2]string{}, exitUsage, []string{"-max-message", "9999999999GiB", "not a number of bytes"}},
+		{"no time", []string{"-idle-timeout", "5"}, [2]string{}, exitUsage, []string{"-idle-timeout", "5", "not a time"}},
+		{"negative time", []string{"-drain-timeout", "-1s"}, [2]string{}, exitUsage, []string{"-drain-timeout", "-1s", "not between"}},
+		{"no such word", []string{"-log", "xml"}, [2]string{}, exitUsage, []string{"-log", "xml", "text, json"}},
+		{"empty member", []string{"-origins", "a,,b"}, [2]string{}, exitUsage, []string{"-origins", "a,,b", "empty member"}},
+		{"unknown flag", []string{"-port", "80"}, [2]string{}, exitUsage, []string{"-port"}},
+		{"argument", []string{"8080"}, [2]string{}, exitUsage, []string{"8080", "only flags"}},
+		{"environment", nil, [2]string{"WSECHO_WORKERS", "many"}, exitUsage, []string{"workers", "WSECHO_WORKERS", "many", "not a whole number"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.env[0] != "" {
+				t.Setenv(c.env[0], c.env[1])
+			}
+			var stderr bytes.Buffer
+			status := run(c.args, io.Discard, &stderr, nil)
+			if status != c.status {
+				t.Errorf("exit status %d, want %d", status, c.status)
+			}
+			for _, want := range c.wants {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("%q is not in %q", want, stderr.String())
+				}
+			}
+		})
+	}
+}
