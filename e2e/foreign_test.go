@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Clients written in other languages. Their scripts check what comes back; here we only want them content.
+
+func TestNodeWS(t *testing.T) {
+	node := program(t, "node")
+	if _, err := os.Stat("node/node_modules/ws"); err != nil {
+		unavailable(t, "no node/node_modules/ws: run npm ci in e2e/node")
+	}
+	wantContent(t, node, "node/echo.js", start(t).url())
+}
+
+func TestPythonWebsockets(t *testing.T) {
+	// The distribution's own interpreter: another python3 on PATH would not see its packages.
+	python := program(t, "/usr/bin/python3")
+	if err := exec.Command(python, "-c", "import websockets").Run(); err != nil {
+		unavailable(t, "%s has no websockets: install python3-websockets", python)
+	}
+	wantContent(t, python, "python/echo.py", start(t).url())
+}
+
+func TestCurl(t *testing.T) {
+	curl := program(t, "curl")
+	s := start(t)
+	plain := "http://" + s.addr + "/"
+	for _, c := range []struct {
+		name  string
+		args  []string
+		wants []string
+	}{
+		{"GET", nil, []string{"HTTP/1.1 426 ", "\r\nUpgrade: websocket\r\n", "\r\nConnection: close\r\n"}},
+		{"POST", []string{"--data", "hello"}, []string{"HTTP/1.1 405 ", "\r\nAllow: GET\r\n", "\r\nConnection: close\r\n"}},
+		{"HEAD", []string{"--head"}, []string{"HTTP/1.1 405 ", "\r\nAllow: GET\r\n"}},
+		{"HTTP/1.0", []string{"--http1.0"}, []string{"HTTP/1.1 400 "}},
+		{"version 12", []string{"-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Key: " + sampleKey,
+			"-H", "Sec-WebSocket-Version: 12"}, []string{"HTTP/1.1 426 ", "\r\nSec-WebSocket-Version: 13\r\n"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// No proxy: the environment may name one for everything else.
+			answer := runClient(t, curl, append(c.args, "--silent", "--show-error", "--include", "--noproxy", "*", plain)...)
+			for _, want := range c.wants {
+				if !strings.Contains(answer, want) {
+					t.Errorf("no %q in\n%s", want, answer)
+				}
+			}
+		})
+	}
+}
+
+func TestChromium(t *testing.T) {
+	chromium := program(t, "chromium")
+	s := start(t)
+	result := make(chan string, 1)
+	mux := http.NewServeMux()
+	mux.Handle("GET /", http.FileServer(http.Dir("browser")))
+	mux.HandleFunc("POST /result", func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		select {
+		case result <- string(body):
+		default: // a page has one result
+		}
+	})
+	site := httptest.NewServer(mux)
+	defer site.Close()
+
+	page := site.URL + "/echo.html?server=" + url.QueryEscape(s.url())
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
+		"--disable-dev-shm-usage", "--user-data-dir="+profile(t), page)
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.WaitDelay = patience // its helpers hold the output open until they have noticed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-result:
+		if got != "ok" {
+			t.Errorf("the page says: %s", got)
+		}
+	case <-time.After(2 * time.Minute):
+		t.Error("the page says nothing")
+	}
+	cancel()
+	cmd.Wait() // killed by us: its status says nothing
+	if t.Failed() {
+		t.Logf("chromium's output:\n%s", output.String())
+	}
+}
+
+// profile is a fresh directory that goes away with the last of chromium's helpers, who still write as they die:
+// t.TempDir would fail the test for that.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wsecho-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "chromium's profile is gone", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	return dir
+}
+
+// program finds a client, or leaves the test.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		unavailable(t, "no %s here", name)
+	}
+	return path
+}
+
+// wantContent runs a client script, which says nothing if all is well.
+func wantContent(t *testing.T, interpreter, script, url string) {
+	t.Helper()
+	if output := runClient(t, interpreter, filepath.FromSlash(script), url); output != "" {
+		t.Errorf("%s says:\n%s", script, output)
+	}
+}
+
+func runClient(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", filepath.Base(name), err, output)
+	}
+	return string(output)
+}

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const cosmos = "κ\u1f79σμε" // CE BA E1 BD B9 CF 83 CE BC CE B5
+
+func TestUTF8(t *testing.T) {
+	valid := "Hello-µ@ßöäüàá-UTF-8!!"
+	impossible := cosmos + "\xed\xa0\x80edited" // a surrogate in the middle
+	empty := unfinished(continuation(""))
+	echoed := func(frames ...frame) func(p *peer) {
+		return func(p *peer) {
+			p.send(frames...)
+			p.want(frames...)
+			p.closes()
+		}
+	}
+	converse(t, start(t), []exchange{
+		{"6.1.1", echoed(text(""))},
+		{"6.1.2", echoed(unfinished(text("")), empty, continuation(""))},
+		{"6.1.3", echoed(unfinished(text("")), unfinished(continuation("middle frame payload")), continuation(""))},
+		{"6.2.1", echoed(text(valid))},
+		{"6.2.2", echoed(unfinished(text(valid[:12])), continuation(valid[12:]))},
+		{"6.2.3", echoed(fragments(opText, []byte(valid), 1)...)},
+		{"6.2.4", echoed(fragments(opText, []byte(cosmos), 1)...)},
+		{"6.2.4 by octets", func(p *peer) {
+			p.sendPieces(1, fragments(opText, []byte(cosmos), 1)...)
+			p.want(fragments(opText, []byte(cosmos), 1)...)
+			p.closes()
+		}},
+		{"6.3.1", func(p *peer) {
+			p.send(text(impossible))
+			p.wantFail(1007)
+		}},
+		{"6.3.2", func(p *peer) {
+			sent := fragments(opText, []byte(impossible), 1)
+			p.sendAside(whole, sent...)
+			// ED may start a character, A0 cannot follow it.
+			p.want(sent[:len(cosmos)+1]...)
+			p.wantFail(1007)
+		}},
+		{"6.3.2 by octets", func(p *peer) {
+			p.sendAside(1, text(impossible))
+			p.wantFail(1007)
+		}},
+	})
+}
+
+// 6.4: fail as soon as the text has become impossible. The rest is never sent: a server that waits for it does not
+// pass for a fast one.
+func TestUTF8FailsFast(t *testing.T) {
+	const (
+		beyond = "\xf4\x90\x80\x80" // U+110000: impossible from its second octet
+		end    = "edited"
+	)
+	inFrames := func(first, second string) func(p *peer) {
+		return func(p *peer) {
+			p.send(unfinished(text(first)))
+			p.want(unfinished(text(first)))
+			p.send(unfinished(continuation(second)))
+			p.wantFail(1007)
+		}
+	}
+	inPieces := func(first, second string) func(p *peer) {
+		return func(p *peer) {
+			all := encode(text(cosmos + beyond + end))
+			const header = 2 + 4
+			p.sendRaw(all[:header+len(first)])
+			p.sendRaw(all[header+len(first) : header+len(first)+len(second)])
+			p.wantFail(1007)
+		}
+	}
+	converse(t, start(t), []exchange{
+		{"6.4.1", inFrames(cosmos, beyond)},
+		{"6.4.2", inFrames(cosmos+beyond[:1], beyond[1:2])},
+		{"6.4.3", inPieces(cosmos, beyond)},
+		{"6.4.4", inPieces(cosmos+beyond[:1], beyond[1:2])},
+	})
+}
+
+// texts are the single texts of 6.5 to 6.23: what RFC 3629 lets a text be, and what it does not.
+var texts = []struct {
+	group string
+	valid bool
+	texts []string
+}{
+	{"6.5 whole words", true, []string{cosmos, "κόσμε", "Hello", "日本語", "𝄞🙂"}},
+	{"6.6 characters complete", true, prefixes(cosmos, true)},
+	{"6.6 characters cut short", false, prefixes(cosmos, false)},
+	{"6.7 the first of each length", true, unhex("00", "c280", "e0a080", "f0908080")},
+	{"6.8 five and six octets, the first", false, unhex("f888808080", "fc8480808080")},
+	{"6.9 the last of each length", true, unhex("7f", "dfbf", "efbfbf", "f48fbfbf")},
+	{"6.10 four to six octets, the last", false, unhex("f7bfbfbf", "fbbfbfbfbf", "fdbfbfbfbfbf")},
+	{"6.11 other boundaries", true, unhex("ed9fbf", "ee8080", "efbfbd", "f48fbfbf")},
+	{"6.11 just beyond", false, unhex("f4908080")},
+	{"6.12 stray continuations", false, append(unhex("80", "bf"), runs("\x80\xbf", 2, 7, continuations())...)},
+	{"6.13 lonely starts", false, []string{
+		lonely(0xc0, 0xdf), lonely(0xe0, 0xef), lonely(0xf0, 0xf7), lonely(0xf8, 0xfb), lonely(0xfc, 0xfd),
+	}},
+	{"6.14 the last octet missing", false, missing},
+	{"6.15 all of those together", false, []string{strings.Join(missing, "")}},
+	{"6.16 impossible octets", false, unhex("fe", "ff", "fefeffff")},
+	{"6.17 overlong slashes", false, unhex("c0af", "e080af", "f08080af", "f8808080af", "fc80808080af")},
+	{"6.18 the longest overlong", false, unhex("c1bf", "e09fbf", "f08fbfbf", "f887bfbfbf", "fc83bfbfbfbf")},
+	{"6.19 overlong NUL", false, unhex("c080", "e08080", "f0808080", "f880808080", "fc8080808080")},
+	{"6.20 single surrogates", false, unhex("eda080", "edadbf", "edae80", "edafbf", "edb080", "edbe80", "edbfbf")},
+	{"6.21 pairs of surrogates", false, unhex("eda080edb080", "eda080edbfbf", "edadbfedb080", "edadbfedbfbf",
+		"edae80edb080", "edae80edbfbf", "edafbfedb080", "edafbfedbfbf")},
+	{"6.22 noncharacters", true, noncharacters()},
+	{"6.23 specials", true, []string{"\uFFF9", "\uFFFA", "\uFFFB", "\uFFFC", "\uFFFD", "\uFFFE", "\uFFFF"}},
+}
+
+// missing are the first and the last character of two to six octets, each without its last octet.
+var missing = unhex("c0", "e080", "f08080", "f8808080", "fc80808080", "df", "efbf", "f7bfbf", "fbbfbfbf", "fdbfbfbfbf")
+
+func TestUTF8Table(t *testing.T) {
+	s := start(t)
+	for _, group := range texts {
+		for i, message := range group.texts {
+			// The table is ours to get wrong, too.
+			if utf8.ValidString(message) != group.valid {
+				t.Fatalf("%s: %q is in the wrong group", group.group, message)
+			}
+			name := fmt.Sprintf("%s.%d", group.group, i+1)
+			t.Run(name+" whole", func(t *testing.T) { wantVerdict(s.upgrade(t), group.valid, whole, text(message)) })
+			t.Run(name+" by octets", func(t *testing.T) { wantVerdict(s.upgrade(t), group.valid, 1, text(message)) })
+		}
+	}
+}
+
+func wantVerdict(p *peer, valid bool, piece int, f frame) {
+	p.t.Helper()
+	p.sendAside(piece, f)
+	if valid {
+		p.want(f)
+		p.closes()
+	} else {
+		p.wantFail(1007)
+	}
+}
+
+func unhex(codes ...string) []string {
+	for i, code := range codes {
+		b, err := hex.DecodeString(code)
+		if err != nil {
+			panic(err)
+		}
+		codes[i] = string(b)
+	}
+	return codes
+}
+
+// prefixes are the beginnings of s, octet by octet, that end with a character or within one.
+func prefixes(s string, complete bool) []string {
+	var some []string
+	for n := 1; n <= len(s); n++ {
+		if utf8.ValidString(s[:n]) == complete {
+			some = append(some, s[:n])
+		}
+	}
+	return some
+}
+
+// runs are the first octets of s repeated, from least to most of them, and then more.
+func runs(s string, least, most int, more string) []string {
+	var all []string
+	for n := least; n <= most; n++ {
+		all = append(all, strings.Repeat(s, n)[:n])
+	}
+	return append(all, more)
+}
+
+func continuations() string {
+	var b strings.Builder
+	for c := 0x80; c <= 0xBF; c++ {
+		b.WriteByte(byte(c))
+	}
+	return b.String()
+}
+
+// lonely are octets that start a character, each followed by a space.
+func lonely(first, last int) string {
+	var b strings.Builder
+	for c := first; c <= last; c++ {
+		b.WriteByte(byte(c))
+		b.WriteByte(' ')
+	}
+	return b.String()
+}
+
+// noncharacters are the last two code points of each plane: not to be interchanged, and yet valid.
+func noncharacters() []string {
+	var all []string
+	for plane := range rune(17) {
+		all = append(all, string(plane<<16|0xFFFE), string(plane<<16|0xFFFF))
+	}
+	return all
+}
