@@ -46,9 +46,21 @@ func endOfHead(p []byte, skip int) int {
 }
 
 // emptyLines is the length of the line ends at the front of p, which a server
-// ignores before a request (RFC 9112, section 2.2).
+// ignores before a request (RFC 9112, section 2.2). A CR is one with the LF
+// behind it, or with what has not arrived, and never by itself.
 func emptyLines(p []byte) int {
-	return len(p) - len(bytes.TrimLeft(p, "\r\n"))
+	n := 0
+	for n < len(p) {
+		switch rest := p[n:]; {
+		case rest[0] == '\n', len(rest) == 1 && rest[0] == '\r':
+			n++
+		case rest[0] == '\r' && rest[1] == '\n':
+			n += 2
+		default:
+			return n
+		}
+	}
+	return n
 }
 
 // beginsRequest says whether p may be, or become, the beginning of a request: of a method

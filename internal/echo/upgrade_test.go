@@ -257,6 +257,8 @@ func TestRefusals(t *testing.T) {
 		{"a bare CR in a name", sample().and("X\rY: a"), bad, nil},
 		{"a bare CR at the end of the request line", asking("GET / HTTP/1.1\r"), bad, nil},
 		{"a line of a bare CR", sample().and("\r"), bad, nil},
+		{"a bare CR before the request (RFC 9112, 2.2)", raw("\r" + string(sample().wire())), bad, nil},
+		{"a bare CR among empty lines before the request", raw("\r\n\r\r\n" + string(sample().wire())), bad, nil},
 		{"a NUL in a value (RFC 9110, 5.5)", sample().and("X: a\x00b"), bad, nil},
 		{"a control character in a value", sample().and("X: a\x1bb"), bad, nil},
 		{"a DEL in a value", sample().and("X: a\x7fb"), bad, nil},
