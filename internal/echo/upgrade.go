@@ -116,16 +116,17 @@ func (u *upgrader) read(head []byte) *Refusal {
 		return refusal
 	}
 
-	_, target, _ := bytes.Cut(r.line, []byte{' '})
+	method, target, _ := bytes.Cut(r.line, []byte{' '})
 	target, version, _ := bytes.Cut(target, []byte{' '})
+	get := string(method) == "GET" // another method has targets and bodies of its own, and earns 405
 	switch {
 	case !isVersion(version):
 		return refuseRequestLine
-	case !isTarget(target):
+	case get && !isTarget(target):
 		return refuseTarget
 	case r.host.seen > 1 || r.host.seen == 1 && !isAuthority(r.host.value):
 		return refuseHost
-	case r.body:
+	case get && r.body:
 		return refuseBody
 	}
 

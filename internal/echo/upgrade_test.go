@@ -172,8 +172,12 @@ func TestRefusals(t *testing.T) {
 		want   []string // header fields of the response
 	}{
 		{"POST (4.2.1, item 1)", asking("POST /chat HTTP/1.1"), 405, get},
+		{"POST with a body (RFC 9110, 15.5.6)", asking("POST /chat HTTP/1.1").and("Content-Length: 5"), 405, get},
+		{"PUT in chunks", asking("PUT /chat HTTP/1.1").and("Transfer-Encoding: chunked"), 405, get},
 		{"HEAD, without a body (RFC 9110, 9.3.2)", asking("HEAD /chat HTTP/1.1"), 405, get},
 		{"HEAD that is malformed, without a body", asking("HEAD /chat HTTP/1.1").with("Host: a b"), bad, nil},
+		{"OPTIONS of the server (RFC 9112, 3.2.4)", asking("OPTIONS * HTTP/1.1"), 405, get},
+		{"CONNECT (RFC 9112, 3.2.3)", asking("CONNECT example.com:80 HTTP/1.1"), 405, get},
 		{"a method in lower case (RFC 9110, 9.1)", asking("get /chat HTTP/1.1"), 405, get},
 		{"a method nobody knows", asking("B!#$%&'*+-.^_`|~REW /chat HTTP/1.1"), 405, get},
 
