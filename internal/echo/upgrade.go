@@ -126,6 +126,8 @@ func (u *upgrader) read(head []byte) *Refusal {
 		return refuseTarget
 	case r.host.seen > 1 || r.host.seen == 1 && !isAuthority(r.host.value):
 		return refuseHost
+	case r.host.seen == 0 && string(version) == "HTTP/1.1": // a MUST, whatever else is wrong (RFC 9112, section 3.2)
+		return refuseHost
 	case get && r.body:
 		return refuseBody
 	}

@@ -180,6 +180,7 @@ func TestRefusals(t *testing.T) {
 		{"CONNECT (RFC 9112, 3.2.3)", asking("CONNECT example.com:80 HTTP/1.1"), 405, get},
 		{"a method in lower case (RFC 9110, 9.1)", asking("get /chat HTTP/1.1"), 405, get},
 		{"a method nobody knows", asking("B!#$%&'*+-.^_`|~REW /chat HTTP/1.1"), 405, get},
+		{"POST without Host (RFC 9112, 3.2)", asking("POST / HTTP/1.1").without("Host"), bad, nil},
 
 		{"a browser's request (RFC 9110, 15.5.22)", sample().without("Upgrade").with("Connection: keep-alive").without("Sec-WebSocket-Key").without("Sec-WebSocket-Version"), 426, upgrade},
 		{"a request that asks for nothing", opening{"GET / HTTP/1.1", []string{"Host: a"}, "\r\n"}, 426, upgrade},
