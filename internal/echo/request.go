@@ -159,14 +159,17 @@ func isToken(p []byte) bool {
 }
 
 // isTarget says whether p may be the target of a handshake: a path or an
-// absolute URI (RFC 6455, section 4.2.1), never with a fragment (section 3).
+// absolute HTTP URI (RFC 6455, section 4.2.1), never with a fragment (section
+// 3). That a client says ws for http is no reason to turn it away.
 func isTarget(p []byte) bool {
 	for _, c := range p {
 		if c <= ' ' || c == 0x7f || c == '#' {
 			return false
 		}
 	}
-	return len(p) > 0 && (p[0] == '/' || bytes.Contains(p, []byte("://")))
+	scheme, rest, _ := bytes.Cut(p, []byte("://"))
+	absolute := is(scheme, "http") || is(scheme, "https") || is(scheme, "ws") || is(scheme, "wss")
+	return len(p) > 0 && p[0] == '/' || absolute && len(rest) > 0
 }
 
 // isAuthority says whether p is a host with or without a port (RFC 9110,
