@@ -19,10 +19,11 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 		e.refuse(s, b, refuseGarbage, true)
 		return
 	}
+	body := !bytes.HasPrefix(in[empty:], []byte("HEAD "))
 	// The end is at most three bytes long, and was not there when we looked last.
 	size := endOfHead(in, max(empty, b.Seen-3))
 	if size > e.cfg.MaxHeader || size == 0 && len(in) > e.cfg.MaxHeader {
-		e.refuse(s, b, refuseTooLong, true)
+		e.refuse(s, b, refuseTooLong, body)
 		return
 	}
 	if size == 0 {
@@ -32,7 +33,7 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 	head := in[empty:size]
 	response, refusal := e.upgrader.answer(head)
 	if refusal != nil {
-		e.refuse(s, b, refusal, !bytes.HasPrefix(head, []byte("HEAD ")))
+		e.refuse(s, b, refusal, body)
 		return
 	}
 	// The response ends where the request ended: what follows are frames, and

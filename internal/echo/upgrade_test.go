@@ -275,6 +275,7 @@ func TestRefusals(t *testing.T) {
 		{"a body in chunks", sample().and("Transfer-Encoding: chunked"), bad, nil},
 
 		{"a request one byte longer than MaxHeader (RFC 6585, 5)", sample().long(8<<10 + 1), 431, nil},
+		{"HEAD one byte longer than MaxHeader, without a body", asking("HEAD / HTTP/1.1").long(8<<10 + 1), 431, nil},
 		{"a request with no end", raw("GET /" + strings.Repeat("x", 9<<10)), 431, nil},
 		{"empty lines with no end", raw(strings.Repeat("\r\n", 5<<10)), 431, nil},
 
