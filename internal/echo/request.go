@@ -158,6 +158,19 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
+// isTokenList says whether p is a list of tokens; members may be empty, for a
+// recipient (RFC 9110, section 5.6.1).
+func isTokenList(p []byte) bool {
+	for more := true; more; {
+		var item []byte
+		item, p, more = bytes.Cut(p, []byte{','})
+		if item = bytes.Trim(item, " \t"); len(item) > 0 && !isToken(item) {
+			return false
+		}
+	}
+	return true
+}
+
 // isTarget says whether p may be the target of a handshake: a path or an
 // absolute HTTP URI (RFC 6455, section 4.2.1), never with a fragment (section
 // 3). That a client says ws for http is no reason to turn it away.

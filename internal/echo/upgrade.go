@@ -111,6 +111,9 @@ func (u *upgrader) read(head []byte) *Refusal {
 		if !ok {
 			return refuseField
 		}
+		if is(name, "sec-websocket-protocol") && !isTokenList(value) {
+			return refuseNegotiation // ws.Upgrader looks no further than the first that will do
+		}
 		r.note(name, value)
 		return nil
 	}); refusal != nil {

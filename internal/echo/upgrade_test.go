@@ -282,7 +282,9 @@ func TestRefusals(t *testing.T) {
 		{"a malformed list of extensions (9.1)", sample().and("Sec-WebSocket-Extensions: permessage-deflate;;"), bad, nil},
 		{"an empty list of extensions", sample().and("Sec-WebSocket-Extensions:"), bad, nil},
 		{"an extension's value with a quote that is not closed", sample().and("Sec-WebSocket-Extensions: a; b=\"c"), bad, nil},
+		{"a malformed list of subprotocols (4.1, item 10)", sample().and("Sec-WebSocket-Protocol: a/b"), bad, nil},
 		{"an empty list of subprotocols", sample().and("Sec-WebSocket-Protocol:"), bad, nil},
+		{"subprotocols without commas", sample().and("Sec-WebSocket-Protocol: a b"), bad, nil},
 	} {
 		rules = append(rules, rule{name: c.name, fresh: true, talk: func(p *peer) {
 			p.sends(c.says)
