@@ -213,9 +213,12 @@ func isKey(p []byte) bool {
 // admitted says whether the host of origin (RFC 6454, section 7), with or
 // without its port, is one of hosts.
 func admitted(hosts []string, origin []byte) bool {
-	_, authority, found := strings.Cut(strings.ToLower(string(origin)), "://")
+	_, authority, found := strings.Cut(string(origin), "://")
 	if !found {
-		authority = strings.ToLower(string(origin)) // "null", which a list may name
+		authority = string(origin) // "null", which a list may name
+	}
+	if !isAuthority([]byte(authority)) {
+		return false
 	}
 	host := authority
 	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {

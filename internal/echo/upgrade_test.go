@@ -379,6 +379,7 @@ func TestOrigin(t *testing.T) {
 		{"a host that is below a listed one", sample().and("Origin: http://www.example.com"), 403},
 		{"a host that begins with a listed one", sample().and("Origin: http://example.com.evil.example"), 403},
 		{"a listed host as the user", sample().and("Origin: http://example.com@evil.example"), 403},
+		{"a listed host as the password's owner", sample().and("Origin: http://example.com:@evil.example"), 403},
 		{"null (RFC 6454, 7.3)", sample().and("Origin: null"), 403},
 		{"an empty origin", sample().and("Origin:"), 403},
 		{"two origins (RFC 6454, 7.3)", sample().and("Origin: http://example.com", "Origin: http://example.com"), 403},
