@@ -46,9 +46,21 @@ func endOfHead(p []byte, skip int) int {
 }
 
 // emptyLines is the length of the line ends at the front of p, which a server
-// ignores before a request (RFC 9112, section 2.2).
+// ignores before a request (RFC 9112, section 2.2). A CR is one with the LF
+// behind it, or with what has not arrived, and never by itself.
 func emptyLines(p []byte) int {
-	return len(p) - len(bytes.TrimLeft(p, "\r\n"))
+	n := 0
+	for n < len(p) {
+		switch rest := p[n:]; {
+		case rest[0] == '\n', len(rest) == 1 && rest[0] == '\r':
+			n++
+		case rest[0] == '\r' && rest[1] == '\n':
+			n += 2
+		default:
+			return n
+		}
+	}
+	return n
 }
 
 // beginsRequest says whether p may be, or become, the beginning of a request: of a method
@@ -146,15 +158,31 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
+// isTokenList says whether p is a list of tokens; members may be empty, for a
+// recipient (RFC 9110, section 5.6.1).
+func isTokenList(p []byte) bool {
+	for more := true; more; {
+		var item []byte
+		item, p, more = bytes.Cut(p, []byte{','})
+		if item = bytes.Trim(item, " \t"); len(item) > 0 && !isToken(item) {
+			return false
+		}
+	}
+	return true
+}
+
 // isTarget says whether p may be the target of a handshake: a path or an
-// absolute URI (RFC 6455, section 4.2.1), never with a fragment (section 3).
+// absolute HTTP URI (RFC 6455, section 4.2.1), never with a fragment (section
+// 3). That a client says ws for http is no reason to turn it away.
 func isTarget(p []byte) bool {
 	for _, c := range p {
 		if c <= ' ' || c == 0x7f || c == '#' {
 			return false
 		}
 	}
-	return len(p) > 0 && (p[0] == '/' || bytes.Contains(p, []byte("://")))
+	scheme, rest, _ := bytes.Cut(p, []byte("://"))
+	absolute := is(scheme, "http") || is(scheme, "https") || is(scheme, "ws") || is(scheme, "wss")
+	return len(p) > 0 && p[0] == '/' || absolute && len(rest) > 0
 }
 
 // isAuthority says whether p is a host with or without a port (RFC 9110,

@@ -19,10 +19,11 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 		e.refuse(s, b, refuseGarbage, true)
 		return
 	}
+	body := !bytes.HasPrefix(in[empty:], []byte("HEAD "))
 	// The end is at most three bytes long, and was not there when we looked last.
 	size := endOfHead(in, max(empty, b.Seen-3))
 	if size > e.cfg.MaxHeader || size == 0 && len(in) > e.cfg.MaxHeader {
-		e.refuse(s, b, refuseTooLong, true)
+		e.refuse(s, b, refuseTooLong, body)
 		return
 	}
 	if size == 0 {
@@ -32,7 +33,7 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 	head := in[empty:size]
 	response, refusal := e.upgrader.answer(head)
 	if refusal != nil {
-		e.refuse(s, b, refusal, !bytes.HasPrefix(head, []byte("HEAD ")))
+		e.refuse(s, b, refusal, body)
 		return
 	}
 	// The response ends where the request ended: what follows are frames, and
@@ -110,22 +111,28 @@ func (u *upgrader) read(head []byte) *Refusal {
 		if !ok {
 			return refuseField
 		}
+		if is(name, "sec-websocket-protocol") && !isTokenList(value) {
+			return refuseNegotiation // ws.Upgrader looks no further than the first that will do
+		}
 		r.note(name, value)
 		return nil
 	}); refusal != nil {
 		return refusal
 	}
 
-	_, target, _ := bytes.Cut(r.line, []byte{' '})
+	method, target, _ := bytes.Cut(r.line, []byte{' '})
 	target, version, _ := bytes.Cut(target, []byte{' '})
+	get := string(method) == "GET" // another method has targets and bodies of its own, and earns 405
 	switch {
 	case !isVersion(version):
 		return refuseRequestLine
-	case !isTarget(target):
+	case get && !isTarget(target):
 		return refuseTarget
 	case r.host.seen > 1 || r.host.seen == 1 && !isAuthority(r.host.value):
 		return refuseHost
-	case r.body:
+	case r.host.seen == 0 && string(version) == "HTTP/1.1": // a MUST, whatever else is wrong (RFC 9112, section 3.2)
+		return refuseHost
+	case get && r.body:
 		return refuseBody
 	}
 
@@ -206,9 +213,12 @@ func isKey(p []byte) bool {
 // admitted says whether the host of origin (RFC 6454, section 7), with or
 // without its port, is one of hosts.
 func admitted(hosts []string, origin []byte) bool {
-	_, authority, found := strings.Cut(strings.ToLower(string(origin)), "://")
+	_, authority, found := strings.Cut(string(origin), "://")
 	if !found {
-		authority = strings.ToLower(string(origin)) // "null", which a list may name
+		authority = string(origin) // "null", which a list may name
+	}
+	if !isAuthority([]byte(authority)) {
+		return false
 	}
 	host := authority
 	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {

@@ -1,0 +1,411 @@
+package echo
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// An opening is the request of a handshake.
+type opening struct {
+	line   string
+	fields []string
+	eol    string
+}
+
+// sample is the request of RFC 6455, section 1.2.
+func sample() opening {
+	return opening{
+		line: "GET /chat HTTP/1.1",
+		fields: []string{
+			"Host: server.example.com",
+			"Upgrade: websocket",
+			"Connection: Upgrade",
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+			"Sec-WebSocket-Version: 13",
+		},
+		eol: "\r\n",
+	}
+}
+
+func (o opening) wire() []byte {
+	return []byte(o.line + o.eol + strings.Join(append(o.fields, "", ""), o.eol))
+}
+
+func asking(line string) opening {
+	o := sample()
+	o.line = line
+	return o
+}
+
+// with is the opening with further fields; a field that it had is replaced.
+func (o opening) with(fields ...string) opening {
+	for _, f := range fields {
+		name, _, _ := strings.Cut(f, ":")
+		o = o.without(name)
+	}
+	return o.and(fields...)
+}
+
+// and is the opening with further fields beside those that it had.
+func (o opening) and(fields ...string) opening {
+	o.fields = append(append([]string(nil), o.fields...), fields...)
+	return o
+}
+
+func (o opening) without(name string) opening {
+	var left []string
+	for _, f := range o.fields {
+		if n, _, _ := strings.Cut(f, ":"); !strings.EqualFold(n, name) {
+			left = append(left, f)
+		}
+	}
+	o.fields = left
+	return o
+}
+
+func (o opening) ending(eol string) opening {
+	o.eol = eol
+	return o
+}
+
+// long is the opening made n bytes long.
+func (o opening) long(n int) opening {
+	pad := n - len(o.and("X: ").wire())
+	return o.and("X: " + strings.Repeat("x", pad))
+}
+
+func TestUpgrade(t *testing.T) {
+	var rules []rule
+	for _, c := range []struct {
+		name string
+		says said
+		want []string // header fields of the response
+	}{
+		{"the sample request is accepted (1.3)", sample(), nil},
+		{"field names are matched without case (RFC 9110, 5.1)", sample().with(
+			"hOST: a", "UPGRADE: websocket", "connection: Upgrade", "sec-websocket-version: 13", "sEC-wEBsOCKET-kEY: dGhlIHNhbXBsZSBub25jZQ=="), nil},
+		{"the token websocket is matched without case (4.2.1, item 3)", sample().with("Upgrade: WebSocket"), nil},
+		{"the token Upgrade is matched without case (4.2.1, item 4)", sample().with("Connection: uPGRADE"), nil},
+		{"Connection is a list (RFC 9110, 7.6.1)", sample().with("Connection: keep-alive, Upgrade"), nil},
+		{"Connection is a list, in any order", sample().with("Connection: upgrade,keep-alive"), nil},
+		{"a list may have empty members (RFC 9110, 5.6.1)", sample().with("Connection: ,,\t, upgrade ,"), nil},
+		{"a list may be spread over lines (RFC 9110, 5.3)", sample().with("Connection: keep-alive").and("Connection: TE, Upgrade"), nil},
+		{"a list may be spread over lines, in any order", sample().with("Connection: Upgrade").and("Connection: keep-alive"), nil},
+		{"Upgrade is a list (RFC 9110, 7.8)", sample().with("Upgrade: h2c, websocket"), nil},
+		{"Upgrade may be spread over lines", sample().with("Upgrade: h2c").and("Upgrade: WebSocket"), nil},
+		{"fields come in any order (4.1)", opening{"GET / HTTP/1.1", []string{"Sec-WebSocket-Version: 13",
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Connection: Upgrade", "Upgrade: websocket", "Host: a"}, "\r\n"}, nil},
+		{"space around a value does not count (RFC 9112, 5.1)", sample().with("Upgrade:websocket", "Sec-WebSocket-Version: \t 13\t "), nil},
+		{"other fields do not count", sample().and("Cookie: a=\"b, c\"; d", "User-Agent: \x80\xff", "Pragma:", "Content-Length: 0"), nil},
+		{"any path and query will do", asking("GET /a/b%20c/?d=e&f=/?://[]{}|\\^`\xc3\xa4 HTTP/1.1"), nil},
+		{"a target may be an absolute URI (4.2.1, item 1)", asking("GET http://server.example.com/chat HTTP/1.1"), nil},
+		{"a target may be an absolute ws URI", asking("GET ws://server.example.com:80/chat?a HTTP/1.1"), nil},
+		{"a later minor version of HTTP will do (4.2.1, item 1)", asking("GET / HTTP/1.2"), nil},
+		{"Host may have a port (RFC 9110, 7.2)", sample().with("Host: server.example.com:8080"), nil},
+		{"Host may have an empty port (RFC 3986, 3.2.3)", sample().with("Host: localhost:"), nil},
+		{"Host may be IPv6 (RFC 3986, 3.2.2)", sample().with("Host: [::1]:8080"), nil},
+		{"Host may be IPv6 without port", sample().with("Host: [fe80::1%25eth0]"), nil},
+		{"Host may be IPv4", sample().with("Host: 127.0.0.1:8080"), nil},
+		{"a key may have stray bits in its last digit, as the RFC's own (4.1, item 7)",
+			sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC=="), []string{"Sec-WebSocket-Accept: OfS0wDaT5NoxF2gqm7Zj2YtetzM="}},
+		{"an empty line before the request is ignored (RFC 9112, 2.2)", raw("\r\n" + string(sample().wire())), nil},
+		{"empty lines before the request are ignored", raw("\n\r\n\r\n\n" + string(sample().wire())), nil},
+		{"lines may end with LF alone (RFC 9112, 2.2)", sample().ending("\n"), nil},
+		{"line ends may be mixed", raw(strings.Replace(string(sample().wire()), "\r\n", "\n", 3)), nil},
+		{"the last line end may be LF alone", raw(strings.TrimSuffix(string(sample().wire()), "\r\n") + "\n"), nil},
+		{"a request may be as long as MaxHeader", sample().long(8 << 10), nil},
+		{"a request may have one line that is almost as long as MaxHeader", asking("GET /" + strings.Repeat("x", 7<<10) + " HTTP/1.1"), nil},
+		{"an offer of extensions is declined by silence (9.1)",
+			sample().and("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x; y=1; z=\"2\""), nil},
+		{"offers of extensions on several lines are declined by silence",
+			sample().and("Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Extensions: mux; max-channels=4; flow-control, deflate-stream"), nil},
+		{"the tersest request is answered in front of what follows it", tersest, nil},
+	} {
+		rules = append(rules, rule{name: c.name, fresh: true, talk: func(p *peer) {
+			p.sends(c.says)
+			p.wantsUpgrade(c.name, c.want...)
+			p.wantsOpen("the handshake leads to Open")
+		}})
+	}
+	rules = append(rules, rule{name: "frames in the same segment as the request are answered (4.2.2)", fresh: true, talk: func(p *peer) {
+		p.sends(sample(), text("early"), ping("bird"), first(1, "wo"), last("rm"), closing(1000, "bye"))
+		p.wantsUpgrade("the response comes first")
+		p.wantsText("early", "the client may send as soon as it has sent its request's last byte, if it dares")
+		p.wantsPong("bird", "so it may ping")
+		p.wantsFrame(1, false, "wo", "and begin a message")
+		p.wantsFrame(0, true, "rm", "and end it")
+		p.wantsFrame(8, true, "\x03\xe8bye", "and close")
+		p.wantsEnd(1000, "closed")
+	}}, rule{name: "a frame behind the tersest request is answered behind the response", fresh: true, talk: func(p *peer) {
+		p.sends(tersest, ping(""))
+		p.wantsUpgrade("the response is longer than the request")
+		p.wantsPong("", "the pong follows")
+	}}, rule{name: "a broken frame in the same segment as the request fails the connection (7.1.7)", fresh: true, talk: func(p *peer) {
+		p.sends(sample(), text("early"), frame{op: 3, fin: true})
+		p.wantsUpgrade("the request was sound")
+		p.wantsText("early", "so was the first frame")
+		p.wantsFailure(1002, "the second was not")
+	}}, rule{name: "nothing is said before the request is whole", fresh: true, talk: func(p *peer) {
+		w := string(sample().wire())
+		p.sends(raw(w[:len(w)-1]))
+		p.wantsNothing("the last byte is missing")
+		p.sends(raw(w[len(w)-1:]))
+		p.wantsUpgrade("here it is")
+	}})
+	converse(t, rules)
+}
+
+// tersest is the shortest request that leads to a WebSocket.
+var tersest = opening{"GET / HTTP/1.1", []string{"Host:a", "Upgrade:websocket", "Connection:upgrade",
+	"Sec-WebSocket-Key:dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version:13"}, "\n"}
+
+func TestRefusals(t *testing.T) {
+	const bad = http.StatusBadRequest
+	upgrade := []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"}
+	get := []string{"Allow: GET"}
+	var rules []rule
+	for _, c := range []struct {
+		name   string
+		says   said
+		status int
+		want   []string // header fields of the response
+	}{
+		{"POST (4.2.1, item 1)", asking("POST /chat HTTP/1.1"), 405, get},
+		{"POST with a body (RFC 9110, 15.5.6)", asking("POST /chat HTTP/1.1").and("Content-Length: 5"), 405, get},
+		{"PUT in chunks", asking("PUT /chat HTTP/1.1").and("Transfer-Encoding: chunked"), 405, get},
+		{"HEAD, without a body (RFC 9110, 9.3.2)", asking("HEAD /chat HTTP/1.1"), 405, get},
+		{"HEAD that is malformed, without a body", asking("HEAD /chat HTTP/1.1").with("Host: a b"), bad, nil},
+		{"OPTIONS of the server (RFC 9112, 3.2.4)", asking("OPTIONS * HTTP/1.1"), 405, get},
+		{"CONNECT (RFC 9112, 3.2.3)", asking("CONNECT example.com:80 HTTP/1.1"), 405, get},
+		{"a method in lower case (RFC 9110, 9.1)", asking("get /chat HTTP/1.1"), 405, get},
+		{"a method nobody knows", asking("B!#$%&'*+-.^_`|~REW /chat HTTP/1.1"), 405, get},
+		{"POST without Host (RFC 9112, 3.2)", asking("POST / HTTP/1.1").without("Host"), bad, nil},
+
+		{"a browser's request (RFC 9110, 15.5.22)", sample().without("Upgrade").with("Connection: keep-alive").without("Sec-WebSocket-Key").without("Sec-WebSocket-Version"), 426, upgrade},
+		{"a request that asks for nothing", opening{"GET / HTTP/1.1", []string{"Host: a"}, "\r\n"}, 426, upgrade},
+		{"an earlier version (4.4)", sample().with("Sec-WebSocket-Version: 8"), 426, upgrade},
+		{"no version that there has been", sample().with("Sec-WebSocket-Version: 0"), 426, upgrade},
+		{"a later version", sample().with("Sec-WebSocket-Version: 14"), 426, upgrade},
+		{"the last possible version", sample().with("Sec-WebSocket-Version: 255"), 426, upgrade},
+
+		{"HTTP/1.0 (4.2.1, item 1)", asking("GET /chat HTTP/1.0"), bad, nil},
+		{"HTTP/1.0 without Host", asking("GET /chat HTTP/1.0").without("Host"), bad, nil},
+		{"HTTP/2.0 (RFC 9110, 15.6.6)", asking("GET /chat HTTP/2.0"), 505, nil},
+		{"HTTP/0.9", raw("GET /\r\n\r\n"), bad, nil},
+		{"no version of HTTP (RFC 9112, 2.3)", asking("GET /chat HTTP"), bad, nil},
+		{"a version in lower case", asking("GET /chat http/1.1"), bad, nil},
+		{"a version of two digits", asking("GET /chat HTTP/1.10"), bad, nil},
+		{"a version that is no digit", asking("GET /chat HTTP/1.;"), bad, nil},
+		{"space after the version (RFC 9112, 3)", asking("GET /chat HTTP/1.1 "), bad, nil},
+		{"two spaces", asking("GET  /chat HTTP/1.1"), bad, nil},
+		{"tabs for spaces (RFC 9112, 3)", asking("GET\t/chat\tHTTP/1.1"), bad, nil},
+		{"a space in the target", asking("GET /chat room HTTP/1.1"), bad, nil},
+		{"no target", asking("GET HTTP/1.1"), bad, nil},
+		{"an empty target", asking("GET  HTTP/1.1"), bad, nil},
+		{"a fragment in the target (3)", asking("GET /chat#room HTTP/1.1"), bad, nil},
+		{"a target that is no path (RFC 9112, 3.2)", asking("GET chat HTTP/1.1"), bad, nil},
+		{"a target in asterisk-form", asking("GET * HTTP/1.1"), bad, nil},
+		{"a target in authority-form", asking("GET example.com:80 HTTP/1.1"), bad, nil},
+		{"a target without scheme (RFC 3986, 4.3)", asking("GET ://example.com/ HTTP/1.1"), bad, nil},
+		{"a target of another scheme (4.2.1, item 1)", asking("GET ftp://example.com/ HTTP/1.1"), bad, nil},
+		{"a target that is a path of no scheme", asking("GET chat://x HTTP/1.1"), bad, nil},
+		{"a control character in the target", asking("GET /ch\x01t HTTP/1.1"), bad, nil},
+		{"a NUL in the target", asking("GET /ch\x00t HTTP/1.1"), bad, nil},
+		{"a DEL in the target", asking("GET /ch\x7ft HTTP/1.1"), bad, nil},
+
+		{"no Host (RFC 9112, 3.2)", sample().without("Host"), bad, nil},
+		{"an empty Host (RFC 9110, 4.2.1)", sample().with("Host:"), bad, nil},
+		{"Host twice (RFC 9112, 3.2)", sample().and("Host: server.example.com"), bad, nil},
+		{"Host with a space", sample().with("Host: a b"), bad, nil},
+		{"Host with a path", sample().with("Host: a/b"), bad, nil},
+		{"Host with a user", sample().with("Host: a@b"), bad, nil},
+		{"Host that is a list", sample().with("Host: a, b"), bad, nil},
+		{"Host with a port that is no number", sample().with("Host: a:b"), bad, nil},
+		{"Host with a port alone", sample().with("Host: :80"), bad, nil},
+		{"Host with a bracket that is not closed", sample().with("Host: [::1"), bad, nil},
+		{"Host with empty brackets", sample().with("Host: []"), bad, nil},
+		{"Host that is not ASCII", sample().with("Host: b\xc3\xbccher.example"), bad, nil},
+
+		{"no Upgrade (4.2.1, item 3)", sample().without("Upgrade"), bad, nil},
+		{"an empty Upgrade", sample().with("Upgrade:"), bad, nil},
+		{"an Upgrade to something else", sample().with("Upgrade: h2c"), bad, nil},
+		{"an Upgrade to something that begins so", sample().with("Upgrade: websockets"), bad, nil},
+		{"an Upgrade with a letter that only looks the same", sample().with("Upgrade: web\u017focket"), bad, nil},
+		{"no Connection (4.2.1, item 4)", sample().without("Connection"), bad, nil},
+		{"a Connection that does not name Upgrade", sample().with("Connection: keep-alive"), bad, nil},
+		{"a Connection that names something like it", sample().with("Connection: upgrade-insecure, not upgrade"), bad, nil},
+
+		{"no key (4.2.1, item 5)", sample().without("Sec-WebSocket-Key"), bad, nil},
+		{"an empty key", sample().with("Sec-WebSocket-Key:"), bad, nil},
+		{"a key of 15 bytes", sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4P"), bad, nil},
+		{"a key of 17 bytes", sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEBE="), bad, nil},
+		{"a key of 18 bytes", sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEBES"), bad, nil},
+		{"a key without padding", sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA"), bad, nil},
+		{"a key that is not base64", sample().with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j!!=="), bad, nil},
+		{"a key in the other alphabet of base64 (RFC 4648, 5)", sample().with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25_-Q=="), bad, nil},
+		{"two keys (11.3.1)", sample().and("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), bad, nil},
+
+		{"no version (4.2.1, item 6)", sample().without("Sec-WebSocket-Version"), bad, nil},
+		{"an empty version", sample().with("Sec-WebSocket-Version:"), bad, nil},
+		{"a version that is no number (4.3)", sample().with("Sec-WebSocket-Version: x"), bad, nil},
+		{"a version that is a list (11.3.5)", sample().with("Sec-WebSocket-Version: 13, 8"), bad, nil},
+		{"two versions (11.3.5)", sample().and("Sec-WebSocket-Version: 13"), bad, nil},
+		{"two versions that differ", sample().with("Sec-WebSocket-Version: 8").and("Sec-WebSocket-Version: 13"), bad, nil},
+
+		{"a line that continues the one before (RFC 9112, 5.2)", raw(strings.Replace(string(sample().wire()), "Connection: ", "Connection:\r\n ", 1)), bad, nil},
+		{"a line that continues with a tab", raw(strings.Replace(string(sample().wire()), "Connection: ", "Connection:\n\t", 1)), bad, nil},
+		{"space before the first field (RFC 9112, 2.2)", raw(strings.Replace(string(sample().wire()), "Host", " Host", 1)), bad, nil},
+		{"space before a colon (RFC 9112, 5.1)", sample().and("X-Field : x"), bad, nil},
+		{"space in a name", sample().and("X Field: x"), bad, nil},
+		{"a field without colon", sample().and("X-Field"), bad, nil},
+		{"a field without name", sample().and(": x"), bad, nil},
+		{"a bare CR in a value (RFC 9112, 2.2)", sample().and("X: a\rb"), bad, nil},
+		{"a bare CR at the end of a value", sample().and("X: a\r"), bad, nil},
+		{"a bare CR in a name", sample().and("X\rY: a"), bad, nil},
+		{"a bare CR at the end of the request line", asking("GET / HTTP/1.1\r"), bad, nil},
+		{"a line of a bare CR", sample().and("\r"), bad, nil},
+		{"a bare CR before the request (RFC 9112, 2.2)", raw("\r" + string(sample().wire())), bad, nil},
+		{"a bare CR among empty lines before the request", raw("\r\n\r\r\n" + string(sample().wire())), bad, nil},
+		{"a NUL in a value (RFC 9110, 5.5)", sample().and("X: a\x00b"), bad, nil},
+		{"a control character in a value", sample().and("X: a\x1bb"), bad, nil},
+		{"a DEL in a value", sample().and("X: a\x7fb"), bad, nil},
+		{"a name that is not ASCII (RFC 9110, 5.1)", sample().and("\xc3\xa4: a"), bad, nil},
+		{"a body (RFC 6455, 4.1)", sample().and("Content-Length: 5"), bad, nil},
+		{"a body in chunks", sample().and("Transfer-Encoding: chunked"), bad, nil},
+
+		{"a request one byte longer than MaxHeader (RFC 6585, 5)", sample().long(8<<10 + 1), 431, nil},
+		{"HEAD one byte longer than MaxHeader, without a body", asking("HEAD / HTTP/1.1").long(8<<10 + 1), 431, nil},
+		{"a request with no end", raw("GET /" + strings.Repeat("x", 9<<10)), 431, nil},
+		{"empty lines with no end", raw(strings.Repeat("\r\n", 5<<10)), 431, nil},
+
+		{"a malformed list of extensions (9.1)", sample().and("Sec-WebSocket-Extensions: permessage-deflate;;"), bad, nil},
+		{"an empty list of extensions", sample().and("Sec-WebSocket-Extensions:"), bad, nil},
+		{"an extension's value with a quote that is not closed", sample().and("Sec-WebSocket-Extensions: a; b=\"c"), bad, nil},
+		{"a malformed list of subprotocols (4.1, item 10)", sample().and("Sec-WebSocket-Protocol: a/b"), bad, nil},
+		{"an empty list of subprotocols", sample().and("Sec-WebSocket-Protocol:"), bad, nil},
+		{"subprotocols without commas", sample().and("Sec-WebSocket-Protocol: a b"), bad, nil},
+	} {
+		rules = append(rules, rule{name: c.name, fresh: true, talk: func(p *peer) {
+			p.sends(c.says)
+			p.wantsRefusal(c.status, c.name, c.want...)
+		}})
+	}
+	converse(t, rules)
+}
+
+func TestRefusalsAreEarly(t *testing.T) {
+	var rules []rule
+	for _, c := range []struct{ name, sound, impossible string }{
+		{"TLS", "", "\x16"},
+		{"a NUL", "G", "\x00"},
+		{"a line end in the method", "GET", "\r"},
+		{"a line end after empty lines and a method", "\r\n\nGET", "\n"},
+		{"a colon", "Host", ":"},
+		{"a space", "\r\n", " "},
+		{"a space at once", "", " "},
+		{"what is not ASCII", "G", "\xc3"},
+		{"an unmasked frame", "", "\x81"},
+	} {
+		rules = append(rules, rule{name: c.name + " is answered at its first impossible byte (RFC 9112, 2.2)", fresh: true, talk: func(p *peer) {
+			p.sends(raw(c.sound))
+			p.wantsNothing("this may yet become a request")
+			p.sends(raw(c.impossible))
+			p.wantsRefusal(400, "this may not")
+		}})
+	}
+	rules = append(rules, rule{name: "a request that is too long is answered at its first byte too much", fresh: true,
+		with: func(cfg *Config) { cfg.MaxHeader = 100 },
+		talk: func(p *peer) {
+			p.sends(raw("GET /" + strings.Repeat("x", 95)))
+			p.wantsNothing("100 bytes may stand there")
+			p.sends(raw("x"))
+			p.wantsRefusal(431, "the end must have been among them")
+		}})
+	converse(t, rules)
+}
+
+func TestSubprotocol(t *testing.T) {
+	selected := func(p string) []string { return []string{"Sec-WebSocket-Protocol: " + p} }
+	known := []string{"mqtt", "chat"}
+	var rules []rule
+	for _, c := range []struct {
+		name  string
+		known []string // nil: any
+		says  opening
+		want  []string
+	}{
+		{"the first offered, if any will do", nil, sample().and("Sec-WebSocket-Protocol: chat, superchat"), selected("chat")},
+		{"the only one offered", nil, sample().and("sec-websocket-protocol:superchat"), selected("superchat")},
+		{"one with every character that a token has", nil, sample().and("Sec-WebSocket-Protocol: !#$%&'*+-.^_`|~09azAZ"), selected("!#$%&'*+-.^_`|~09azAZ")},
+		{"the first of several lines (11.3.4)", nil, sample().and("Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"), selected("a")},
+		{"empty members are skipped (RFC 9110, 5.6.1)", nil, sample().and("Sec-WebSocket-Protocol: ,, a,"), selected("a")},
+		{"a long one", nil, sample().and("Sec-WebSocket-Protocol: " + strings.Repeat("x", 5000)), selected(strings.Repeat("x", 5000))},
+		{"none without an offer", nil, sample(), nil},
+		{"the client's first that is known (4.2.2, item 5)", known, sample().and("Sec-WebSocket-Protocol: soap, chat, mqtt"), selected("chat")},
+		{"known only on the second line", known, sample().and("Sec-WebSocket-Protocol: soap", "Sec-WebSocket-Protocol: wamp, mqtt"), selected("mqtt")},
+		{"none that is known", known, sample().and("Sec-WebSocket-Protocol: soap, wamp"), nil},
+		{"names are matched with case (4.1, item 10)", known, sample().and("Sec-WebSocket-Protocol: CHAT"), nil},
+		{"none if none is known", []string{}, sample().and("Sec-WebSocket-Protocol: soap, wamp"), nil},
+	} {
+		rules = append(rules, rule{name: c.name, fresh: true,
+			with: func(cfg *Config) { cfg.AnySubprotocol, cfg.Subprotocols = c.known == nil, c.known },
+			talk: func(p *peer) {
+				p.sends(c.says, ping("?"))
+				p.wantsUpgrade(c.name, c.want...)
+				p.wantsPong("?", "the connection is open whatever was selected")
+			}})
+	}
+	converse(t, rules)
+}
+
+func TestOrigin(t *testing.T) {
+	var rules []rule
+	for _, c := range []struct {
+		name   string
+		says   opening
+		status int
+	}{
+		{"no origin: not a browser (10.2)", sample(), 101},
+		{"a listed host", sample().and("Origin: https://example.com"), 101},
+		{"a listed host at any port", sample().and("Origin: http://example.com:8080"), 101},
+		{"a listed host whatever the case", sample().and("origin: HTTPS://Example.COM"), 101},
+		{"a listed port", sample().and("Origin: http://other.example:81"), 101},
+		{"a listed IPv6 address", sample().and("Origin: http://[::1]:3000"), 101},
+		{"another port than the listed", sample().and("Origin: http://other.example:82"), 403},
+		{"no port where one is listed", sample().and("Origin: http://other.example"), 403},
+		{"a host that is not listed", sample().and("Origin: http://evil.example"), 403},
+		{"a host that ends with a listed one", sample().and("Origin: http://notexample.com"), 403},
+		{"a host that is below a listed one", sample().and("Origin: http://www.example.com"), 403},
+		{"a host that begins with a listed one", sample().and("Origin: http://example.com.evil.example"), 403},
+		{"a listed host as the user", sample().and("Origin: http://example.com@evil.example"), 403},
+		{"a listed host as the password's owner", sample().and("Origin: http://example.com:@evil.example"), 403},
+		{"null (RFC 6454, 7.3)", sample().and("Origin: null"), 403},
+		{"an empty origin", sample().and("Origin:"), 403},
+		{"two origins (RFC 6454, 7.3)", sample().and("Origin: http://example.com", "Origin: http://example.com"), 403},
+		{"two origins in a line", sample().and("Origin: http://example.com http://evil.example"), 403},
+	} {
+		rules = append(rules, rule{name: c.name, fresh: true,
+			with: func(cfg *Config) {
+				cfg.AnyOrigin, cfg.Origins = false, []string{"example.com", "other.example:81", "[::1]"}
+			},
+			talk: func(p *peer) {
+				p.sends(c.says)
+				if c.status == 101 {
+					p.wantsUpgrade(c.name)
+				} else {
+					p.wantsRefusal(c.status, c.name)
+				}
+			}})
+	}
+	rules = append(rules, rule{name: "null, where it is listed", fresh: true,
+		with: func(cfg *Config) { cfg.AnyOrigin, cfg.Origins = false, []string{"null"} },
+		talk: func(p *peer) {
+			p.sends(sample().and("Origin: null"))
+			p.wantsUpgrade("null is listed")
+		}}, rule{name: "any, where any will do", fresh: true, talk: func(p *peer) {
+		p.sends(sample().and("Origin: http://evil.example"))
+		p.wantsUpgrade("any origin will do")
+	}})
+	converse(t, rules)
+}
