@@ -162,7 +162,7 @@ func TestRefuse(t *testing.T) {
 	}{
 		{RefuseTooSlow, 408, nil},
 		{RefuseFull, 503, []string{"Retry-After: 1"}},
-		{RefuseMemory, 503, []string{"Retry-After: 1"}},
+		{RefusePerIP, 503, []string{"Retry-After: 1"}},
 	} {
 		rules = append(rules, rule{name: c.refusal.Reason + ", before a byte", fresh: true, talk: func(p *peer) {
 			p.isRefused(c.refusal)

@@ -63,15 +63,19 @@ func emptyLines(p []byte) int {
 	return n
 }
 
-// beginsRequest says whether p may be, or become, the beginning of a request: of a method
-// and a space. What talks TLS, or something else altogether, to this port is
-// told so at its first bytes and does not wait for a timeout.
-func beginsRequest(p []byte) bool {
-	method, _, _ := bytes.Cut(p, []byte{' '})
-	if len(method) == 0 {
-		return len(p) == 0
+// checkBeginning looks at the method, as far as it has arrived, and at the
+// request line once it is whole. What talks TLS, or something else altogether, to
+// this port is told so then, and does not wait for a timeout.
+func checkBeginning(p []byte) *Refusal {
+	line, _, whole := bytes.Cut(p, []byte{'\n'})
+	method, rest, _ := bytes.Cut(line, []byte{' '})
+	if !isToken(method) && len(p) > 0 {
+		return refuseGarbage
 	}
-	return isToken(method)
+	if _, version, _ := bytes.Cut(rest, []byte{' '}); whole && !isVersion(bytes.TrimSuffix(version, []byte{'\r'})) {
+		return refuseRequestLine
+	}
+	return nil
 }
 
 // eachLine calls f with every line of a request head but the blank one that
@@ -211,4 +215,10 @@ func isAuthority(p []byte) bool {
 
 func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// isVersion says whether p is "HTTP/" DIGIT "." DIGIT (RFC 9112, section 2.3).
+func isVersion(p []byte) bool {
+	digit := func(c byte) bool { return '0' <= c && c <= '9' }
+	return len(p) == len("HTTP/1.1") && bytes.HasPrefix(p, []byte("HTTP/")) && digit(p[5]) && p[6] == '.' && digit(p[7])
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"io"
 	"slices"
 	"strings"
 
@@ -15,11 +14,11 @@ import (
 func (e *Endpoint) upgrade(s *State, b *Buffer) {
 	in := b.Bytes[b.Start:b.End]
 	empty := emptyLines(in)
-	if !beginsRequest(in[empty:min(len(in), max(empty, e.cfg.MaxHeader))]) {
-		e.refuse(s, b, refuseGarbage, true)
+	body := !bytes.HasPrefix(in[empty:], []byte("HEAD "))
+	if r := checkBeginning(in[empty:min(len(in), max(empty, e.cfg.MaxHeader))]); r != nil {
+		e.refuse(s, b, r, body)
 		return
 	}
-	body := !bytes.HasPrefix(in[empty:], []byte("HEAD "))
 	// The end is at most three bytes long, and was not there when we looked last.
 	size := endOfHead(in, max(empty, b.Seen-3))
 	if size > e.cfg.MaxHeader || size == 0 && len(in) > e.cfg.MaxHeader {
@@ -61,10 +60,18 @@ type upgrader struct {
 	ws  ws.Upgrader
 
 	request  request
-	plain    []byte       // the request in plain words
-	reader   bytes.Reader // over plain
+	plain    []byte // the request in plain words
+	exchange exchange
+}
+
+// exchange is a connection to ws.Upgrader: it reads a request and writes the
+// response.
+type exchange struct {
+	bytes.Reader
 	response bytes.Buffer
 }
+
+func (x *exchange) Write(p []byte) (int, error) { return x.response.Write(p) }
 
 func (u *upgrader) init(cfg *Config) {
 	u.cfg = cfg
@@ -85,16 +92,12 @@ func (u *upgrader) answer(head []byte) ([]byte, *Refusal) {
 	if r := u.read(head); r != nil {
 		return nil, r
 	}
-	u.reader.Reset(u.plain)
-	u.response.Reset()
-	_, err := u.ws.Upgrade(struct {
-		io.Reader
-		io.Writer
-	}{&u.reader, &u.response})
-	if err != nil {
+	u.exchange.Reader.Reset(u.plain)
+	u.exchange.response.Reset()
+	if _, err := u.ws.Upgrade(&u.exchange); err != nil {
 		return nil, u.refusal(err)
 	}
-	return u.response.Bytes(), nil
+	return u.exchange.response.Bytes(), nil
 }
 
 // read reads a request head into u.request and u.plain.
@@ -124,8 +127,6 @@ func (u *upgrader) read(head []byte) *Refusal {
 	target, version, _ := bytes.Cut(target, []byte{' '})
 	get := string(method) == "GET" // another method has targets and bodies of its own, and earns 405
 	switch {
-	case !isVersion(version):
-		return refuseRequestLine
 	case get && !isTarget(target):
 		return refuseTarget
 	case r.host.seen > 1 || r.host.seen == 1 && !isAuthority(r.host.value):
@@ -175,12 +176,6 @@ func (u *upgrader) sayField(name string, f field) {
 	if f.seen > 0 {
 		u.say([]byte(name), []byte(": "), f.value)
 	}
-}
-
-// isVersion says whether p is "HTTP/" DIGIT "." DIGIT (RFC 9112, section 2.3).
-func isVersion(p []byte) bool {
-	digit := func(c byte) bool { return '0' <= c && c <= '9' }
-	return len(p) == len("HTTP/1.1") && bytes.HasPrefix(p, []byte("HTTP/")) && digit(p[5]) && p[6] == '.' && digit(p[7])
 }
 
 // admit is asked when ws.Upgrader has nothing more to object to. It sees what
