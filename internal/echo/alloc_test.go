@@ -30,7 +30,7 @@ func TestMessagesDoNotAllocate(t *testing.T) {
 		{"a pong", []said{pong("Hello")}},
 		{"sixteen at once", []said{raw(strings.Repeat(string(text("Hello").wire()), 16))}},
 		{"a close", []said{closing(1000, "bye")}},
-		{"a violation", []said{frame{op: 3, fin: true}}},
+		{"a violation", []said{frame{op: ws.OpText, fin: true, form: in16}}},
 		{"text that is not UTF-8", []said{text("\xff")}},
 	} {
 		var in []byte
