@@ -64,10 +64,15 @@ type upgrader struct {
 	plain    []byte       // the request in plain words
 	reader   bytes.Reader // over plain
 	response bytes.Buffer
+	conn     struct { // what ws.Upgrader takes for a connection: reader and response
+		io.Reader
+		io.Writer
+	}
 }
 
 func (u *upgrader) init(cfg *Config) {
 	u.cfg = cfg
+	u.conn.Reader, u.conn.Writer = &u.reader, &u.response
 	u.ws = ws.Upgrader{
 		Protocol:        u.selectsSubprotocol,
 		OnBeforeUpgrade: u.admit,
@@ -87,10 +92,7 @@ func (u *upgrader) answer(head []byte) ([]byte, *Refusal) {
 	}
 	u.reader.Reset(u.plain)
 	u.response.Reset()
-	_, err := u.ws.Upgrade(struct {
-		io.Reader
-		io.Writer
-	}{&u.reader, &u.response})
+	_, err := u.ws.Upgrade(&u.conn)
 	if err != nil {
 		return nil, u.refusal(err)
 	}
