@@ -143,6 +143,33 @@ func checkFrames(t testing.TB, in, cuts []byte, maxMessage uint64) {
 	if done := through.state.phase == Done; done != want.closed || done && through.state.Code() != int(want.code) {
 		t.Fatalf("phase %d, code %d; the reference closed: %t, code %d", through.state.phase, through.state.code, want.closed, want.code)
 	}
+	checkGoodbye(t, cfg, in, cuts)
+}
+
+// checkGoodbye says goodbye somewhere in the middle. Nothing may be said after
+// that, and what ends the connection is the next close frame, or whatever makes it
+// impossible to find one.
+func checkGoodbye(t testing.TB, cfg Config, in, cuts []byte) {
+	at := len(in) / 2
+	if len(cuts) > 0 {
+		at = int(cuts[0]) % (len(in) + 1)
+	}
+	c := newConnection(t, cfg)
+	c.state = Upgraded()
+	cutBy(c, in[:at], cuts, true)
+	if c.state.phase == Done {
+		return
+	}
+	c.endpoint.Goodbye(nil, &c.state, 1001, "")
+	if said := cutBy(c, in[at:], cuts, true); len(said) > 0 {
+		t.Fatalf("said %s after our close frame", gist(said))
+	}
+	want := &reference{rest: in, deaf: true}
+	for !want.closed && want.frame(0) {
+	}
+	if done := c.state.phase == Done; done != want.closed || c.state.Code() != 1001 {
+		t.Fatalf("phase %d, code %d after goodbye at %d; the reference closed: %t", c.state.phase, c.state.code, at, want.closed)
+	}
 }
 
 // remembered is s without what it holds but has no meaning any more.

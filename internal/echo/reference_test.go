@@ -16,6 +16,7 @@ type reference struct {
 	closed bool           // the last of said is a close frame
 	failed bool           // and its code is ours, not the peer's
 	rest   []byte         // what was not read
+	deaf   bool           // the server has sent its close frame, and only waits for the peer's
 	code   ws.StatusCode  // of the close frame
 	inside answer         // the message in progress; op 0: there is none
 	text   wellFormedText // of the message in progress
@@ -100,6 +101,9 @@ func (r *reference) control(op ws.OpCode, payload []byte) bool {
 		r.said = append(r.said, answer{ws.OpPong, true, string(payload)})
 	case ws.OpClose:
 		r.code = ws.StatusNoStatusRcvd
+		if r.deaf {
+			return r.fail(1001)
+		}
 		if len(payload) == 1 {
 			return r.fail(1002)
 		}
@@ -127,7 +131,7 @@ func (r *reference) data(h ws.Header, payload []byte, whole bool) bool {
 	}
 	r.inside.payload += string(payload)
 	r.part = &answer{h.OpCode, false, string(payload)}
-	if r.inside.op == ws.OpText {
+	if r.inside.op == ws.OpText && !r.deaf {
 		n := r.text.take(payload)
 		r.part.payload = string(payload[:n])
 		if n < len(payload) || whole && h.Fin && len(r.text.next) > 0 {
