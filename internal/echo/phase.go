@@ -78,6 +78,6 @@ func (e *Endpoint) Refuse(dst []byte, s *State, r *Refusal) []byte {
 // Ping appends to dst an empty ping, which any living peer answers (section
 // 5.5.2). It may be sent to an open connection only.
 func (e *Endpoint) Ping(dst []byte) []byte {
-	e.countOut(ws.OpPing, 0)
+	e.Count.frameOut(ws.OpPing, 0)
 	return append(dst, byte(ws.OpPing)|finBit, 0)
 }
