@@ -177,3 +177,13 @@ func TestUTF8CheckAtEveryOffset(t *testing.T) {
 		}
 	}
 }
+
+// ASCII in whole blocks does not complete a character, and what comes after it does not either.
+func TestUTF8CheckDoesNotPassOverBlocksInsideACharacter(t *testing.T) {
+	for blocks := 1; blocks < 4; blocks++ {
+		var c utf8Check
+		if !c.next([]byte("\xe2\x82")) || c.next([]byte(strings.Repeat("a", 32*blocks))) {
+			t.Fatalf("%d blocks of ASCII were taken for a continuation byte", blocks)
+		}
+	}
+}
