@@ -36,6 +36,10 @@ const (
 // Phase says how far the connection has come.
 func (s *State) Phase() Phase { return s.phase }
 
+// InLongFrame says whether the connection is in the middle of a frame that is
+// being cut through.
+func (s *State) InLongFrame() bool { return s.remaining > 0 }
+
 // Code says how a connection came to be Done: below 1000, the HTTP status with
 // which its request was refused; else the code of the close frame
 // that we sent, or StatusNoStatusRcvd if that had none.
