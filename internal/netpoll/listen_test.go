@@ -92,6 +92,24 @@ func TestListenUnixWhereSomebodyDoes(t *testing.T) {
 	converses(t, theirs, &unix.SockaddrUnix{Name: path})
 }
 
+// Connecting to what is no socket is refused just as to a socket that nobody
+// listens at.
+func TestListenUnixLeavesFilesAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Listen("unix:" + path); !errors.Is(err, unix.EADDRINUSE) {
+		if err == nil {
+			l.Close()
+		}
+		t.Errorf("listening where a file is: %v", err)
+	}
+	if content, err := os.ReadFile(path); string(content) != "precious" {
+		t.Errorf("the file is %q, %v", content, err)
+	}
+}
+
 func TestListenSaysWhatFailed(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	for addr, want := range map[string]error{
