@@ -173,7 +173,8 @@ func milliseconds(d time.Duration) int {
 	if d < 0 {
 		return -1
 	}
-	return int(min((d+time.Millisecond-1)/time.Millisecond, 1<<31-1))
+	const most = (1<<31 - 1) * time.Millisecond
+	return int((min(d, most) + time.Millisecond - 1) / time.Millisecond)
 }
 
 // Wake makes Wait return. Any goroutine may call it.

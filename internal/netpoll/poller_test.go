@@ -287,6 +287,28 @@ func TestNoWakeIsLost(t *testing.T) {
 	}
 }
 
+func TestTimeoutsAreRoundedUp(t *testing.T) {
+	for _, c := range []struct {
+		d    time.Duration
+		want int
+	}{
+		{-1, -1},
+		{math.MinInt64, -1},
+		{0, 0},
+		{1, 1},
+		{time.Millisecond - 1, 1},
+		{time.Millisecond, 1},
+		{time.Millisecond + 1, 2},
+		{time.Hour, 3600_000},
+		{1000 * time.Hour, math.MaxInt32},
+		{math.MaxInt64, math.MaxInt32},
+	} {
+		if got := milliseconds(c.d); got != c.want {
+			t.Errorf("%d ns are %d ms, want %d", c.d, got, c.want)
+		}
+	}
+}
+
 func TestWaitReturnsAfterItsTimeout(t *testing.T) {
 	w := newWatcher(t)
 	for _, timeout := range []time.Duration{0, 1, time.Millisecond} {
