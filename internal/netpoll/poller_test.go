@@ -255,6 +255,30 @@ func TestWakeEndsAWaitThatBlocks(t *testing.T) {
 	}
 }
 
+// What was done before a Wake is seen after the Wait that it ends, even if the
+// wake itself was one too many to be sent. The race detector is the judge: that
+// the other goroutine has got so far is learned through the kernel, of
+// which it knows nothing.
+func TestWakeThatIsMergedPublishesToo(t *testing.T) {
+	w, p := newWatcher(t), newPair(t)
+	w.Wake()
+	var message string
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
+		message = "hello"
+		w.Wake()
+		p.farSends("!")
+	})
+	p.nearReceives("!")
+	if _, woken, _ := w.Wait(make([]Event, 4), soon); !woken {
+		t.Fatal("not woken")
+	}
+	if message != "hello" {
+		t.Errorf("message is %q", message)
+	}
+}
+
 func TestNoWakeIsLost(t *testing.T) {
 	const wakers, each = 8, 5000
 	w := newWatcher(t)
