@@ -2,6 +2,7 @@ package echo
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -115,7 +116,7 @@ func TestTexts(t *testing.T) {
 // than one byte, and each whole character's last byte under it: what may come
 // next after what. It is made from all code points there are, and knows
 // nothing of how UTF-8 works.
-func beginnings() map[string]*[256]bool {
+var beginnings = sync.OnceValue(func() map[string]*[256]bool {
 	next := map[string]*[256]bool{}
 	for r := rune(0); r <= utf8.MaxRune; r++ {
 		if !utf8.ValidRune(r) {
@@ -133,7 +134,7 @@ func beginnings() map[string]*[256]bool {
 		}
 	}
 	return next
-}
+})
 
 // After every beginning of a character every byte is tried: it must be
 // refused if and only if no character goes on with it. There are some four million such pairs.
