@@ -191,8 +191,7 @@ func TestCounters(t *testing.T) {
 	want.PayloadIn = [16]uint64{ws.OpContinuation: 4, ws.OpText: 7, ws.OpBinary: 3, ws.OpPing: 1, ws.OpPong: 4, ws.OpClose: 5}
 	want.FramesOut = [16]uint64{ws.OpContinuation: 2, ws.OpText: 2, ws.OpBinary: 1, ws.OpPong: 2, ws.OpClose: 1}
 	want.PayloadOut = [16]uint64{ws.OpContinuation: 4, ws.OpText: 7, ws.OpBinary: 3, ws.OpPong: 1, ws.OpClose: 5}
-	want.MessagesIn = [3]uint64{ws.OpText: 2, ws.OpBinary: 1}
-	want.MessagesOut = want.MessagesIn
+	want.Messages = [3]uint64{ws.OpText: 2, ws.OpBinary: 1}
 	converse(t, []rule{{name: "frames, payload and messages, by opcode and direction", talk: func(p *peer) {
 		p.sends(text("Hello"), binaryOf("abc"), first(ws.OpText, "fr"), ping("?"), more("ag"), pong("pong"), last("ed"), ping(""), closing(1000, "bye"))
 		p.wantsText("Hello", "echo")

@@ -377,7 +377,7 @@ func TestPollersShareAListener(t *testing.T) {
 	}
 	a.wantsNothing("it has been taken")
 	b.wantsNothing("it has been taken")
-	if fd, err := AcceptFrom(l.FD); fd != -1 || err != nil {
+	if fd, _, err := AcceptFrom(l.FD); fd != -1 || err != nil {
 		t.Errorf("accepted %d from an empty backlog, error: %v", fd, err)
 	}
 
@@ -405,7 +405,7 @@ func TestPollersThatBlockShareAListener(t *testing.T) {
 					return
 				}
 				if n == 1 {
-					if fd, _ := AcceptFrom(l.FD); fd >= 0 {
+					if fd, _, _ := AcceptFrom(l.FD); fd >= 0 {
 						accepted <- fd
 					}
 				}

@@ -152,7 +152,7 @@ func dialsTo(t testing.TB, where unix.Sockaddr) int {
 func accepts(t testing.TB, l Listener) int {
 	t.Helper()
 	for end := time.Now().Add(soon); time.Now().Before(end); {
-		fd, err := AcceptFrom(l.FD)
+		fd, _, err := AcceptFrom(l.FD)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,14 +331,14 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 func untilAccepted(l Listener) (fd int, err error) {
 	fd = -1
 	for end := time.Now().Add(soon); fd < 0 && err == nil && time.Now().Before(end); {
-		fd, err = AcceptFrom(l.FD)
+		fd, _, err = AcceptFrom(l.FD)
 	}
 	return fd, err
 }
 
 func TestAcceptFromWhatIsNoListener(t *testing.T) {
 	p := newPair(t)
-	if fd, err := AcceptFrom(p.near); fd != -1 || err != unix.EINVAL {
+	if fd, _, err := AcceptFrom(p.near); fd != -1 || err != unix.EINVAL {
 		t.Errorf("accepted %d, error: %v", fd, err)
 	}
 }
