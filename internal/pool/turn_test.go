@@ -59,6 +59,19 @@ func TestFramesBehindTheRequestAreEchoed(t *testing.T) {
 	h.wantsCount("upgraded", h.count().Upgraded, 1)
 }
 
+func TestUpgradeAndCloseInOneSegmentIsAnUpgradeToo(t *testing.T) {
+	h := opens(t)
+	p := h.dials()
+	p.sends([]byte(request), masked(text("hello"), closing(1000)))
+	p.wantsUpgrade()
+	p.wantsEcho("what followed the request", text("hello"), closing(1000))
+	p.wantsFIN("and that was all")
+	q := h.dials()
+	q.sends([]byte("POST / HTTP/1.1\r\nHost: a\r\n\r\n"))
+	q.wantsStatus("a request that does not lead to a connection", 405)
+	h.wantsCount("upgraded", h.count().Upgraded, 1)
+}
+
 func TestRequestByteByByte(t *testing.T) {
 	h := opens(t)
 	p := h.dials()
