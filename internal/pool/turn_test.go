@@ -262,6 +262,39 @@ func TestStalePlaceInTheQueue(t *testing.T) {
 	next.alive("it has heard nothing of the old one")
 }
 
+// A worker does not look at a slot that is another worker's by now. The race
+// detector is the judge.
+func TestStalePlaceInTheQueueOfAnotherWorker(t *testing.T) {
+	h := opens(t, workers(2))
+	old := h.connects()
+	h.settles()
+	s, fd := old.slot()
+	ours, theirs := h.workers[0], h.workers[1]
+	if !ours.mine.has(fd) {
+		ours, theirs = theirs, ours
+	}
+	next := h.dials()
+	ours.goOn(fd, s)
+	ours.end(fd, s, Broken)
+	ours.unlisten()
+	var other sync.WaitGroup
+	other.Go(func() {
+		for theirs.conns.Load() == 0 {
+			if err := theirs.pass(0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := ours.pass(0); err != nil {
+		t.Error(err)
+	}
+	other.Wait()
+	if _, now := next.slot(); now != fd {
+		t.Errorf("the new connection has descriptor %d, the old one %d", now, fd)
+	}
+	next.upgrades()
+}
+
 // What peers have sent and received is what workers have counted.
 func TestBytesAreCounted(t *testing.T) {
 	h := opens(t, workers(2), bufferSize(4096))
