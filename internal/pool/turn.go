@@ -98,7 +98,7 @@ func (w *worker) send(fd int, s *slot, b *echo.Buffer) bool {
 func (w *worker) settle(fd int, s *slot, before echo.Phase) {
 	if s.proto.Phase() != before {
 		s.since = w.now
-		if s.proto.Phase() == echo.Open {
+		if before == echo.Handshake && !refused(&s.proto) {
 			w.count.Upgraded++
 		}
 	}
@@ -115,6 +115,10 @@ func (w *worker) settle(fd int, s *slot, before echo.Phase) {
 	}
 	w.watch(fd, s)
 }
+
+// refused says whether the request was refused. Anything else that comes of it
+// is a WebSocket, even if the same bytes have closed it.
+func refused(s *echo.State) bool { return 0 < s.Code() && s.Code() < 1000 }
 
 // await has the worker told when the kernel has room for a write backlog that
 // has just come to be. Once a connection is watched for that it stays so: it has an event
