@@ -315,7 +315,7 @@ func TestBytesAreCounted(t *testing.T) {
 	h.wantsCount("upgraded", c.Upgraded, 5)
 	h.wantsCount("accepted", c.Accepted, 5)
 	h.wantsCount("pings", c.Echo.FramesIn[ws.OpPing], 5)
-	h.wantsCount("messages", c.Echo.MessagesOut[ws.OpBinary], 5)
+	h.wantsCount("messages", c.Echo.Messages[ws.OpBinary], 5)
 }
 
 // loop is a peer without any garbage of its own.
