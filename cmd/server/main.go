@@ -130,7 +130,7 @@ func addresses(listeners []netpoll.Listener) (all []string) {
 // logTotals says what has been done, as the last line of the log.
 func logTotals(log *slog.Logger, c pool.Counters) {
 	var messages, frames uint64
-	for _, n := range c.Echo.MessagesOut {
+	for _, n := range c.Echo.Messages {
 		messages += n
 	}
 	for _, n := range c.Echo.FramesOut {

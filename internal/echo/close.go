@@ -13,7 +13,7 @@ func (e *Endpoint) control(s *State, b *Buffer, h ws.Header, size int) {
 	payload := b.Bytes[from : from+n]
 	ws.Cipher(payload, h.Mask, 0)
 	b.Start = from + n
-	e.countIn(h)
+	e.Count.frameIn(h.OpCode, n)
 
 	switch h.OpCode {
 	case ws.OpPing:
@@ -93,6 +93,6 @@ func (e *Endpoint) appendClose(dst []byte, code ws.StatusCode, reason string) []
 	n := 2 + len(reason)
 	dst = append(dst, byte(ws.OpClose)|finBit, byte(n))
 	dst = binary.BigEndian.AppendUint16(dst, uint16(code))
-	e.countOut(ws.OpClose, n)
+	e.Count.frameOut(ws.OpClose, n)
 	return append(dst, reason...)
 }

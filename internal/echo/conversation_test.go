@@ -605,6 +605,7 @@ func (c *connection) arrive(p []byte, keep bool) []byte {
 	// The second guard is within the capacity, where an append would go.
 	b := Buffer{Bytes: mem[guard : guard+size], Start: start, End: end, Seen: len(c.rest)}
 	c.endpoint.Receive(&c.state, &b, keep)
+	c.checkCounters()
 
 	for i := range guard {
 		if mem[i] != poison || mem[guard+size+i] != poison {
@@ -643,6 +644,19 @@ func (c *connection) checkRest(keep bool) {
 	}
 	if len(c.rest) >= limit {
 		c.t.Fatalf("%d bytes of rest in phase %d, keep %t", len(c.rest), c.state.phase, keep)
+	}
+}
+
+// checkCounters checks that as much has been echoed as was taken.
+func (c *connection) checkCounters() {
+	n := &c.endpoint.Count
+	for _, op := range []ws.OpCode{ws.OpContinuation, ws.OpText, ws.OpBinary} {
+		if n.PayloadIn[op] != n.PayloadOut[op] {
+			c.t.Fatalf("%d payload bytes with opcode %d were taken, and %d sent", n.PayloadIn[op], op, n.PayloadOut[op])
+		}
+	}
+	if c.state.phase == Open && n.FramesIn[ws.OpPing] != n.FramesOut[ws.OpPong] {
+		c.t.Fatalf("%d pings were taken, and %d pongs sent", n.FramesIn[ws.OpPing], n.FramesOut[ws.OpPong])
 	}
 }
 

@@ -90,29 +90,6 @@ func New(cfg Config) *Endpoint {
 	return e
 }
 
-// Counters count frames and payload bytes by opcode and direction, and
-// completed messages.
-type Counters struct {
-	FramesIn, FramesOut   [16]uint64
-	PayloadIn, PayloadOut [16]uint64
-	MessagesIn            [3]uint64 // only text and binary
-	MessagesOut           [3]uint64
-}
-
-// Add adds what d has counted.
-func (c *Counters) Add(d *Counters) {
-	for op := range c.FramesIn {
-		c.FramesIn[op] += d.FramesIn[op]
-		c.FramesOut[op] += d.FramesOut[op]
-		c.PayloadIn[op] += d.PayloadIn[op]
-		c.PayloadOut[op] += d.PayloadOut[op]
-	}
-	for op := range c.MessagesIn {
-		c.MessagesIn[op] += d.MessagesIn[op]
-		c.MessagesOut[op] += d.MessagesOut[op]
-	}
-}
-
 // State is all that the protocol remembers of a connection from one call to
 // the next. It has no pointer and is 32 bytes long, for it is a part of the
 // connection's slot. The zero State is a connection that has said nothing yet.

@@ -16,12 +16,11 @@ import (
 //	| |1|2|3|       | |K| 127         | |              | |           |
 //	+-+-+-+-+-------+ +-+-------------+ +--------------+ +-----------+
 const (
-	finBit    = 0x80
-	maskBit   = 0x80
-	length16  = 126
-	length64  = 127
-	maskSize  = 4
-	closeSize = 2 + ws.MaxControlFramePayloadSize // the longest control frame that we send
+	finBit   = 0x80
+	maskBit  = 0x80
+	length16 = 126
+	length64 = 127
+	maskSize = 4
 )
 
 // parseHeader reads the header of a client's frame from the front of p and

@@ -2,11 +2,10 @@ package echo
 
 import "github.com/gobwas/ws"
 
-// cutFrame is what is still to be said of a frame that is being cut through:
-// the opcode of its next piece, and whether the frame itself was final.
+// cutFrame is what is still to be said of a frame that is being cut through.
 type cutFrame struct {
-	op  ws.OpCode
-	fin bool
+	op  ws.OpCode // of its next piece
+	fin bool      // the frame itself was final
 }
 
 // frames takes frame after frame off the front of the input until the input
@@ -73,7 +72,7 @@ func (e *Endpoint) dataFrame(s *State, b *Buffer, h ws.Header, size, seen int) {
 		return
 	}
 	b.Start = from + n
-	e.countIn(h)
+	e.Count.frameIn(h.OpCode, n)
 	s.begin(h)
 	e.reply(b, h.OpCode, h.Fin, from, n)
 	e.endFrame(s, h.Fin)
@@ -105,9 +104,8 @@ func (e *Endpoint) endFrame(s *State, fin bool) {
 	if !fin {
 		return
 	}
-	e.Count.MessagesIn[s.op]++
 	if s.phase == Open {
-		e.Count.MessagesOut[s.op]++
+		e.Count.Messages[s.op]++
 	}
 	s.op, s.size = ws.OpContinuation, 0
 }
@@ -115,7 +113,9 @@ func (e *Endpoint) endFrame(s *State, fin bool) {
 // beginCut begins to cut a data frame through. Its first seen payload bytes
 // are unmasked and checked already.
 func (e *Endpoint) beginCut(s *State, b *Buffer, h ws.Header, size, seen int) {
-	e.countIn(h)
+	if s.phase == Open {
+		e.Count.FramesIn[h.OpCode]++
+	}
 	s.begin(h)
 	s.remaining = uint64(h.Length)
 	s.mask = h.Mask
@@ -141,6 +141,7 @@ func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 			e.fail(s, b, errTextNotUTF8)
 			return
 		}
+		e.Count.PayloadIn[s.cut.op] += uint64(n)
 		e.reply(b, s.cut.op, fin, from, n)
 		s.cut.op = ws.OpContinuation
 		s.mask = rotated(s.mask, n)
@@ -172,15 +173,5 @@ func (e *Endpoint) reply(b *Buffer, op ws.OpCode, fin bool, from, n int) {
 	}
 	putHeader(b.Bytes[b.OutEnd:], op, fin, n)
 	b.OutEnd += size + n
-	e.countOut(op, n)
-}
-
-func (e *Endpoint) countIn(h ws.Header) {
-	e.Count.FramesIn[h.OpCode&15]++
-	e.Count.PayloadIn[h.OpCode&15] += uint64(h.Length)
-}
-
-func (e *Endpoint) countOut(op ws.OpCode, payload int) {
-	e.Count.FramesOut[op&15]++
-	e.Count.PayloadOut[op&15] += uint64(payload)
+	e.Count.frameOut(op, n)
 }

@@ -388,40 +388,8 @@ func TestKeptFrameIsGivenUp(t *testing.T) {
 			t.Fatalf("%d bytes are kept that may not be", len(c.rest))
 		}
 		said = append(said, c.arrive(f.from(n).wire(), true)...)
-		if got, want := gist(joined(said)), describe(ws.Header{OpCode: ws.OpText, Fin: true}, whole); got != want {
-			t.Errorf("given up after %d bytes: heard %s, wanted %s", n, got, want)
+		if got := joined(heard(t, said, false)); len(got) != 1 || got[0] != (answer{ws.OpText, true, whole}) {
+			t.Errorf("given up after %d bytes: heard %s, wanted %q", n, gist(said), whole)
 		}
 	}
-}
-
-// joined is what a server has said with data frames that follow one another
-// within a message joined to one.
-func joined(said []byte) (all []byte) {
-	var (
-		open    ws.Header // of the frame being joined
-		payload []byte
-		begun   bool
-	)
-	flush := func() {
-		if begun {
-			open.Length = int64(len(payload))
-			all = append(all, ws.MustCompileFrame(ws.Frame{Header: open, Payload: payload})...)
-		}
-		begun, payload = false, nil
-	}
-	for len(said) > 0 {
-		h, p, rest, err := takeFrame(said)
-		if err != nil {
-			panic(fmt.Sprintf("%q is no frame of a server: %v", abridged(string(said)), err))
-		}
-		said = rest
-		if !begun || open.Fin || open.OpCode.IsControl() || h.OpCode != ws.OpContinuation {
-			flush()
-			open, begun = h, true
-		}
-		open.Fin = h.Fin
-		payload = append(payload, p...)
-	}
-	flush()
-	return all
 }

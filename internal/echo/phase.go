@@ -36,6 +36,10 @@ const (
 // Phase says how far the connection has come.
 func (s *State) Phase() Phase { return s.phase }
 
+// InLongFrame says whether the connection is in the middle of a frame that is
+// being cut through.
+func (s *State) InLongFrame() bool { return s.remaining > 0 }
+
 // Code says how a connection came to be Done: below 1000, the HTTP status with
 // which its request was refused; else the code of the close frame
 // that we sent, or StatusNoStatusRcvd if that had none.
@@ -78,6 +82,6 @@ func (e *Endpoint) Refuse(dst []byte, s *State, r *Refusal) []byte {
 // Ping appends to dst an empty ping, which any living peer answers (section
 // 5.5.2). It may be sent to an open connection only.
 func (e *Endpoint) Ping(dst []byte) []byte {
-	e.countOut(ws.OpPing, 0)
+	e.Count.frameOut(ws.OpPing, 0)
 	return append(dst, byte(ws.OpPing)|finBit, 0)
 }

@@ -183,3 +183,28 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("Append gives %q, wanted it to begin with %q", got, want)
 	}
 }
+
+// Counters are of what has been given and answered, in frames, payload bytes and messages.
+func TestCounters(t *testing.T) {
+	var want Counters
+	want.FramesIn = [16]uint64{ws.OpContinuation: 2, ws.OpText: 2, ws.OpBinary: 1, ws.OpPing: 2, ws.OpPong: 1, ws.OpClose: 1}
+	want.PayloadIn = [16]uint64{ws.OpContinuation: 4, ws.OpText: 7, ws.OpBinary: 3, ws.OpPing: 1, ws.OpPong: 4, ws.OpClose: 5}
+	want.FramesOut = [16]uint64{ws.OpContinuation: 2, ws.OpText: 2, ws.OpBinary: 1, ws.OpPong: 2, ws.OpClose: 1}
+	want.PayloadOut = [16]uint64{ws.OpContinuation: 4, ws.OpText: 7, ws.OpBinary: 3, ws.OpPong: 1, ws.OpClose: 5}
+	want.Messages = [3]uint64{ws.OpText: 2, ws.OpBinary: 1}
+	converse(t, []rule{{name: "frames, payload and messages, by opcode and direction", talk: func(p *peer) {
+		p.sends(text("Hello"), binaryOf("abc"), first(ws.OpText, "fr"), ping("?"), more("ag"), pong("pong"), last("ed"), ping(""), closing(1000, "bye"))
+		p.wantsText("Hello", "echo")
+		p.wantsFrame(ws.OpBinary, true, "abc", "echo")
+		p.wantsFrame(ws.OpText, false, "fr", "echo")
+		p.wantsPong("?", "answer")
+		p.wantsFrame(ws.OpContinuation, false, "ag", "echo")
+		p.wantsFrame(ws.OpContinuation, true, "ed", "echo")
+		p.wantsPong("", "answer")
+		p.wantsFrame(ws.OpClose, true, "\x03\xe8bye", "answer")
+		p.wantsEnd(1000, "closed")
+		if got := p.conn.endpoint.Count; !p.cuts && got != want {
+			p.t.Errorf("counted %+v,\nwanted %+v", got, want)
+		}
+	}}})
+}

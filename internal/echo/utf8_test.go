@@ -2,6 +2,7 @@ package echo
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -115,7 +116,7 @@ func TestTexts(t *testing.T) {
 // than one byte, and each whole character's last byte under it: what may come
 // next after what. It is made from all code points there are, and knows
 // nothing of how UTF-8 works.
-func beginnings() map[string]*[256]bool {
+var beginnings = sync.OnceValue(func() map[string]*[256]bool {
 	next := map[string]*[256]bool{}
 	for r := rune(0); r <= utf8.MaxRune; r++ {
 		if !utf8.ValidRune(r) {
@@ -133,7 +134,7 @@ func beginnings() map[string]*[256]bool {
 		}
 	}
 	return next
-}
+})
 
 // After every beginning of a character every byte is tried: it must be
 // refused if and only if no character goes on with it. There are some four million such pairs.
@@ -174,6 +175,16 @@ func TestUTF8CheckAtEveryOffset(t *testing.T) {
 					t.Fatalf("%q cut at %d: valid is %t", text, cut, ok)
 				}
 			}
+		}
+	}
+}
+
+// ASCII in whole blocks does not complete a character, and what comes after it does not either.
+func TestUTF8CheckDoesNotPassOverBlocksInsideACharacter(t *testing.T) {
+	for blocks := 1; blocks < 4; blocks++ {
+		var c utf8Check
+		if !c.next([]byte("\xe2\x82")) || c.next([]byte(strings.Repeat("a", 32*blocks))) {
+			t.Fatalf("%d blocks of ASCII were taken for a continuation byte", blocks)
 		}
 	}
 }

@@ -80,8 +80,12 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 }
 
 // removeStale removes a unix socket that nobody listens at any more, as a
-// process that was killed leaves it behind.
+// process that was killed leaves it behind. Anything else that lies at path refuses to be
+// connected to as well, and is somebody's file.
 func removeStale(path string) bool {
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != os.ModeSocket {
+		return false
+	}
 	c, err := net.Dial("unix", path)
 	if err == nil {
 		c.Close()

@@ -159,8 +159,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	for i := range events[:n] {
 		if int(events[i].Fd) == p.eventfd {
 			// From here on a wake is sent again. What was done before those that
-			// were not sent is visible after this store.
-			p.awake.Store(false)
+			// were not sent is seen from here on, for they swapped, too.
+			p.awake.Swap(false)
 			n--
 			events[i] = events[n]
 			return n, true, nil
@@ -173,21 +173,22 @@ func milliseconds(d time.Duration) int {
 	if d < 0 {
 		return -1
 	}
-	return int(min((d+time.Millisecond-1)/time.Millisecond, 1<<31-1))
+	const most = (1<<31 - 1) * time.Millisecond
+	return int((min(d, most) + time.Millisecond - 1) / time.Millisecond)
 }
 
 // Wake makes Wait return. Any goroutine may call it.
 func (p *Poller) Wake() {
-	if !p.awake.CompareAndSwap(false, true) {
+	if p.awake.Swap(true) {
 		return
 	}
-	one := [8]byte{1} // in either byte order it is a number above 0
+	one := uint64(1)
 	for {
-		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(p.eventfd), uintptr(unsafe.Pointer(&one)), uintptr(len(one)))
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(p.eventfd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
 		switch errno {
 		case unix.EINTR:
 			continue
-		case 0, unix.EAGAIN: // the counter is full, so it has an event for everybody
+		case 0: // nobody lives to see the counter full
 			return
 		default:
 			panic("netpoll: write to eventfd: " + errno.Error())

@@ -82,19 +82,35 @@ func (w *worker) open(s *slot) *echo.Buffer {
 	return b
 }
 
-// keep makes the connection hold what is left in the buffer: output that the
-// kernel has not taken, and rest. It says whether there was memory for it.
+// keep makes the connection hold what is left in the buffer that open has
+// returned: output that the kernel has not taken, and rest. It says whether there was memory
+// for it.
 func (w *worker) keep(s *slot, b *echo.Buffer) bool {
 	unsent, rest := b.Bytes[b.Out:b.OutEnd], b.Bytes[b.Start:b.End]
-	if len(unsent)+len(rest) == 0 {
+	if s.held == 0 || &b.Bytes[0] == &w.buffer[0] {
+		w.letGo(s) // it has been copied, or there was nothing
+		return len(unsent)+len(rest) == 0 || w.hold(s, unsent, rest)
+	}
+	// The buffer is the block. What is little in it moves to a smaller one.
+	n, from := len(unsent)+len(rest), b.Out
+	if len(unsent) == 0 {
+		from = b.Start
+	}
+	stays := from >= headerRoom // a refusal lies where the header does
+	switch {
+	case n == 0:
 		w.letGo(s)
 		return true
+	case n < len(b.Bytes)/8 || !stays:
+		if w.hold(s, unsent, rest) {
+			return true
+		}
 	}
-	if s.held != 0 && &b.Bytes[0] == &w.pool.arena.bytes(s.held)[0] && len(unsent) == 0 && b.Start == int(w.heldHeader(s.held).from) {
-		w.heldHeader(s.held).rest = uint32(len(rest)) // it is there already
-		return true
+	if stays {
+		copy(b.Bytes[from+len(unsent):], rest)
+		*w.heldHeader(s.held) = heldHeader{from: uint32(from), unsent: uint32(len(unsent)), rest: uint32(len(rest))}
 	}
-	return w.hold(s, unsent, rest)
+	return stays
 }
 
 // hold makes the connection hold copies of unsent and rest, in place of what it held.

@@ -78,5 +78,6 @@ func ticks(d time.Duration) tick { return tick((d + tickTime - 1) >> tickShift) 
 // fdSet is a set of descriptors of one worker.
 type fdSet []uint64
 
-func (s fdSet) add(fd int)    { s[fd>>6] |= 1 << (fd & 63) }
-func (s fdSet) remove(fd int) { s[fd>>6] &^= 1 << (fd & 63) }
+func (s fdSet) add(fd int)      { s[fd>>6] |= 1 << (fd & 63) }
+func (s fdSet) remove(fd int)   { s[fd>>6] &^= 1 << (fd & 63) }
+func (s fdSet) has(fd int) bool { return s[fd>>6]&(1<<(fd&63)) != 0 }

@@ -139,8 +139,8 @@ func (w *worker) event(e *netpoll.Event) {
 		return
 	}
 	fd := e.FD()
-	s := &w.pool.slots[fd]
-	if s.gen != e.Gen() {
+	s := w.slotOf(life{int32(fd), e.Gen()})
+	if s == nil {
 		w.count.StaleEvents++ // of a connection that was closed earlier in this batch
 		return
 	}
@@ -157,6 +157,16 @@ func (w *worker) event(e *netpoll.Event) {
 	w.turn(fd, s)
 }
 
+// slotOf is the slot of a connection that may have ended since; nil if it
+// has. The descriptor may be another worker's by now, so that even the generation in its slot is
+// not to be looked at before it is known to be ours.
+func (w *worker) slotOf(l life) *slot {
+	if s := &w.pool.slots[l.fd]; w.mine.has(int(l.fd)) && s.gen == l.gen {
+		return s
+	}
+	return nil
+}
+
 // goOn puts a connection in the queue of those that have more to read or to write, but
 // have had their turn.
 func (w *worker) goOn(fd int, s *slot) {
@@ -171,7 +181,7 @@ func (w *worker) goOn(fd int, s *slot) {
 func (w *worker) runQueue() {
 	n := len(w.queue)
 	for _, l := range w.queue[:n] {
-		if s := &w.pool.slots[l.fd]; s.gen == l.gen {
+		if s := w.slotOf(l); s != nil {
 			s.clear(queued)
 			w.turn(int(l.fd), s)
 		}

@@ -1,0 +1,108 @@
+//go:build !race
+
+package echo
+
+import (
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/gobwas/ws"
+)
+
+// Under the race detector sync.Pool forgets on purpose, and counts would mean nothing.
+
+// A worker's buffer, as long as Receive needs it.
+func bufferFor(n int) []byte { return make([]byte, Headroom+n+Tailroom) }
+
+func TestMessagesDoNotAllocate(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 4<<10)
+	for _, c := range []struct {
+		name string
+		says []said
+	}{
+		{"a small text", []said{text("Hello")}},
+		{"a small binary", []said{binaryOf("Hello")}},
+		{"a text of 64 KiB", []said{text(long)}},
+		{"a text of 64 KiB that is not ASCII", []said{text(strings.Repeat("€uro", 10<<10))}},
+		{"a fragmented text", []said{first(ws.OpText, "H\xc3"), more("\xa9l"), last("lo")}},
+		{"a ping", []said{ping("Hello")}},
+		{"a pong", []said{pong("Hello")}},
+		{"sixteen at once", []said{raw(strings.Repeat(string(text("Hello").wire()), 16))}},
+		{"a close", []said{closing(1000, "bye")}},
+		{"a violation", []said{frame{op: ws.OpText, fin: true, form: in16}}},
+		{"text that is not UTF-8", []said{text("\xff")}},
+	} {
+		var in []byte
+		for _, s := range c.says {
+			in = append(in, s.wire()...)
+		}
+		e, mem := New(usual()), bufferFor(len(in))
+		for _, keep := range []bool{true, false} {
+			for _, step := range []int{len(in), (len(in) + 2) / 3} { // whole, and as a frame that is kept or cut through
+				allocs := testing.AllocsPerRun(100, func() {
+					s := Upgraded()
+					b := Buffer{Bytes: mem, Start: Headroom, End: Headroom}
+					for from := 0; from < len(in) && s.phase == Open; from += step {
+						rest := copy(mem[Headroom:], mem[b.Start:b.End])
+						to := min(len(in), from+step)
+						copy(mem[Headroom+rest:], in[from:to])
+						b.Start, b.End, b.Seen = Headroom, Headroom+rest+to-from, rest
+						e.Receive(&s, &b, keep)
+					}
+				})
+				if allocs != 0 {
+					t.Errorf("%s, %d bytes at a time, keep %t: %v allocations, wanted none", c.name, step, keep, allocs)
+				}
+			}
+		}
+	}
+}
+
+func TestUpgradesHardlyAllocate(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		says opening
+		want float64
+	}{
+		{"the sample request", sample(), 1},
+		{"a browser's", sample().with("Connection: keep-alive, Upgrade").and("Origin: http://example.com",
+			"User-Agent: "+strings.Repeat("x", 200), "Cookie: "+strings.Repeat("y", 500), "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"), 1},
+		{"one that offers a subprotocol", sample().and("Sec-WebSocket-Protocol: chat"), 2},
+		{"one that is refused", sample().without("Upgrade"), 1},
+	} {
+		in := c.says.wire()
+		e, mem := New(usual()), bufferFor(len(in))
+		if got := testing.AllocsPerRun(100, func() {
+			var s State
+			b := Buffer{Bytes: mem, Start: Headroom, End: Headroom + copy(mem[Headroom:], in)}
+			e.Receive(&s, &b, true)
+			if s.phase == Handshake {
+				t.Fatal("the request is not whole")
+			}
+		}); got > c.want {
+			t.Errorf("%s: %v allocations, wanted at most %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestGoodbyesDoNotAllocate(t *testing.T) {
+	e, mem := New(usual()), bufferFor(0)
+	if got := testing.AllocsPerRun(100, func() {
+		s := Upgraded()
+		e.Goodbye(mem[:0], &s, 1001, "bye")
+	}); got != 0 {
+		t.Errorf("%v allocations, wanted none", got)
+	}
+}
+
+// A slot has room for 32 bytes (see State), and a slot per descriptor is made
+// without a look at the garbage collector: there must be no pointer in it.
+func TestSizes(t *testing.T) {
+	if size := unsafe.Sizeof(State{}); size != 32 {
+		t.Errorf("State is %d bytes long, wanted 32", size)
+	}
+	if size := unsafe.Sizeof(Buffer{}); size > 64+8 {
+		t.Errorf("Buffer is %d bytes long, wanted a cache line or little more", size)
+	}
+}

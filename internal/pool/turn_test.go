@@ -1,0 +1,502 @@
+package pool
+
+import (
+	"errors"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
+
+	"wsecho/internal/netpoll"
+)
+
+func workers(n int) func(*Config)      { return func(cfg *Config) { cfg.Workers = n } }
+func bufferSize(n int) func(*Config)   { return func(cfg *Config) { cfg.BufferSize = n } }
+func bufferBudget(n int) func(*Config) { return func(cfg *Config) { cfg.BufferBudget = n } }
+func maxConns(n int) func(*Config)     { return func(cfg *Config) { cfg.MaxConns = n } }
+
+func TestEchoOverEveryKindOfSocket(t *testing.T) {
+	addrs := []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")}
+	if l, err := netpoll.Listen("[::1]:0"); err == nil {
+		l.Close()
+		addrs = append(addrs, "[::1]:0")
+	}
+	h := opensAt(t, addrs)
+	for i, addr := range addrs {
+		p := h.dialsAt(i, 0).upgrades()
+		frames := []ws.Frame{text("hello"), binary(1, 300), ping("?"), binary(2, 60_000), text("")}
+		p.sends(masked(frames...))
+		p.wantsEcho(addr, frames...)
+		p.sends(masked(closing(1000)))
+		p.wantsEcho(addr+": the close frame comes back", closing(1000))
+		p.wantsFIN(addr + ": we end TCP first")
+	}
+}
+
+// Frames that arrive together leave in one write.
+func TestFramesThatArriveTogetherLeaveTogether(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	frames := messages(16, 100)
+	p.sends(masked(frames...))
+	before := h.count()
+	h.until("the worker has had its turn", func() bool { return h.count().BytesIn > before.BytesIn })
+	p.wantsEcho("all of them", frames...)
+	h.wantsCount("wakeups with an event", h.count().Events-before.Events, 1)
+}
+
+// Most servers lose what follows the request in the same segment.
+func TestFramesBehindTheRequestAreEchoed(t *testing.T) {
+	h := opens(t)
+	p := h.dials()
+	p.sends([]byte(request), masked(text("early"), ping("bird")))
+	p.wantsUpgrade()
+	p.wantsEcho("what followed the request", text("early"), ping("bird"))
+	p.alive("and the connection goes on")
+	h.wantsCount("upgraded", h.count().Upgraded, 1)
+}
+
+func TestUpgradeAndCloseInOneSegmentIsAnUpgradeToo(t *testing.T) {
+	h := opens(t)
+	p := h.dials()
+	p.sends([]byte(request), masked(text("hello"), closing(1000)))
+	p.wantsUpgrade()
+	p.wantsEcho("what followed the request", text("hello"), closing(1000))
+	p.wantsFIN("and that was all")
+	q := h.dials()
+	q.sends([]byte("POST / HTTP/1.1\r\nHost: a\r\n\r\n"))
+	q.wantsStatus("a request that does not lead to a connection", 405)
+	h.wantsCount("upgraded", h.count().Upgraded, 1)
+}
+
+func TestRequestByteByByte(t *testing.T) {
+	h := opens(t)
+	p := h.dials()
+	for i := range request {
+		p.sends([]byte(request[i : i+1]))
+		h.pass()
+	}
+	p.wantsUpgrade()
+	p.alive("the request was long in coming")
+}
+
+func TestWholeMessageBeforeTheEndIsEchoed(t *testing.T) {
+	h := opens(t)
+	for _, c := range []struct {
+		name   string
+		frames []ws.Frame
+		behind []byte
+	}{
+		{name: "nothing"},
+		{name: "a message", frames: []ws.Frame{text("last words")}},
+		{name: "more than a turn", frames: messages(2, 60_000)},
+		{name: "half a frame behind", frames: []ws.Frame{text("last words")}, behind: masked(text("unfinished"))[:9]},
+		{name: "half a header behind", frames: []ws.Frame{text("last words")}, behind: []byte{0x81}},
+	} {
+		p := h.connects()
+		p.sends(masked(c.frames...), c.behind)
+		p.ends() // in the same edge, as often as not
+		p.wantsEcho(c.name, c.frames...)
+		p.wantsFIN(c.name + ": then we end, too")
+	}
+	h.until("all have ended", func() bool { return h.conns() == 0 })
+	h.wantsEnded(map[Reason]uint64{Vanished: 5})
+}
+
+// The end that comes by itself, after everything has been read, is an edge too.
+func TestEndAfterEverything(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	p.alive("before")
+	h.settles()
+	p.ends()
+	p.wantsFIN("there is nothing more to come")
+	h.wantsEnded(map[Reason]uint64{Vanished: 1})
+}
+
+func TestResetAtEveryStage(t *testing.T) {
+	h := opens(t)
+	witness := h.connects()
+	for _, c := range []struct {
+		stage string
+		comes func() *peer
+		want  Reason
+	}{
+		{"before a byte", func() *peer { return h.dials() }, Broken},
+		{"in the request", func() *peer { p := h.dials(); p.sends([]byte(request[:40])); return p }, Broken},
+		{"behind the request", func() *peer { p := h.dials(); p.sends([]byte(request)); return p }, Broken},
+		{"open", h.connects, Broken},
+		{"in a frame", func() *peer { p := h.connects(); p.sends(masked(binary(1, 5000))[:3000]); return p }, Broken},
+		{"with a backlog", func() *peer { p := h.connects(); p.stuffs(masked(messages(5000, 5000)...)); return p }, Broken},
+		{"when told goodbye", func() *peer {
+			p := h.connects()
+			s, fd := p.slot()
+			h.workers[0].goodbye(fd, s, "test")
+			p.wantsClose("the goodbye", 1001)
+			return p
+		}, Broken},
+		{"after closing", func() *peer {
+			p := h.connects()
+			p.sends(masked(closing(1000)))
+			p.wantsEcho("the close", closing(1000))
+			return p
+		}, Completed},
+	} {
+		before := h.count()
+		p := c.comes()
+		h.settles()
+		p.resets()
+		h.until(c.stage, func() bool { return h.conns() == 1 })
+		after := h.count()
+		h.wantsCount(c.stage+": ended for this reason", after.Ended[c.want]-before.Ended[c.want], 1)
+		witness.alive(c.stage)
+	}
+}
+
+// A flood has one read a turn; whoever else has sent something is answered
+// within the next pass.
+func TestFloodDoesNotStarveOthers(t *testing.T) {
+	h := opens(t, bufferSize(4096))
+	floods, witness := []*peer{h.connects(), h.connects(), h.connects()}, h.connects()
+	flood := masked(messages(1000, 1000)...)
+	rest := make([][]byte, len(floods))
+	w := h.workers[0]
+	for round := range 50 {
+		for i, p := range floods {
+			if len(rest[i]) == 0 {
+				rest[i] = flood
+			}
+			rest[i] = p.sendsSome(rest[i])
+		}
+		before := w.count.BytesIn
+		witness.sends(masked(text("hello")))
+		h.pass()
+		h.pass()
+		witness.reads()
+		if want := echoed(text("hello")); len(witness.got) != len(want) {
+			t.Fatalf("round %d: the witness has waited for more than two passes", round)
+		}
+		witness.takes(len(witness.got))
+		// Each has one turn for its event and one from the queue.
+		if most := uint64(2 * 2 * len(floods) * 4096); w.count.BytesIn-before > most {
+			t.Fatalf("round %d: two passes have read %d bytes, want at most %d", round, w.count.BytesIn-before, most)
+		}
+		for _, p := range floods {
+			p.reads()
+			p.got = nil
+		}
+	}
+	if len(w.queue) == 0 {
+		t.Error("nobody has flooded")
+	}
+}
+
+// Whoever stops reading early reads on, without another edge.
+func TestTurnThatFilledTheBufferGoesOn(t *testing.T) {
+	h := opens(t, bufferSize(2048))
+	p := h.connects()
+	frames := messages(100, 1000)
+	p.sends(masked(frames...))
+	p.wantsEcho("a hundred buffers full", frames...)
+}
+
+// The last byte of a read may be the last there is, exactly.
+func TestReadThatFillsTheBufferExactly(t *testing.T) {
+	const size = 2048
+	h := opens(t, bufferSize(size))
+	p := h.connects()
+	room := size - 64 - 512
+	for _, n := range []int{room - 1, room, room + 1, 2*room - 1, 2 * room, 2*room + 1} {
+		frames := messages(n/408-1, 400)
+		frames = append(frames, binary(n, n-len(masked(frames...))-8))
+		if got := len(masked(frames...)); got != n {
+			t.Fatalf("%d bytes, want %d", got, n)
+		}
+		p.sends(masked(frames...))
+		p.wantsEcho("all of them", frames...)
+		p.wantsNothing("there is no more")
+	}
+}
+
+// An event for a connection that has ended since it was told, and whose
+// descriptor is another connection's by now, is recognised.
+func TestStaleEvent(t *testing.T) {
+	h := opens(t)
+	old := h.connects()
+	h.settles()
+	before := h.count().Events
+	s, fd := old.slot()
+	gen := s.gen
+	h.workers[0].post(letter{do: func(w *worker) { // letters are read before events
+		w.end(fd, s, Broken)
+		w.accept(h.listeners[0].FD)
+	}})
+	next := h.dials()
+	old.sends(masked(text("to the old one")))
+	h.until("both have been heard of", func() bool { return h.count().Events >= before+2 })
+	if s, now := next.slot(); now != fd || s.gen == gen {
+		t.Fatalf("the new connection has descriptor %d of generation %d, the old one %d of %d", now, s.gen, fd, gen)
+	}
+	h.wantsCount("stale events", h.count().StaleEvents, 1)
+	next.upgrades()
+	next.alive("it has heard nothing of the old one")
+}
+
+// The same for a place in the queue.
+func TestStalePlaceInTheQueue(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	h.settles()
+	s, fd := p.slot()
+	next := h.dials()
+	w := h.workers[0]
+	w.goOn(fd, s)
+	w.end(fd, s, Broken)
+	next.upgrades()
+	if _, now := next.slot(); now != fd {
+		t.Fatalf("the new connection has descriptor %d, the old one %d", now, fd)
+	}
+	next.alive("it has heard nothing of the old one")
+}
+
+// A worker does not look at a slot that is another worker's by now. The race
+// detector is the judge.
+func TestStalePlaceInTheQueueOfAnotherWorker(t *testing.T) {
+	h := opens(t, workers(2))
+	old := h.connects()
+	h.settles()
+	s, fd := old.slot()
+	ours, theirs := h.workers[0], h.workers[1]
+	if !ours.mine.has(fd) {
+		ours, theirs = theirs, ours
+	}
+	next := h.dials()
+	ours.goOn(fd, s)
+	ours.end(fd, s, Broken)
+	ours.unlisten()
+	var other sync.WaitGroup
+	other.Go(func() {
+		for theirs.conns.Load() == 0 {
+			if err := theirs.pass(0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := ours.pass(0); err != nil {
+		t.Error(err)
+	}
+	other.Wait()
+	if _, now := next.slot(); now != fd {
+		t.Errorf("the new connection has descriptor %d, the old one %d", now, fd)
+	}
+	next.upgrades()
+}
+
+// What peers have sent and received is what workers have counted.
+func TestBytesAreCounted(t *testing.T) {
+	h := opens(t, workers(2), bufferSize(4096))
+	var sent, received uint64
+	for range 5 {
+		p := h.dials()
+		p.sends([]byte(request))
+		received += uint64(len(p.head()))
+		frames := []ws.Frame{text("hello"), binary(1, 3000), ping("?")}
+		p.sends(masked(frames...))
+		p.wantsEcho("all", frames...)
+		received += uint64(len(echoed(frames...)))
+		sent += p.sent
+	}
+	c := h.count()
+	h.wantsCount("bytes in", c.BytesIn, sent)
+	h.wantsCount("bytes out", c.BytesOut, received)
+	h.wantsCount("upgraded", c.Upgraded, 5)
+	h.wantsCount("accepted", c.Accepted, 5)
+	h.wantsCount("pings", c.Echo.FramesIn[ws.OpPing], 5)
+	h.wantsCount("messages", c.Echo.Messages[ws.OpBinary], 5)
+}
+
+// loop is a peer without any garbage of its own.
+func (p *peer) loop(frame, buffer []byte) {
+	if n, err := netpoll.Send(p.fd, frame); n != len(frame) || err != nil {
+		panic(err)
+	}
+	for got := 0; got < len(frame)-4; {
+		p.h.pass()
+		n, err := netpoll.Recv(p.fd, buffer)
+		if err != nil {
+			panic(err)
+		}
+		got += n
+	}
+}
+
+func TestMessagesAllocateNothing(t *testing.T) {
+	h := opens(t)
+	buffer := make([]byte, 64<<10)
+	for _, n := range []int{0, 100, 1000, 30_000} {
+		p := h.connects()
+		frame := masked(binary(1, n))
+		if allocs := testing.AllocsPerRun(100, func() { p.loop(frame, buffer) }); allocs > 0 {
+			t.Errorf("a message of %d bytes allocates %v times", n, allocs)
+		}
+		half := len(frame) / 2
+		if allocs := testing.AllocsPerRun(100, func() {
+			_, _ = netpoll.Send(p.fd, frame[:half])
+			h.pass()
+			p.loop(frame[half:], buffer[:len(frame)-4])
+			_, _ = netpoll.Recv(p.fd, buffer)
+		}); allocs > 0 {
+			t.Errorf("a message of %d bytes in two halves allocates %v times", n, allocs)
+		}
+	}
+}
+
+// allocsPerConnection is how often a connection allocates from accept to
+// close: for what ws.Upgrader reads from and writes to, and for what it reads; one more with the race detector.
+const allocsPerConnection = 3
+
+func TestConnectionsAllocateLittle(t *testing.T) {
+	h := opens(t)
+	where, err := unix.Getsockname(h.listeners[0].FD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 4096)
+	frames, closes, upgrade := masked(text("hello")), masked(closing(1000)), []byte(request)
+	socket := func() int {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(unix.Connect(fd, where), netpoll.Prepare(fd)); err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	theirs := testing.AllocsPerRun(100, func() {
+		netpoll.Close(socket())
+		h.pass()
+		h.pass()
+	})
+	until := func(fd int, least int) {
+		for n := 0; n < least; {
+			h.pass()
+			k, _ := netpoll.Recv(fd, buffer)
+			n += k
+		}
+	}
+	ours := testing.AllocsPerRun(100, func() {
+		fd := socket()
+		_, _ = netpoll.Send(fd, upgrade)
+		until(fd, 129)
+		_, _ = netpoll.Send(fd, frames)
+		until(fd, len(frames)-4)
+		_, _ = netpoll.Send(fd, closes)
+		until(fd, len(closes)-4)
+		netpoll.Close(fd)
+		h.pass()
+		h.pass()
+	})
+	t.Logf("%v allocations to connect and disconnect, %v to accept, upgrade, echo and close as well", theirs, ours)
+	if ours > theirs+allocsPerConnection {
+		t.Errorf("a connection allocates %v times, want at most %d", ours-theirs, allocsPerConnection)
+	}
+}
+
+// The real loop, with several workers, conversations at once and a pool that ends
+// while they go on.
+func TestWorkersRun(t *testing.T) {
+	h := opens(t, workers(4), bufferSize(8192)).starts()
+	var talking sync.WaitGroup
+	for i := range 8 {
+		var peers []*peer
+		for range 8 {
+			p := h.dials()
+			own := *h
+			own.peers = nil
+			p.h = &own
+			peers = append(peers, p)
+		}
+		talking.Go(func() {
+			for round := range 10 {
+				for _, p := range peers {
+					if round == 0 {
+						p.upgrades()
+					}
+					frames := messages(i+round, 100*i+1)
+					p.sends(masked(frames...))
+					p.wantsEcho("everything", frames...)
+				}
+			}
+			for _, p := range peers {
+				p.sends(masked(closing(1000)))
+				p.wantsEcho("the close", closing(1000))
+				p.wantsFIN("the end")
+			}
+		})
+	}
+	talking.Wait()
+	h.hangUp()
+	h.Shutdown(soon)
+	h.wantsCount("completed", h.count().Ended[Completed], 64)
+}
+
+func BenchmarkTurn(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		size int
+	}{{"128B", 128}, {"1KiB", 1024}, {"16KiB", 16 << 10}} {
+		b.Run(c.name, func(b *testing.B) {
+			h := opens(b, bufferSize(256<<10))
+			p := h.connects()
+			frame, buffer := masked(binary(1, c.size)), make([]byte, 256<<10)
+			b.SetBytes(int64(c.size))
+			b.ReportAllocs()
+			for b.Loop() {
+				p.loop(frame, buffer)
+			}
+		})
+	}
+}
+
+// A frame that comes in two halves is kept between them.
+func BenchmarkTurnInHalves(b *testing.B) {
+	h := opens(b, bufferSize(256<<10))
+	p := h.connects()
+	frame, buffer := masked(binary(1, 16<<10)), make([]byte, 256<<10)
+	b.SetBytes(16 << 10)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := netpoll.Send(p.fd, frame[:1<<10]); err != nil {
+			b.Fatal(err)
+		}
+		h.pass()
+		if _, err := netpoll.Send(p.fd, frame[1<<10:]); err != nil {
+			b.Fatal(err)
+		}
+		for got := 0; got < len(frame)-4; {
+			h.pass()
+			n, err := netpoll.Recv(p.fd, buffer)
+			if err != nil {
+				b.Fatal(err)
+			}
+			got += n
+		}
+	}
+}
+
+func BenchmarkConnection(b *testing.B) {
+	h := opens(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		p := h.connects()
+		p.resets()
+		h.peers = h.peers[:0]
+		for end := time.Now().Add(soon); h.conns() > 0 && time.Now().Before(end); {
+			h.pass()
+		}
+	}
+}
