@@ -349,6 +349,15 @@ func (p *peer) begin(s speech) {
 	p.ear.expect(s)
 }
 
+// onlyFrame lets the speech end with the frame that it is at.
+func (m *mouth) onlyFrame() {
+	rest := m.speech.frame.size - m.speech.at
+	m.window, m.limit = 0, m.sent+rest
+	if rest == 0 {
+		m.speech = speech{}
+	}
+}
+
 // markArrived marks with each peer how many of its messages have arrived whole: the
 // server's kernel has acknowledged them.
 func (h *herd) markArrived() {
@@ -363,6 +372,14 @@ func (h *herd) markArrived() {
 			p.mark = p.mouth.before + arrived.whole
 		}
 	})
+}
+
+// most is how many messages of the speech may be whole now, when so many have been echoed in all.
+func (m *mouth) most(echoed int) int {
+	if m.window == 0 {
+		return endless
+	}
+	return echoed - m.before + m.window
 }
 
 // pace is how fast something is done: so many bytes at a time, so often. Zero is as
@@ -491,7 +508,7 @@ func (p *peer) hasToSay() bool {
 		return true
 	}
 	return !m.speech.over() && (m.limit == 0 || m.sent < m.limit) &&
-		(m.window == 0 || m.speech.whole-p.ear.messages < m.window)
+		m.speech.whole < m.most(p.ear.messages)
 }
 
 func (p *peer) wantsToSpeak() bool {
@@ -510,7 +527,7 @@ func (p *peer) speak() {
 		if m.limit > 0 {
 			size = min(size, m.limit-m.sent)
 		}
-		n := p.send(p.herd.buffer[:next.render(p.herd.buffer[:size])])
+		n := p.send(p.herd.buffer[:next.render(p.herd.buffer[:size], m.most(p.ear.messages))])
 		m.speech.skip(n)
 		m.sent += n
 	}

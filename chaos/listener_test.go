@@ -232,7 +232,7 @@ func TestListenerNoticesEveryByte(t *testing.T) {
 	said := newSpeech(&topic{most: 1000, fragmented: 30, pinged: 30}, 1, 12)
 	wire := make([]byte, 1<<20)
 	copied := said
-	wire = wire[:copied.render(wire)]
+	wire = wire[:copied.render(wire, endless)]
 	for _, keep := range []bool{true, false} {
 		response, reply := echoOf([]byte(request), keep), echoOf(append([]byte(request), wire...), keep)
 		if err := listenTo(said, reply); err != nil {

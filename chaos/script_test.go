@@ -85,7 +85,6 @@ func saysRest() step {
 // goesOn begins to say messages without end, not more of them than the window
 // being without an echo. The script goes on meanwhile.
 func goesOn(t *topic, window int, d *dice) step {
-	const endless = 1 << 60
 	speech := newSpeech(t, d.roll(), endless)
 	return func(p *peer) bool {
 		p.begin(speech)
@@ -150,11 +149,13 @@ func isClosed(code ws.StatusCode) step {
 	}
 }
 
-// isTold waits for close code 1001, answers it, and waits for the server's FIN.
-// What was marked must have been echoed before.
+// isTold waits for close code 1001, finishes the frame that it is saying,
+// answers, and waits for the server's FIN. What was marked must have been
+// echoed before.
 func isTold() step {
-	answered := false
+	told, answered := false, false
 	return func(p *peer) bool {
+		m := &p.mouth
 		if p.ear.closed != int(ws.StatusGoingAway) {
 			return false
 		}
@@ -162,9 +163,13 @@ func isTold() step {
 			p.fail(fmt.Errorf("told 1001 after %d messages, of %d that had arrived", p.ear.messages, p.mark))
 			return false
 		}
-		if !answered {
+		if !told {
+			told = true
+			m.onlyFrame()
+		}
+		if !answered && (m.speech.over() || m.sent == m.limit) {
 			answered = true
-			p.mouth.speech, p.mouth.raw = speech{}, closeFrame(ws.StatusGoingAway)
+			m.speech, m.raw = speech{}, closeFrame(ws.StatusGoingAway)
 		}
 		if p.ended {
 			p.finish("told 1001")

@@ -49,6 +49,9 @@ type frame struct {
 	size   int // on the wire, header included
 }
 
+// endless is more messages than anybody will say.
+const endless = 1 << 60
+
 func newSpeech(t *topic, seed uint64, messages int) speech {
 	return speech{topic: t, dice: dice(seed), left: messages}
 }
@@ -56,11 +59,11 @@ func newSpeech(t *topic, seed uint64, messages int) speech {
 // over says whether all has been said.
 func (s *speech) over() bool { return s.at == s.frame.size && s.left == 0 && s.msg.pieces == 0 }
 
-// render writes to p what is to be said next, as it goes over the wire, and
-// says how much that is: a part of a frame, or many.
-func (s *speech) render(p []byte) int {
+// render writes to p what is to be said next, as it goes over the wire, until
+// so many messages are whole, and says how much that is: a part of a frame, or many.
+func (s *speech) render(p []byte, messages int) int {
 	n := 0
-	for n < len(p) && s.more() {
+	for n < len(p) && s.whole < messages && s.more() {
 		part := p[n:min(len(p), n+s.frame.size-s.at)]
 		s.frame.render(part, s.at)
 		s.pass(len(part))

@@ -219,6 +219,9 @@ func (w *witness) speak() error {
 		return fmt.Errorf("refused: %d", w.ear.status)
 	}
 	for !w.leaving.Load() {
+		if w.ear.closed > 0 {
+			return w.told(time.Now())
+		}
 		if err := w.exchange(); err != nil {
 			return err
 		}
@@ -231,19 +234,18 @@ func (w *witness) speak() error {
 func (w *witness) exchange() error {
 	said := newSpeech(witnessTopic, w.dice.roll(), 1)
 	w.ear.expect(said)
-	n := said.render(w.buf)
+	n := said.render(w.buf, endless)
 	before, began := w.ear.payload, time.Now()
 	w.waitSince(began)
 	if _, err := w.conn.Write(w.buf[:n]); err != nil {
 		return fmt.Errorf("after %d messages: %w", w.ear.messages, err)
 	}
 	sent := time.Now()
-	err := w.hear(func() bool { return w.ear.content() || w.ear.closed > 0 })
-	if err == nil && w.ear.closed > 0 {
-		return w.told(sent)
-	}
-	if err != nil {
+	if err := w.hear(func() bool { return w.ear.content() || w.ear.closed > 0 }); err != nil {
 		return fmt.Errorf("after %d messages: %w", w.ear.messages, err)
+	}
+	if !w.ear.content() {
+		return w.told(sent)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -277,7 +279,7 @@ func (w *witness) hear(enough func() bool) error {
 	return nil
 }
 
-// told answers a close frame that came in place of an echo.
+// told answers a close frame that came in place of the echo of what was sent then.
 func (w *witness) told(sent time.Time) error {
 	if w.ear.closed != int(ws.StatusGoingAway) {
 		return fmt.Errorf("closed with %d", w.ear.closed)
