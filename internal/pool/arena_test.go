@@ -1,0 +1,337 @@
+package pool
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	testChunk  = 1 << 12
+	testChunks = 5
+)
+
+// modelled is an arena beside a simple model of it: the blocks that are not
+// free, each filled with a byte of its own.
+type modelled struct {
+	*arena
+	t     testing.TB
+	live  []modelBlock
+	next  byte
+	inUse int
+}
+
+type modelBlock struct {
+	b    block
+	fill byte
+}
+
+func newModelled(t testing.TB) *modelled {
+	t.Helper()
+	a, err := newArena(testChunks, testChunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.close)
+	return &modelled{arena: a, t: t}
+}
+
+// allocs takes a block, if there is one, and writes to all of it.
+func (m *modelled) allocs(size int) block {
+	m.t.Helper()
+	b := m.alloc(size)
+	if b == 0 {
+		return 0
+	}
+	mem := m.bytes(b)
+	if len(mem) < size || len(mem) >= 2*size && len(mem) > 1<<unitShift {
+		m.t.Fatalf("%d bytes were asked for and %d given", size, len(mem))
+	}
+	m.next++
+	for i := range mem {
+		mem[i] = m.next
+	}
+	m.live = append(m.live, modelBlock{b, m.next})
+	m.inUse += len(mem)
+	m.agrees()
+	return b
+}
+
+// releases gives the i-th block back.
+func (m *modelled) releases(i int) {
+	m.t.Helper()
+	m.inUse -= len(m.bytes(m.live[i].b))
+	m.release(m.live[i].b)
+	m.live = append(m.live[:i], m.live[i+1:]...)
+	m.agrees()
+}
+
+// agrees checks that no block has been written to but by its owner, and the
+// sum.
+func (m *modelled) agrees() {
+	m.t.Helper()
+	for _, l := range m.live {
+		if mem := m.bytes(l.b); bytes.Count(mem, []byte{l.fill}) != len(mem) {
+			m.t.Fatalf("block %d of %d bytes overlaps with another", l.b, len(mem))
+		}
+	}
+	if m.used != m.inUse || m.used > len(m.mem) {
+		m.t.Fatalf("%d bytes are used, want %d of %d", m.used, m.inUse, len(m.mem))
+	}
+}
+
+// empties gives everything back, after which all of it is whole chunks again.
+func (m *modelled) empties() {
+	m.t.Helper()
+	for len(m.live) > 0 {
+		m.releases(len(m.live) / 2)
+	}
+	if len(m.chunks) != testChunks {
+		m.t.Errorf("%d chunks are free, want %d", len(m.chunks), testChunks)
+	}
+	for o, b := range m.lists {
+		if b != 0 {
+			m.t.Errorf("block %d of order %d has not become one with its buddy", b, o)
+		}
+	}
+	for range testChunks {
+		if m.alloc(testChunk) == 0 {
+			m.t.Error("a chunk is not to be had")
+		}
+	}
+}
+
+// does what an opcode says: below 64 it trims, below 128 it releases, else it
+// allocates.
+func (m *modelled) does(op byte, arg uint16) {
+	switch {
+	case op < 64:
+		m.trim()
+		m.agrees()
+	case op < 128:
+		if len(m.live) > 0 {
+			m.releases(int(arg) % len(m.live))
+		}
+	default:
+		m.allocs(int(arg)%testChunk + 1)
+	}
+}
+
+func TestArenaAgainstAModel(t *testing.T) {
+	for seed := range uint64(20) {
+		m := newModelled(t)
+		r := rand.New(rand.NewPCG(seed, 0))
+		for range 1000 {
+			// Small blocks, as often as large ones.
+			m.does(byte(r.Uint32()), uint16(r.Uint32()>>(16+r.UintN(12))))
+		}
+		m.empties()
+	}
+}
+
+// No sequence of operations makes blocks overlap, or loses memory.
+func FuzzArena(f *testing.F) {
+	f.Add([]byte{200, 0, 0, 200, 255, 255, 100, 0, 0, 0, 0, 0})               // smallest, largest, release, trim
+	f.Add([]byte{200, 15, 255, 200, 15, 255, 200, 15, 255, 200, 15, 255})     // chunks until there are no more
+	f.Add([]byte{200, 7, 255, 200, 3, 255, 200, 0, 63, 100, 0, 0, 100, 0, 0}) // halves and their halves
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		m := newModelled(t)
+		for ; len(ops) >= 3; ops = ops[3:] {
+			m.does(ops[0], uint16(ops[1])<<8|uint16(ops[2]))
+		}
+		m.empties()
+	})
+}
+
+func TestArenaIsAsLargeAsItIs(t *testing.T) {
+	m := newModelled(t)
+	if b := m.alloc(testChunk + 1); b != 0 {
+		t.Error("a block is larger than a chunk")
+	}
+	for range testChunks {
+		if m.allocs(testChunk) == 0 {
+			t.Fatal("a chunk is not to be had")
+		}
+	}
+	if m.alloc(1) != 0 || m.used != len(m.mem) {
+		t.Errorf("%d bytes are used of %d, and there are more", m.used, len(m.mem))
+	}
+	m.releases(2)
+	for n := 0; m.allocs(1) != 0; n++ {
+		if n > testChunk>>unitShift {
+			t.Fatal("there are more blocks than memory")
+		}
+	}
+	m.empties()
+}
+
+func TestArenaTakesTheSmallestThatFits(t *testing.T) {
+	m := newModelled(t)
+	m.allocs(testChunk / 2)
+	m.allocs(testChunk / 4)
+	if free := len(m.chunks); free != testChunks-1 {
+		t.Errorf("%d chunks are free, want %d", free, testChunks-1)
+	}
+	m.empties()
+}
+
+func TestBlockIsReleasedOnce(t *testing.T) {
+	for name, size := range map[string]int{"chunk": testChunk, "half": testChunk / 2, "unit": 1} {
+		m := newModelled(t)
+		other := m.alloc(size) // with one beside it, it does not become part of a larger one
+		b := m.alloc(size)
+		m.release(b)
+		wantsPanic(t, name+", with its buddy in use", func() { m.release(b) })
+		m.release(other)
+		wantsPanic(t, name+", with its buddy free", func() { m.release(b) })
+	}
+}
+
+func wantsPanic(t *testing.T, why string, f func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Errorf("%s: no panic", why)
+		}
+	}()
+	f()
+}
+
+// Pages that have not been used for a while go back to the system; those in
+// use stay.
+func TestTrimGivesPagesBack(t *testing.T) {
+	const chunks, chunk = 12, 1 << 16
+	a, err := newArena(chunks, chunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.close)
+	var blocks []block
+	for range chunks {
+		b := a.alloc(chunk)
+		for i := range a.bytes(b) {
+			a.bytes(b)[i] = 1
+		}
+		blocks = append(blocks, b)
+	}
+	small := a.alloc(1)
+	if small != 0 {
+		t.Fatal("there is more than there is")
+	}
+	for _, b := range blocks[1:] {
+		a.release(b)
+	}
+	wantsResident(t, a, "nobody has trimmed", chunks)
+	if !a.trim() {
+		t.Error("the first trim says that there is nothing more to give back")
+	}
+	wantsResident(t, a, "chunks are kept for one trim", chunks)
+	if !a.trim() {
+		t.Error("there is more than a trim gives back, and it says that there is not")
+	}
+	wantsResident(t, a, "a trim gives back a few", chunks-8)
+	if a.trim() {
+		t.Error("everything is given back, and it says that it is not")
+	}
+	wantsResident(t, a, "what is in use is kept", 1)
+	if mem := a.bytes(blocks[0]); bytes.Count(mem, []byte{1}) != len(mem) {
+		t.Error("a block in use has lost its content")
+	}
+	if b := a.alloc(chunk); b == 0 {
+		t.Error("what was given back is not to be had again")
+	} else if mem := a.bytes(b); bytes.Count(mem, []byte{0}) != len(mem) {
+		t.Error("it has been given back, and has content")
+	}
+}
+
+func TestChunkThatIsUsedAgainIsNotTrimmed(t *testing.T) {
+	m := newModelled(t)
+	m.allocs(testChunk)
+	m.releases(0)
+	m.trim()
+	m.allocs(testChunk) // the one that was freed last
+	m.trim()
+	m.trim()
+	m.agrees()
+	m.empties()
+}
+
+// wantsResident checks how many chunks have pages in memory.
+func wantsResident(t *testing.T, a *arena, why string, want int) {
+	t.Helper()
+	if !mapped {
+		return
+	}
+	pages := make([]byte, len(a.mem)/unix.Getpagesize())
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&a.mem[0])), uintptr(len(a.mem)), uintptr(unsafe.Pointer(&pages[0]))); errno != 0 {
+		t.Fatal("mincore:", errno)
+	}
+	got := 0
+	for c := range len(a.rest) {
+		each := len(pages) / len(a.rest)
+		if bytes.IndexByte(pages[c*each:][:each], 1) >= 0 {
+			got++
+		}
+	}
+	if got != want {
+		t.Errorf("%s: %d chunks are resident, want %d", why, got, want)
+	}
+}
+
+func TestArenaTooLargeToName(t *testing.T) {
+	if a, err := newArena(1<<26, 1<<20); err == nil {
+		a.close()
+		t.Error("more units than numbers")
+	}
+}
+
+func TestArenaIsShared(t *testing.T) {
+	m := newModelled(t)
+	var workers sync.WaitGroup
+	for i := range byte(4) {
+		workers.Go(func() {
+			for n := range 2000 {
+				b := m.alloc(n%1000 + 1)
+				if b == 0 {
+					continue
+				}
+				mem := m.bytes(b)
+				for j := range mem {
+					mem[j] = i
+				}
+				if bytes.Count(mem, []byte{i}) != len(mem) {
+					t.Error("two have the same block")
+				}
+				m.release(b)
+				if n%100 == 0 {
+					m.trim()
+				}
+			}
+		})
+	}
+	workers.Wait()
+	m.empties()
+}
+
+func BenchmarkArena(b *testing.B) {
+	a, err := newArena(64, 256<<10)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(a.close)
+	for _, c := range []struct {
+		name string
+		size int
+	}{{"64B", 64}, {"4KiB", 4 << 10}, {"256KiB", 256 << 10}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				a.release(a.alloc(c.size))
+			}
+		})
+	}
+}
