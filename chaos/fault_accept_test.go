@@ -10,92 +10,90 @@ import (
 // acceptStorm: connections that are closed or reset as soon as they are there,
 // and between them some that are in earnest.
 func acceptStorm(s *scene) {
-	c := s.herd.crowd("storming peers", 2*s.scale.many, near, s.dice, func(i int, d *dice) []step {
-		switch {
-		case i%20 == 0:
-			return script(shakes(), []step{says(word, 1, d), hears()}, closes(ws.StatusNormalClosure))
-		case i%2 == 0:
+	hasty := s.herd.crowd("storming peers", 2*s.scale.many, near, s.dice, func(d *dice) []step {
+		if d.chance(50) {
 			return []step{connects(), resets()}
 		}
 		return []step{connects(), leaves()}
 	})
-	ways := []string{"closed with 1000", "reset it", "left"}
+	earnest := s.herd.crowd("peers in earnest", s.scale.many/10, near, s.dice, shortTalk)
+	hasty.ended("reset it", "left")
 	if s.descriptors > 0 {
-		ways = append(ways, "503") // those before may not be gone yet
+		earnest.ended("closed with 1000", "503") // the hasty may not be gone yet
+	} else {
+		earnest.ended("closed with 1000")
 	}
-	c.ended(ways...)
+}
+
+func shortTalk(d *dice) []step {
+	return script(shakes(), []step{says(word, 1, d), hears()}, closes(ws.StatusNormalClosure))
 }
 
 // closedInBacklog: the server is stopped, connections come and most of them
 // go, and when it goes on it finds the dead among the living.
 func closedInBacklog(s *scene) {
+	const backlog = 2000 // less than the kernel's usual limit of 4096
 	var g gate
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
-	const backlog = 2000 // less than the kernel's usual limit of 4096
-	c := s.herd.crowd("peers in the backlog", min(s.scale.many, backlog), near, s.dice, func(i int, d *dice) []step {
-		switch i % 5 {
-		case 0:
-			return script([]step{connects(), g.wait()}, shakes(), []step{says(word, 1, d), hears()}, closes(ws.StatusNormalClosure))
-		case 1:
-			return []step{connects(), g.wait(), resets()}
-		case 2:
-			return []step{connects(), g.wait(), leaves()}
-		case 3:
-			return []step{sends(request), g.wait(), resets()}
-		}
-		return []step{sends(request), g.wait(), shutsWriting(), takesWhatComes()}
+	patient := s.herd.crowd("patient peers in the backlog", min(s.scale.many, backlog)/4, near, s.dice, func(d *dice) []step {
+		return script([]step{connects()}, shortTalk(d))
 	})
-	s.herd.gathered(&g, c)
+	hasty := s.herd.crowd("hasty peers in the backlog", min(s.scale.many, backlog)*3/4, near, s.dice, func(d *dice) []step {
+		begin := connects()
+		if d.chance(50) {
+			begin = sends(request)
+		}
+		return script([]step{begin, g.wait()}, ways[d.below(2)].end())
+	})
+	s.herd.gathered(hasty)
 	s.herd.open(&g)
-	s.herd.until("those who leave have left", func() bool { return c.open <= c.size*2/5 })
+	s.herd.until("hasty peers have left", hasty.over)
 	s.server.signal(syscall.SIGCONT)
 	s.excuse = time.Since(began)
-	c.ended("closed with 1000", "reset it", "left", "taken what came")
+	patient.ended("closed with 1000")
+	hasty.ended("reset it", "left")
 }
 
 // beyondMaxConns: of twice as many connections as the server may have, some
 // work, the others get 503, and when the first have gone there is room again.
-func beyondMaxConns(s *scene) {
-	var g gate
-	c := s.herd.crowd("peers beyond -max-conns", 512, near, s.dice, func(_ int, d *dice) []step {
-		return script(shakes(), []step{says(word, 1, d), hears(), g.wait()}, closes(ws.StatusNormalClosure))
-	})
-	storm(s, c, &g)
-}
+func beyondMaxConns(s *scene) { s.crush(2 * s.descriptors) }
 
 // beyondDescriptors: the same when the process has no descriptors left at all.
 func beyondDescriptors(s *scene) {
-	const left = 20
-	s.server.allowDescriptors(s.server.descriptors() + left)
-	var g gate
-	c := s.herd.crowd("peers beyond the descriptors", 512, near, s.dice, func(_ int, d *dice) []step {
-		return script(shakes(), []step{says(word, 1, d), hears(), g.wait()}, closes(ws.StatusNormalClosure))
-	})
-	storm(s, c, &g)
+	s.server.allowDescriptors(s.server.descriptors() + 20)
+	s.crush(2 * s.descriptors)
 	s.server.allowDescriptors(s.descriptors)
 }
 
-// storm waits until each of a crowd is served or sent away, sees that the
-// server then rests, and that it serves others when they have gone.
-func storm(s *scene, c *crowd, g *gate) {
-	s.herd.until("everybody is served or sent away", func() bool { return len(g.waiting) == c.open })
-	served := c.open
-	const second = time.Second
-	before := s.server.cpu()
-	s.herd.lasts(second)
-	if used := s.server.cpu() - before; used > second/2 && !underRace {
-		s.t.Errorf("the server has used %v of processor time in %v, in which it had a dozen witnesses to serve: it spins", used, second)
-	}
-	if served == 0 {
-		s.t.Errorf("nobody was served")
-	}
-	s.herd.open(g)
-	c.ended("closed with 1000", "503", "connection reset by peer", "ended by the server (close code 0)")
-	s.t.Logf("%s: %d served; %s", c.name, served, tally(c.ends))
-
-	after := s.herd.crowd("peers after the storm", served, near, s.dice, func(_ int, d *dice) []step {
-		return script(shakes(), []step{says(word, 1, d), hears()}, closes(ws.StatusNormalClosure))
+// crush has more connections come than the server can have. Each is served or
+// sent away; the server then rests; and it serves others when the first have gone.
+func (s *scene) crush(n int) {
+	var g gate
+	c := s.herd.crowd("peers in the crush", n, near, s.dice, func(d *dice) []step {
+		return script(shakes(), []step{says(word, 1, d), hears(), g.wait()}, closes(ws.StatusNormalClosure))
 	})
+	s.herd.until("everybody is served or sent away", c.gathered)
+	served := c.open
+	if served == 0 || served == n {
+		s.t.Errorf("%d of %d were served", served, n)
+	}
+	s.wantsRest()
+	s.herd.open(&g)
+	c.ended("closed with 1000", "503", "connection reset by peer", "ended by the server (close code 0)")
+	s.t.Logf("%d in the crush: %s", n, tally(c.ends))
+
+	after := s.herd.crowd("peers after the crush", served, near, s.dice, shortTalk)
 	after.ended("closed with 1000")
+}
+
+// wantsRest sees that the server does not spin: it has a dozen witnesses to
+// serve, which takes a small part of a processor.
+func (s *scene) wantsRest() {
+	const most = 300 * time.Millisecond
+	before := s.server.cpu()
+	s.herd.lasts(time.Second)
+	if used := s.server.cpu() - before; used > most && !underRace {
+		s.t.Errorf("the server has used %v of processor time in a second, in which there was little to do", used)
+	}
 }

@@ -37,8 +37,8 @@ var ways = []struct {
 	{"a FIN, reading on", func() []step { return []step{shutsWriting(), listens(), takesWhatComes()} }},
 }
 
-// endings: a peer may end the connection in any way at any stage, and it is nobody
-// else's business.
+// endings: a peer may end the connection in any way at any stage, and it is
+// nobody else's business.
 func endings(s *scene) {
 	var all []*crowd
 	for _, stage := range stages {
@@ -48,7 +48,7 @@ func endings(s *scene) {
 				n = 1 + n/5
 			}
 			all = append(all, s.herd.crowd("peers with "+way.name+" "+stage.name, n, stage.link, s.dice,
-				func(_ int, d *dice) []step { return script(stage.come(d), way.end()) }))
+				func(d *dice) []step { return script(stage.come(d), way.end()) }))
 		}
 	}
 	for _, c := range all {
@@ -56,19 +56,21 @@ func endings(s *scene) {
 	}
 }
 
-// halfCloses: who says whole messages and shuts its writing side gets
-// all of the echo, fast reader or slow, and then the server's FIN.
+// halfCloses: who says whole messages and shuts its writing side gets all of
+// the echo, fast reader or slow, and then the server's FIN.
 func halfCloses(s *scene) {
 	var all []*crowd
 	for l, name := range []string{near: "near", far: "far", narrow: "narrow"} {
-		all = append(all, s.herd.crowd("half-closing peers, "+name, 10*s.scale.few, link(l), s.dice, func(i int, d *dice) []step {
-			if i%10 > 0 {
-				return script(shakes(), []step{says(chatter, 5, d), shutsWriting(), hearsOut()})
-			}
-			return script(shakes(), []step{goesDeaf(), says(page, 1, d), shutsWriting(), pauses(s.scale.spell), listens(), hearsOut()})
-		}))
+		all = append(all, s.herd.crowd("half-closing peers, "+name, 10*s.scale.few, link(l), s.dice, halfClose))
 	}
 	for _, c := range all {
 		c.ended("heard out")
 	}
+}
+
+func halfClose(d *dice) []step {
+	if d.chance(90) {
+		return script(shakes(), []step{says(chatter, 5, d), shutsWriting(), hearsOut()})
+	}
+	return script(shakes(), []step{goesDeaf(), says(page, 1, d), shutsWriting(), pauses(100 * time.Millisecond), listens(), hearsOut()})
 }

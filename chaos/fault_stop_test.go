@@ -11,10 +11,10 @@ import (
 // up before it; then it goes on as if nothing had been.
 func stopped(s *scene) {
 	var g gate
-	c := s.herd.crowd("peers of a stopped server", 10*s.scale.few, near, s.dice, func(_ int, d *dice) []step {
+	c := s.herd.crowd("peers of a stopped server", 10*s.scale.few, near, s.dice, func(d *dice) []step {
 		return script(shakes(), []step{goesOn(chatter, 8, d), g.wait(), stops(), hears()}, closes(ws.StatusNormalClosure))
 	})
-	s.herd.gathered(&g, c)
+	s.herd.gathered(c)
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
 	s.herd.lasts(s.scale.stop)
@@ -25,30 +25,43 @@ func stopped(s *scene) {
 	c.ended("closed with 1000")
 }
 
-// terminate: everybody talks, and nobody stops when the server is told to. What
-// had arrived before is echoed; then comes 1001; and the process ends by itself.
+// terminate: everybody talks, some have not read for a while, and nobody stops
+// when the server is told to. What had arrived before is echoed; then comes
+// 1001; and the process ends by itself.
 func (s *scene) terminate() (said *testimony, peak int, sum *totals) {
+	n := s.scale.many / 5
+	if s.descriptors > 0 {
+		n = min(n, s.descriptors/4)
+	}
 	var g gate
-	talking := s.herd.crowd("talking peers", s.scale.many/5, near, s.dice, func(_ int, d *dice) []step {
+	talking := s.herd.crowd("talking peers", n, near, s.dice, func(d *dice) []step {
 		return script(shakes(), []step{goesOn(chatter, 8, d), g.wait(), isTold()})
 	})
-	s.herd.gathered(&g, talking)
+	behind := s.herd.crowd("peers that are behind with reading", n/10, narrow, s.dice, func(d *dice) []step {
+		return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), isTold()})
+	})
+	early := s.herd.crowd("peers that have not asked yet", n/10, near, s.dice, func(d *dice) []step {
+		return []step{sends(request[:d.below(len(request))]), g.wait(), isRefused(503, 0)}
+	})
+	s.herd.gathered(talking, behind, early)
 	s.herd.lasts(s.scale.spell)
 	peak = s.server.peak()
 	s.herd.markArrived()
-	before := time.Now()
+	began := time.Now()
 	s.server.signal(syscall.SIGTERM)
 	s.herd.open(&g)
 	talking.ended("told 1001")
+	behind.ended("told 1001")
+	early.ended("503")
 	said = s.witnesses.outlast()
 	if said.Told != witnessCount {
-		s.t.Errorf("%d witnesses were told 1001", said.Told)
+		s.t.Errorf("%d witnesses were told 1001, of %d", said.Told, witnessCount)
 	}
-	if !said.Unanswered.IsZero() && said.Unanswered.Before(before) {
-		s.t.Errorf("a witness was told 1001 in place of an echo, %v before the signal", before.Sub(said.Unanswered))
+	if first := said.Unanswered; !first.IsZero() && first.Before(began) {
+		s.t.Errorf("a witness was told 1001 in place of the echo of what it had said %v before the signal", began.Sub(first))
 	}
 	sum = s.server.stop()
-	if took := time.Since(before); took > soon {
+	if took := time.Since(began); took > drainTimeout {
 		s.t.Errorf("the server took %v to end", took)
 	}
 	return said, peak, sum

@@ -237,18 +237,19 @@ type crowd struct {
 
 	size    int
 	open    int            // have not finished their script
+	waiting int            // of those: at a gate
 	ends    map[string]int // how the others have
 	payload int            // bytes echoed
 	trouble []string       // the first few of what may not happen
 }
 
 // crowd calls in n peers, each with its script.
-func (h *herd) crowd(name string, n int, l link, d dice, script func(i int, d *dice) []step) *crowd {
+func (h *herd) crowd(name string, n int, l link, d dice, script func(d *dice) []step) *crowd {
 	c := &crowd{herd: h, name: name, ends: map[string]int{}}
 	h.do(func() {
 		for i := range n {
 			its := d.fork(fmt.Sprint(name, i))
-			c.join(&peer{herd: h, crowd: c, link: l, script: script(i, &its)})
+			c.join(&peer{herd: h, crowd: c, link: l, script: script(&its)})
 		}
 	})
 	return c
@@ -315,6 +316,7 @@ type peer struct {
 	fd     int
 	gen    uint32
 	queued bool
+	atGate bool
 	over   bool
 
 	canRead, canWrite bool // as far as we know
@@ -455,6 +457,9 @@ func (p *peer) finish(how string) {
 	c := p.crowd
 	c.open--
 	c.ends[how]++
+	if p.atGate {
+		c.waiting--
+	}
 	c.payload += p.ear.payload
 	p.herd.payload += p.ear.payload
 	p.herd.messages += p.ear.messages

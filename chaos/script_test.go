@@ -230,24 +230,22 @@ func takesWhatComes() step {
 // A gate is where peers wait for each other and for the test.
 type gate struct {
 	isOpen  bool
-	waiting []*peer
+	waiting []*peer // those who came while it was shut
 }
 
 func (g *gate) wait() step {
-	came := false
 	return func(p *peer) bool {
-		if !came {
-			came = true
+		switch {
+		case g.isOpen && p.atGate:
+			p.atGate = false
+			p.crowd.waiting--
+		case !g.isOpen && !p.atGate:
+			p.atGate = true
+			p.crowd.waiting++
 			g.waiting = append(g.waiting, p)
 		}
 		return g.isOpen
 	}
-}
-
-// gathered waits until all of a crowd who still can have come to a gate.
-func (h *herd) gathered(g *gate, c *crowd) {
-	h.t.Helper()
-	h.until(c.name+" are ready", func() bool { return len(g.waiting) >= c.open })
 }
 
 // open lets those who wait at a gate pass, and all who come later.
@@ -259,3 +257,13 @@ func (h *herd) open(g *gate) {
 		}
 	})
 }
+
+// gathered waits until all who are left of some crowds wait at a gate.
+func (h *herd) gathered(crowds ...*crowd) {
+	h.t.Helper()
+	for _, c := range crowds {
+		h.until(c.name+" are ready", c.gathered)
+	}
+}
+
+func (c *crowd) gathered() bool { return c.waiting == c.open }

@@ -155,9 +155,9 @@ type totals struct {
 	Upgraded int
 	Messages int
 	Frames   int
-	BytesIn  int            `json:"bytes_in"`
-	BytesOut int            `json:"bytes_out"`
-	Refused  map[string]int // without a slot, by reason
+	BytesIn  int `json:"bytes_in"`
+	BytesOut int `json:"bytes_out"`
+	Refused  map[string]int
 	Ended    map[string]int
 	Codes    map[string]int
 }
