@@ -13,10 +13,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 var (
@@ -177,7 +176,7 @@ func TestChaos(t *testing.T) {
 	} {
 		t.Run(plan.name, func(t *testing.T) { play(t, &plan, scale, dice(seed).fork(plan.name), r) })
 	}
-	t.Log("\n" + r.text())
+	t.Logf("\n%v", r)
 	if *reportFile != "" {
 		if err := r.write(*reportFile); err != nil {
 			t.Error(err)
@@ -206,7 +205,7 @@ type scene struct {
 	witnesses *witnesses
 	herd      *herd
 	calm      *testimony // of the witnesses, undisturbed
-	report    *report
+	part      *part      // of the report
 
 	excuse    time.Duration // for which the server could not but let everybody wait
 	echoed    int           // messages, by the witnesses' account
@@ -223,7 +222,7 @@ const (
 )
 
 func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
-	s := &scene{plan: p, t: t, scale: scale, dice: d, report: r, connected: witnessCount}
+	s := &scene{plan: p, t: t, scale: scale, dice: d, connected: witnessCount}
 	s.server = start(t, p.descriptors, p.flags...)
 	s.witnesses = s.server.witnesses(uint64(d), witnessCount)
 	s.herd = newHerd(t, s.server.addr)
@@ -231,6 +230,7 @@ func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
 	time.Sleep(scale.calm)
 	s.calm = s.witnesses.testify()
 	s.echoed += s.calm.Messages
+	s.part = r.part(&part{plan: p, calm: s.calm, limit: s.mostWait(), bound: s.residentBound()})
 	for _, f := range p.faults {
 		if !s.suffers(f) {
 			return
@@ -239,25 +239,39 @@ func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
 	s.ends()
 }
 
-// suffers does a fault to the server and looks what has become of the witnesses. It
-// says whether there is a point in going on.
+// suffers does a fault to the server and looks what has become of the
+// witnesses. It says whether there is a point in going on.
 func (s *scene) suffers(f fault) (survived bool) {
 	return s.t.Run(f.name, func(t *testing.T) {
 		defer s.within(t)()
-		s.echoed += s.witnesses.testify().Messages
-		s.server.forgetPeak()
-		peers, received := s.herd.sources, s.herd.payload
-		s.excuse = 0
+		row := s.begins(f.name)
 		f.do(s)
-
-		said := s.witnesses.testify()
-		s.echoed += said.Messages
-		s.judges(said, witnessCount)
-		if peak, bound := s.server.peak(), s.residentBound(); peak > bound && !underRace {
-			t.Errorf("the server's memory was %d KiB, more than the bound of %d KiB", peak>>10, bound>>10)
-		}
-		s.report.add(s, f.name, s.herd.sources-peers, s.herd.payload-received+said.Payload, said, s.server.peak(), t.Failed())
+		row.peak = s.server.peak()
+		s.judges(row, s.witnesses.testify(), witnessCount)
 	})
+}
+
+// ends tells the server to end while everybody talks to it, and goes through
+// its accounts.
+func (s *scene) ends() {
+	s.t.Run("SIGTERM under full load", func(t *testing.T) {
+		defer s.within(t)()
+		row := s.begins("SIGTERM under full load")
+		said := s.terminate(row)
+		s.part.totals = s.server.stop()
+		s.judges(row, said, 0)
+		s.audits(s.part.totals, said)
+	})
+}
+
+// begins begins a row of the report. Until judges completes it, its numbers are
+// what is to be subtracted.
+func (s *scene) begins(fault string) *row {
+	s.echoed += s.witnesses.testify().Messages
+	s.server.forgetPeak()
+	s.excuse = 0
+	s.part.rows = append(s.part.rows, row{fault: fault, peers: -s.herd.sources, bytes: -s.herd.payload, lost: "?"})
+	return &s.part.rows[len(s.part.rows)-1]
 }
 
 // within makes t the test that failures are of, until the function is called that it returns.
@@ -268,18 +282,29 @@ func (s *scene) within(t *testing.T) func() {
 	return func() { set(outer) }
 }
 
-// judges sees whether the witnesses were treated well.
-func (s *scene) judges(said *testimony, alive int) {
+// judges sees whether the witnesses were treated well, and memory stayed in
+// its bound.
+func (s *scene) judges(r *row, said *testimony, alive int) {
 	s.t.Helper()
+	s.echoed += said.Messages
+	r.said = said
+	r.peers += s.herd.sources
+	r.bytes += s.herd.payload + said.Payload
 	for _, trouble := range said.Trouble {
 		s.t.Errorf("a witness: %s", trouble)
 	}
 	if said.Alive != alive {
-		s.t.Errorf("%d witnesses are left of %d", said.Alive, alive)
+		s.t.Errorf("%d witnesses are left, not %d", said.Alive, alive)
 	}
 	if most := s.mostWait(); said.Max > most && !underRace {
-		s.t.Errorf("a witness has waited %v; undisturbed p99 is %v, so that %v is the limit (p50 %v, p99 %v of %d messages)",
-			said.Max, s.calm.P99, most, said.P50, said.P99, said.Messages)
+		s.t.Errorf("a witness has waited %v, and %v is the limit, undisturbed p99 being %v", said.Max, most, s.calm.P99)
+	}
+	if r.peak > s.part.bound && !underRace {
+		s.t.Errorf("the server's memory was %s, and may be %s", mib(r.peak), mib(s.part.bound))
+	}
+	r.lost = "0"
+	if s.t.Failed() {
+		r.lost = "FAILED"
 	}
 }
 
@@ -295,31 +320,13 @@ func (s *scene) residentBound() int {
 	if budget == 0 {
 		budget = 256 << 20
 	}
-	workers := numCPU()
+	workers := runtime.NumCPU()
 	return base + 20_000*(64+workers/4) + budget + budget/64 + workers*(2*256<<10+64<<10)
-}
-
-// ends tells the server to end while everybody talks to it, and goes through
-// its accounts.
-func (s *scene) ends() {
-	s.t.Run("SIGTERM under full load", func(t *testing.T) {
-		defer s.within(t)()
-		s.echoed += s.witnesses.testify().Messages
-		s.server.forgetPeak()
-		peers, received := s.herd.sources, s.herd.payload
-		s.excuse = 0
-		said, peak, totals := s.terminate()
-		s.echoed += said.Messages
-		s.judges(said, 0)
-		s.report.add(s, "SIGTERM under full load", s.herd.sources-peers, s.herd.payload-received+said.Payload, said, peak, t.Failed())
-		s.audits(totals, said)
-	})
 }
 
 // audits compares the server's account with everybody else's.
 func (s *scene) audits(sum *totals, said *testimony) {
 	s.t.Helper()
-	s.t.Logf("totals: %+v", *sum)
 	ended := 0
 	for _, n := range sum.Ended {
 		ended += n
@@ -352,8 +359,3 @@ var (
 	pieces  = &topic{most: 8 << 10, exact: true, fragmented: 100}
 	book    = &topic{most: 1 << 20, exact: true}
 )
-
-// tcpMemory is what TCP of this machine holds, and where it begins to press, in bytes.
-func tcpMemory() (used, pressure int) { return 0, 0 }
-
-var _ = unix.Getpid
