@@ -42,7 +42,8 @@ const (
 	shut         // our side is ended; we wait for the peer to end its own
 	timed        // has a deadline, and stands in the worker's set of those
 	pinged       // has been sent a ping since it was last heard of
-	spare        // not counted against MaxConns
+	spare        // not counted against MaxConns, and only there to be turned away
+	perSource    // turned away because of MaxConnsPerIP
 )
 
 func (s *slot) is(f flags) bool { return s.flags&f != 0 }
