@@ -94,28 +94,31 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	return failure
 }
 
-// sameSignal is how soon after a signal another is the same one, told twice:
-// timeout(1) sends it to its child and then to the group that the child is in.
-const sameSignal = 20 * time.Millisecond
+// leastDrain is what a drain gets even if a second signal comes at once, as it
+// does from timeout(1), which signals its child and then the group that the child is in. Where nobody is connected
+// it is plenty.
+const leastDrain = 20 * time.Millisecond
 
 // drain shuts the pool down, unless a second signal says that there is no time
 // to.
 func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error {
-	began := time.Now()
+	least := time.After(leastDrain)
 	drained := make(chan struct{})
 	go func() {
 		p.Shutdown(timeout)
 		close(drained)
 	}()
-	for {
-		select {
-		case <-drained:
-			return nil
-		case sig := <-signals:
-			if time.Since(began) >= sameSignal {
-				return fmt.Errorf("a second signal, %v, ended the drain with %d connections open", sig, p.Open())
-			}
-		}
+	var sig os.Signal
+	select {
+	case <-drained:
+		return nil
+	case sig = <-signals:
+	}
+	select {
+	case <-drained:
+		return nil
+	case <-least:
+		return fmt.Errorf("a second signal, %v, ended the drain with %d connections open", sig, p.Open())
 	}
 }
 
