@@ -22,13 +22,14 @@ build: ## build bin/wsecho
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)
 
+# In e2e go test has no arguments, so that it shows which tests were skipped, and why.
 test: clients ## run all tests: the server's own, and real clients against the binary
 	$(GO) test ./...
-	cd e2e && $(GO) test ./...
+	cd e2e && $(GO) test
 
 race: clients ## run all tests under the race detector
 	$(GO) test -race ./...
-	cd e2e && $(GO) test -race ./...
+	cd e2e && $(GO) test -race
 
 # Optional clients that need fetching. Without npm, or a way to the registry, the tests
 # that want them are skipped and say so.

@@ -35,8 +35,15 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	return m.Run()
+	status := m.Run()
+	for _, line := range skipped {
+		fmt.Println("skipped:", line) // which go test does not say by itself
+	}
+	return status
 }
+
+// skipped are the tests that this machine could not run, and why. No test that skips is parallel.
+var skipped []string
 
 func build(output string) error {
 	args := []string{"build", "-o", output}
@@ -57,7 +64,8 @@ func unavailable(t *testing.T, format string, args ...any) {
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("CI must have it: "+format, args...)
 	}
-	t.Skipf(format, args...)
+	skipped = append(skipped, t.Name()+": "+fmt.Sprintf(format, args...))
+	t.SkipNow()
 }
 
 // eventually asks again and again until it is told yes, or patience ends. what completes "waited in vain until …".

@@ -15,8 +15,9 @@ const (
 	// bufferSize is each worker's buffer, and so about the longest frame that is echoed as one.
 	bufferSize = 256 << 10
 
-	// ownDescriptors are kept from connections: for epoll and eventfd, for connections that are
-	// only to be refused, and for whatever else the process opens.
+	// So many descriptors are kept from connections: for epoll and eventfd, for connections that are
+	// only to be refused, and for whatever else the process opens. But where there are few
+	// at all, it is a quarter of them: then it is refusals that are made without.
 	ownDescriptors          = 128
 	ownDescriptorsPerWorker = 2 + 64
 
@@ -42,12 +43,12 @@ func raiseDescriptorLimit() (int, error) {
 // poolConfig is the pool that the settings ask for, within what the limit of
 // descriptors allows.
 func (s *settings) poolConfig(limit int, log *slog.Logger) (pool.Config, error) {
-	own := ownDescriptors + ownDescriptorsPerWorker*s.workers
+	own := min(ownDescriptors+ownDescriptorsPerWorker*s.workers, limit/4)
 	allowed := limit - own
 	conns := s.maxConns
 	switch {
-	case allowed < 1:
-		return pool.Config{}, fmt.Errorf("the descriptor limit %d leaves none for connections: with -workers %d the server needs %d itself", limit, s.workers, own)
+	case own < 16+2*s.workers:
+		return pool.Config{}, fmt.Errorf("-workers %d: too many for the descriptor limit %d (ulimit -Hn, LimitNOFILE=)", s.workers, limit)
 	case conns == 0:
 		conns = min(allowed, mostConns)
 	case conns > allowed:

@@ -17,7 +17,7 @@ func Recv(fd int, p []byte) (int, error) { return recv(fd, p, 0) }
 func Peek(fd int, p []byte) (int, error) { return recv(fd, p, unix.MSG_PEEK) }
 
 // recvfrom and sendto do the same as read and write on a socket, and reach it
-// by a shorter way: see BenchmarkSystemCalls.
+// by a shorter way: BenchmarkSystemCalls, docs/DESIGN.md.
 func recv(fd int, p []byte, flags int) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM,
