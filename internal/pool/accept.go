@@ -156,7 +156,8 @@ func (w *worker) admit(a arrival) {
 func (w *worker) refuseAtOnce(fd int, r *echo.Refusal) {
 	w.count.RefusedAtOnce++
 	response := r.Append(w.buffer[:0], w.pool.cfg.Echo.Now())
-	_, _ = netpoll.Send(fd, response)
+	n, _ := netpoll.Send(fd, response)
+	w.count.BytesOut += uint64(n)
 	_ = netpoll.ShutdownWrite(fd)
 	_, _ = netpoll.Recv(fd, w.buffer)
 	netpoll.Close(fd)
