@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
@@ -85,19 +86,40 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	case failure = <-p.Failed():
 		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	}
-	drained := make(chan struct{})
-	go func() {
-		p.Shutdown(s.drainTimeout)
-		close(drained)
-	}()
-	select {
-	case <-drained:
-	case sig := <-signals:
-		return fmt.Errorf("a second signal, %v, ended the drain with %d connections open", sig, p.Open())
+	if err := drain(p, s.drainTimeout, signals); err != nil {
+		return err
 	}
 	logTotals(log, p.Stats())
 	p.Close()
 	return failure
+}
+
+// leastDrain is what a drain gets even if a second signal comes at once, as it
+// does from timeout(1), which signals its child and then the group that the child is in. Where nobody is connected
+// it is plenty.
+const leastDrain = 20 * time.Millisecond
+
+// drain shuts the pool down, unless a second signal says that there is no time
+// to.
+func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error {
+	least := time.After(leastDrain)
+	drained := make(chan struct{})
+	go func() {
+		p.Shutdown(timeout)
+		close(drained)
+	}()
+	var sig os.Signal
+	select {
+	case <-drained:
+		return nil
+	case sig = <-signals:
+	}
+	select {
+	case <-drained:
+		return nil
+	case <-least:
+		return fmt.Errorf("a second signal, %v, ended the drain with %d connections open", sig, p.Open())
+	}
 }
 
 // listen opens all listening sockets, or none.

@@ -186,6 +186,15 @@ func TestSecondSignal(t *testing.T) {
 	s.wantsExit(exitFailed)
 }
 
+// timeout(1) says everything twice.
+func TestSignalToldTwice(t *testing.T) {
+	s := start(t, "-drain-timeout", "1h")
+	s.signals <- syscall.SIGTERM
+	s.signals <- syscall.SIGTERM
+	s.wantsLog("stopped")
+	s.wantsExit(exitDrained)
+}
+
 func TestUnixListener(t *testing.T) {
 	path := t.TempDir() + "/socket"
 	s := start(t, "-listen", "unix:"+path)

@@ -101,6 +101,28 @@ func (w *worker) welcome(fd int, from netip.Addr) {
 	w.admit(arrival{fd: fd, refusal: refusal})
 }
 
+// turnAway refuses a connection that is one too many, as soon as it has begun to
+// send its request. An answer before that is one that some clients do not expect,
+// and drop.
+func (w *worker) turnAway(fd int, s *slot) {
+	n, err := netpoll.Recv(fd, w.buffer)
+	if err != nil {
+		w.lost(fd, s, err)
+		return
+	}
+	if n == 0 {
+		s.clear(unread)
+		w.count.EmptyReads++
+		return
+	}
+	w.heard(s, n)
+	refusal := echo.RefuseFull
+	if s.is(perSource) {
+		refusal = echo.RefusePerIP
+	}
+	w.refuse(fd, s, refusal)
+}
+
 // admit makes an arrival the worker's own.
 func (w *worker) admit(a arrival) {
 	s := &w.pool.slots[a.fd]
@@ -109,6 +131,7 @@ func (w *worker) admit(a arrival) {
 	}
 	*s = slot{gen: max(s.gen, listenerGen+1), flags: inUse, since: w.now, opened: w.now, source: a.source, proto: a.proto}
 	s.put(spare, a.refusal != nil)
+	s.put(perSource, a.refusal == echo.RefusePerIP)
 	if s.is(spare) {
 		w.spares++
 	}
@@ -120,8 +143,6 @@ func (w *worker) admit(a arrival) {
 	switch {
 	case w.draining:
 		w.goodbye(a.fd, s, goingAway)
-	case a.refusal != nil:
-		w.refuse(a.fd, s, a.refusal)
 	case len(a.read) > 0:
 		b := w.open(s)
 		b.End += copy(b.Bytes[b.Start:], a.read)

@@ -298,11 +298,10 @@ type peer struct {
 }
 
 // dials connects.
-func (h *house) dials() *peer { h.t.Helper(); return h.dialsAt(0, 0) }
+func (h *house) dials() *peer { h.t.Helper(); return h.dialsAt(0) }
 
-// dialsAt connects to one of several listeners, with a receive buffer of about
-// so many bytes, or the usual.
-func (h *house) dialsAt(listener, receiveBuffer int) *peer {
+// dialsAt connects to one of several listeners.
+func (h *house) dialsAt(listener int) *peer {
 	h.t.Helper()
 	where, err := unix.Getsockname(h.listeners[listener].FD)
 	if err != nil {
@@ -318,11 +317,6 @@ func (h *house) dialsAt(listener, receiveBuffer int) *peer {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		h.t.Fatal(err)
-	}
-	if receiveBuffer > 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer); err != nil {
-			h.t.Fatal(err)
-		}
 	}
 	if err := unix.Connect(fd, where); err != nil {
 		h.t.Fatal("connect:", err)
@@ -409,16 +403,17 @@ func (p *peer) stuffs(all []byte) []byte {
 
 // reads reads what is there.
 func (p *peer) reads() {
-	p.h.t.Helper()
-	buffer := make([]byte, 64<<10)
-	for p.end == nil {
-		n, err := netpoll.Recv(p.fd, buffer)
-		p.got = append(p.got, buffer[:n]...)
-		p.end = err
-		if n == 0 {
-			return
-		}
+	for p.end == nil && p.sips() > 0 {
 	}
+}
+
+// sips reads some of what is there, and says how much.
+func (p *peer) sips() int {
+	var buffer [64 << 10]byte
+	n, err := netpoll.Recv(p.fd, buffer[:])
+	p.got = append(p.got, buffer[:n]...)
+	p.end = err
+	return n
 }
 
 // until reads, while the workers work, until cond holds.

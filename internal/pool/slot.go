@@ -34,15 +34,16 @@ var _ [64]byte = [unsafe.Sizeof(slot{})]byte{} // a cache line
 type flags uint16
 
 const (
-	inUse  flags = 1 << iota
-	unread       // the kernel may have more for us: an edge came, and no read since has come up short
-	ended        // the peer has ended its side or failed: the end is to be read behind what bytes there are
-	armed        // watched for room to write
-	queued       // in the worker's queue of connections that go on
-	shut         // our side is ended; we wait for the peer to end its own
-	timed        // has a deadline, and stands in the worker's set of those
-	pinged       // has been sent a ping since it was last heard of
-	spare        // not counted against MaxConns
+	inUse     flags = 1 << iota
+	unread          // the kernel may have more for us: an edge came, and no read since has come up short
+	ended           // the peer has ended its side or failed: the end is to be read behind what bytes there are
+	armed           // watched for room to write
+	queued          // in the worker's queue of connections that go on
+	shut            // our side is ended; we wait for the peer to end its own
+	timed           // has a deadline, and stands in the worker's set of those
+	pinged          // has been sent a ping since it was last heard of
+	spare           // not counted against MaxConns, and only there to be turned away
+	perSource       // turned away because of MaxConnsPerIP
 )
 
 func (s *slot) is(f flags) bool { return s.flags&f != 0 }

@@ -22,6 +22,8 @@ func (w *worker) turn(fd int, s *slot) {
 	case !s.is(unread) || w.hasUnsent(s):
 	case s.is(shut):
 		w.linger(fd, s)
+	case s.is(spare) && s.proto.Phase() == echo.Handshake:
+		w.turnAway(fd, s)
 	case w.spareTaken:
 		w.frugalTurn(fd, s)
 	default:

@@ -26,7 +26,7 @@ func TestEchoOverEveryKindOfSocket(t *testing.T) {
 	}
 	h := opensAt(t, addrs)
 	for i, addr := range addrs {
-		p := h.dialsAt(i, 0).upgrades()
+		p := h.dialsAt(i).upgrades()
 		frames := []ws.Frame{text("hello"), binary(1, 300), ping("?"), binary(2, 60_000), text("")}
 		p.sends(masked(frames...))
 		p.wantsEcho(addr, frames...)
@@ -130,7 +130,7 @@ func TestResetAtEveryStage(t *testing.T) {
 		{"behind the request", func() *peer { p := h.dials(); p.sends([]byte(request)); return p }, Broken},
 		{"open", h.connects, Broken},
 		{"in a frame", func() *peer { p := h.connects(); p.sends(masked(binary(1, 5000))[:3000]); return p }, Broken},
-		{"with a backlog", func() *peer { p := h.connects(); p.stuffs(masked(messages(5000, 5000)...)); return p }, Broken},
+		{"with a backlog", func() *peer { p := h.reluctant(); p.stuffs(masked(messages(500, 3000)...)); return p }, Broken},
 		{"when told goodbye", func() *peer {
 			p := h.connects()
 			s, fd := p.slot()
