@@ -34,7 +34,7 @@ type witnesses struct {
 var witnessTopic = &topic{most: 300 << 10, fragmented: 20, pinged: 10}
 
 const (
-	rest = 20 * time.Millisecond // at most, between two messages
+	longestRest = 20 * time.Millisecond // between two messages
 
 	// hopeless is how long a witness waits for an echo until it is lost.
 	hopeless = time.Minute
@@ -57,6 +57,7 @@ type testimony struct {
 	P50      time.Duration // of the time from saying a message to having all of its echo
 	P99      time.Duration
 	Max      time.Duration // of those that still wait, too
+	Late     time.Duration // the most that a witness was woken too late from its rest: the machine's doing
 	Alive    int
 	Told     int      // how many were told 1001
 	Trouble  []string // everything that may not happen to a witness
@@ -225,7 +226,7 @@ func (w *witness) speak() error {
 		if err := w.exchange(); err != nil {
 			return err
 		}
-		time.Sleep(time.Duration(w.dice.below(int(rest))))
+		w.rest()
 	}
 	return w.close(ws.StatusNormalClosure)
 }
@@ -254,6 +255,15 @@ func (w *witness) exchange() error {
 	w.said.Messages++
 	w.said.Payload += w.ear.payload - before
 	return nil
+}
+
+// rest pauses, and notes how much longer than it was meant to.
+func (w *witness) rest() {
+	began, pause := time.Now(), time.Duration(w.dice.below(int(longestRest)))
+	time.Sleep(pause)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said.Late = max(w.said.Late, time.Since(began)-pause)
 }
 
 func (w *witness) waitSince(began time.Time) {
