@@ -219,7 +219,7 @@ const witnessCount = 12
 // added what the machine cannot but take: twice what witnesses were woken too
 // late from their rest, for an echo needs the server and the witness woken.
 const (
-	patience = 20
+	patience = 10
 	floor    = 100 * time.Millisecond
 )
 
