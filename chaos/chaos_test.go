@@ -16,6 +16,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -80,16 +82,40 @@ var (
 		name: "tiny", many: 200, some: 60, few: 4, second: 20 * time.Millisecond, calm: 400 * time.Millisecond, spell: 100 * time.Millisecond,
 		stop: 500 * time.Millisecond, big: 2 << 20, wild: 500 * time.Millisecond, handshakeTimeout: time.Second, writeTimeout: 500 * time.Millisecond,
 	}
+	raceScale = scale{
+		name: "race", many: 100, some: 30, few: 2, second: 20 * time.Millisecond, calm: 200 * time.Millisecond, spell: 100 * time.Millisecond,
+		stop: 500 * time.Millisecond, big: 1 << 20, wild: 500 * time.Millisecond, handshakeTimeout: 3 * time.Second, writeTimeout: 2 * time.Second,
+	}
 )
 
 func theScale() scale {
+	s := shortScale
 	switch {
 	case *long:
-		return longScale
-	case underRace || testing.Short():
-		return tinyScale
+		s = longScale
+	case underRace:
+		s = raceScale
+	case testing.Short():
+		s = tinyScale
 	}
-	return shortScale
+	return s.fitting()
+}
+
+// fitting is the scale as far as the machine's limits allow: descriptors for
+// both ends of many connections, and half of the memory that TCP has before it is under pressure.
+func (s scale) fitting() scale {
+	const each = 128 << 10 // what both ends of a connection with full buffers take
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		s.many = min(s.many, int(limit.Cur)/2)
+	}
+	var low, pressure, high int
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem"); err == nil {
+		if _, err := fmt.Sscan(string(text), &low, &pressure, &high); err == nil {
+			s.some = min(s.some, pressure*os.Getpagesize()/2/each)
+		}
+	}
+	return s
 }
 
 // A fault is something that is done to a server.
@@ -207,9 +233,8 @@ type scene struct {
 	calm      *testimony // of the witnesses, undisturbed
 	part      *part      // of the report
 
-	excuse    time.Duration // for which the server could not but let everybody wait
-	echoed    int           // messages, by the witnesses' account
-	connected int           // to the server, but for the herd's
+	excuse time.Duration // for which the server could not but let everybody wait
+	echoed int           // messages, by the witnesses' account
 }
 
 const witnessCount = 12
@@ -226,7 +251,7 @@ const (
 func (s *scene) mostWait() time.Duration { return max(floor, patience*s.calm.P99) }
 
 func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
-	s := &scene{plan: p, t: t, scale: scale, dice: d, connected: witnessCount}
+	s := &scene{plan: p, t: t, scale: scale, dice: d}
 	s.server = start(t, p.descriptors, p.flags...)
 	s.witnesses = s.server.witnesses(uint64(d), witnessCount)
 	s.herd = newHerd(t, s.server.addr)
@@ -337,7 +362,7 @@ func (s *scene) audits(sum *totals, said *testimony) {
 	if atOnce := sum.Refused["at_once"]; sum.Accepted != ended+atOnce {
 		s.t.Errorf("the server has accepted %d connections; %d have ended and %d were refused at once", sum.Accepted, ended, atOnce)
 	}
-	if n := s.herd.sources + s.connected; sum.Accepted > n {
+	if n := s.herd.sources + witnessCount; sum.Accepted > n {
 		s.t.Errorf("the server has accepted %d connections, of %d", sum.Accepted, n)
 	}
 	if n := sum.Ended["internal failure"] + sum.Ended["out of memory"]; n > 0 {
