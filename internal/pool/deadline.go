@@ -40,7 +40,7 @@ func (w *worker) limit(s *slot) time.Duration {
 	switch {
 	case s.is(shut):
 		return cfg.LingerTimeout
-	case w.hasUnsent(s):
+	case w.hasUnsent(s), s.is(parked):
 		return cfg.WriteTimeout
 	}
 	switch s.proto.Phase() {
@@ -116,7 +116,7 @@ func (w *worker) check(fd int, s *slot) {
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
 	if waited < limit {
-		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) {
+		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked) {
 			w.ping(fd, s)
 		}
 		return
@@ -124,7 +124,7 @@ func (w *worker) check(fd int, s *slot) {
 	switch {
 	case s.is(shut):
 		w.end(fd, s, Completed)
-	case w.hasUnsent(s):
+	case w.hasUnsent(s), s.is(parked):
 		w.end(fd, s, WriteTimedOut)
 	case s.proto.Phase() == echo.Handshake:
 		w.refuse(fd, s, echo.RefuseTooSlow)

@@ -19,11 +19,10 @@ const frugalRead = 4096
 func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
 	if !netpoll.Writable(fd) {
-		// It stays unread, and has its turn when there is room. Room that
-		// has come since is not missed.
-		w.arm(fd, s)
+		w.park(fd, s)
 		return
 	}
+	s.clear(parked)
 	b := w.open(s)
 	held := b.End - b.Start
 	room := min(max(frugalRead, w.pool.cfg.Echo.MaxHeader+1), len(b.Bytes)-echo.Tailroom-b.End)
@@ -37,6 +36,7 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 	}
 	if n == 0 {
 		w.count.EmptyReads++
+		w.watch(fd, s)
 		return
 	}
 	b.End += n
@@ -49,7 +49,9 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		// it will never be whole.
 		if s.is(ended) {
 			w.end(fd, s, Vanished)
+			return
 		}
+		w.watch(fd, s)
 		return
 	}
 	if rest > n {
@@ -67,6 +69,21 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		return
 	}
 	w.settle(fd, s, before)
+}
+
+// park leaves a connection alone until the kernel has room for a reply, which
+// an event tells; it stays unread, and has its turn then. Its peer has as long to make room as one with
+// a write backlog.
+func (w *worker) park(fd int, s *slot) {
+	if !s.is(parked) {
+		s.set(parked)
+		s.since = w.now
+	}
+	// Once armed it stays so. To arm it again would be to be told again of the
+	// input that is there, for ever.
+	if s.is(armed) || w.arm(fd, s) {
+		w.watch(fd, s)
+	}
 }
 
 // take takes n bytes from the kernel that have been looked at before. Where

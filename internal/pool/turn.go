@@ -27,6 +27,7 @@ func (w *worker) turn(fd int, s *slot) {
 	case w.spareTaken:
 		w.frugalTurn(fd, s)
 	default:
+		s.clear(parked)
 		w.fullTurn(fd, s)
 	}
 }
