@@ -245,7 +245,7 @@ const witnessCount = 12
 // late from their rest, for an echo needs the server and the witness woken.
 const (
 	patience = 10
-	floor    = 100 * time.Millisecond
+	floor    = 250 * time.Millisecond
 )
 
 func (s *scene) mostWait() time.Duration { return max(floor, patience*s.calm.P99) }
