@@ -11,11 +11,12 @@ import (
 const frugalRead = 4096
 
 // frugalTurn is a turn when the budget and the worker's spare block are spent,
-// so that nothing can be kept. It takes from the kernel no more than it is
+// so that next to nothing can be kept. It takes from the kernel no more than it is
 // done with: it looks without taking (MSG_PEEK), and only if the socket has room for the
-// reply; it cuts unfinished frames through; and what is not enough for that, the rest,
-// it leaves where it is. So a connection whose peer does not read waits in
-// TCP, and one whose peer does is echoed as ever, at the price of two more system calls.
+// reply; it cuts unfinished frames through; and of what is not enough for that, an unfinished
+// request stays where it is, and a header or a control frame has a scrap. So a connection whose
+// peer does not read waits in TCP, and one whose peer does is echoed as ever, at the price of two
+// more system calls.
 func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
 	if !netpoll.Writable(fd) {
@@ -44,9 +45,12 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 	w.endpoint.Receive(&s.proto, b, false)
 
 	rest := b.End - b.Start
-	if rest == held+n {
-		// Not even a header: it is all still where it was. If the end is behind it,
-		// it will never be whole.
+	if rest > n && rest < held+n {
+		panic("pool: a frugal turn has taken part of what was held")
+	}
+	if s.proto.Phase() == echo.Handshake {
+		// A request stays where it is until it is whole. If the end is behind it,
+		// it will never be.
 		if s.is(ended) {
 			w.end(fd, s, Vanished)
 			return
@@ -54,14 +58,16 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		w.watch(fd, s)
 		return
 	}
-	if rest > n {
-		panic("pool: a frugal turn has taken part of what was held")
-	}
-	b.End -= rest // it stays in the kernel
-	w.take(fd, n-rest)
-	w.heard(s, n-rest)
+	fresh := min(rest, n)
+	b.End -= fresh // it stays in the kernel, for now
+	w.take(fd, n-fresh)
+	w.heard(s, n-fresh)
 	if !w.send(fd, s, b) {
 		return
+	}
+	if fresh > 0 && b.Out == b.OutEnd && rest <= scrapRest {
+		w.heard(s, w.take(fd, fresh))
+		b.End += fresh
 	}
 	if !w.keep(s, b) {
 		// The kernel had room and then had not: it is out of memory itself.
@@ -86,14 +92,15 @@ func (w *worker) park(fd int, s *slot) {
 	}
 }
 
-// take takes n bytes from the kernel that have been looked at before. Where
-// they were put then is the reply by now.
-func (w *worker) take(fd int, n int) {
-	for n > 0 {
-		k, err := netpoll.Recv(fd, w.scratch[:min(n, len(w.scratch))])
+// take takes n bytes from the kernel that have been looked at before, and says
+// how many those were. Where they were put then may be the reply by now.
+func (w *worker) take(fd int, n int) (taken int) {
+	for taken < n {
+		k, err := netpoll.Recv(fd, w.scratch[:min(n-taken, len(w.scratch))])
 		if err != nil || k == 0 {
-			return // a reset has come in between; the reply's write will say so
+			break // a reset has come in between; the reply's write will say so
 		}
-		n -= k
+		taken += k
 	}
+	return taken
 }

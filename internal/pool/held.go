@@ -35,7 +35,7 @@ const (
 )
 
 func (w *worker) heldHeader(b block) *heldHeader {
-	return (*heldHeader)(unsafe.Pointer(&w.pool.arena.bytes(b)[0]))
+	return (*heldHeader)(unsafe.Pointer(&w.bytes(b)[0]))
 }
 
 // unsent is the connection's write backlog.
@@ -44,7 +44,7 @@ func (w *worker) unsent(s *slot) []byte {
 		return nil
 	}
 	h := w.heldHeader(s.held)
-	return w.pool.arena.bytes(s.held)[h.from:][:h.unsent]
+	return w.bytes(s.held)[h.from:][:h.unsent]
 }
 
 // rest is the connection's unfinished input.
@@ -53,7 +53,7 @@ func (w *worker) rest(s *slot) []byte {
 		return nil
 	}
 	h := w.heldHeader(s.held)
-	return w.pool.arena.bytes(s.held)[h.from+h.unsent:][:h.rest]
+	return w.bytes(s.held)[h.from+h.unsent:][:h.rest]
 }
 
 // hasUnsent says whether the connection has a write backlog.
@@ -70,7 +70,7 @@ func (w *worker) open(s *slot) *echo.Buffer {
 		return b
 	}
 	h := w.heldHeader(s.held)
-	mem := w.pool.arena.bytes(s.held)
+	mem := w.bytes(s.held)
 	from, rest := int(h.from+h.unsent), int(h.rest)
 	room := len(mem) - echo.Tailroom - from
 	if rest > shortRest && (room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)) {
@@ -124,12 +124,15 @@ func (w *worker) hold(s *slot, unsent, rest []byte) bool {
 	}
 	next := w.pool.arena.alloc(size)
 	if next == 0 {
+		next = w.scrapFor(s, size)
+	}
+	if next == 0 {
 		next = w.takeSpare()
 	}
 	if next == 0 {
 		return false
 	}
-	mem := w.pool.arena.bytes(next)
+	mem := w.bytes(next)
 	n := copy(mem[from:], unsent)
 	copy(mem[from+n:], rest)
 	w.letGo(s)
@@ -143,9 +146,10 @@ func (w *worker) letGo(s *slot) {
 	if s.held == 0 {
 		return
 	}
-	if s.held == w.spare {
+	switch {
+	case s.held == w.spare:
 		w.spareTaken = false
-	} else {
+	case s.held < firstScrap:
 		w.pool.arena.release(s.held)
 		w.untidy = true
 	}
@@ -176,4 +180,34 @@ func (w *worker) flush(fd int, s *slot) (int, error) {
 		w.letGo(s)
 	}
 	return n, err
+}
+
+// A scrap is the block that a connection has for itself, beyond the budget, when there is no
+// other: for an unfinished header or control frame. Such a rest must not stay in the
+// kernel: few bytes can be the last of a run of segments whose memory is not
+// given back before they are read, so that there is no window for the others to come through.
+// Like slots, scraps cost memory only once they are written to.
+type scrap [3 << unitShift]byte
+
+// firstScrap is the block that is the scrap of descriptor 0. Blocks of the arena have lower numbers.
+const firstScrap block = 1 << 31
+
+// scrapRest is how long a rest may be to fit a scrap for certain.
+const scrapRest = len(scrap{}) - headerRoom
+
+// scrapFor is the scrap of a connection, if size fits it and it holds nothing there.
+func (w *worker) scrapFor(s *slot, size int) block {
+	if size > len(scrap{}) || s.held >= firstScrap {
+		return 0
+	}
+	fd := (uintptr(unsafe.Pointer(s)) - uintptr(unsafe.Pointer(&w.pool.slots[0]))) / unsafe.Sizeof(*s)
+	return firstScrap + block(fd)
+}
+
+// bytes is the memory of a block, all of it.
+func (w *worker) bytes(b block) []byte {
+	if b >= firstScrap {
+		return w.pool.scraps[b-firstScrap][:]
+	}
+	return w.pool.arena.bytes(b)
 }

@@ -66,6 +66,7 @@ type Pool struct {
 	listeners []netpoll.Listener
 	workers   []*worker
 	slots     []slot
+	scraps    []scrap // by descriptor, like slots
 	arena     *arena
 	reserve   reserveFD
 	perIP     perIP
@@ -91,6 +92,9 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	var err error
 	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
 		return nil, fmt.Errorf("slots: %w", err)
+	}
+	if p.scraps, err = reserve[scrap](cfg.MaxFDs); err != nil {
+		return nil, errors.Join(fmt.Errorf("scraps: %w", err), p.Close())
 	}
 	// The spare blocks of the workers are beyond the budget.
 	chunks := cfg.BufferBudget/cfg.BufferSize + cfg.Workers
@@ -133,6 +137,9 @@ func (p *Pool) Close() error {
 	p.reserve.close()
 	if p.arena != nil {
 		p.arena.close()
+	}
+	if p.scraps != nil {
+		unreserve(p.scraps)
 	}
 	unreserve(p.slots)
 	return nil
