@@ -75,7 +75,7 @@ var (
 		stop: 10 * time.Second, big: 64 << 20, wild: 45 * time.Second, handshakeTimeout: 10 * time.Second, writeTimeout: 5 * time.Second,
 	}
 	shortScale = scale{
-		name: "short", many: 1_000, some: 300, few: 10, second: 50 * time.Millisecond, calm: 700 * time.Millisecond, spell: 300 * time.Millisecond,
+		name: "short", many: 1_000, some: 300, few: 10, second: 50 * time.Millisecond, calm: 500 * time.Millisecond, spell: 300 * time.Millisecond,
 		stop: 2 * time.Second, big: 16 << 20, wild: 1500 * time.Millisecond, handshakeTimeout: 1500 * time.Millisecond, writeTimeout: time.Second,
 	}
 	tinyScale = scale{
@@ -255,7 +255,7 @@ func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
 	s.server = start(t, p.descriptors, p.flags...)
 	s.witnesses = s.server.witnesses(uint64(d), witnessCount)
 	s.herd = newHerd(t, s.server.addr)
-	s.witnesses.testify() // now all are connected
+	s.echoed += s.witnesses.testify().Messages // now all are connected
 	time.Sleep(scale.calm)
 	s.calm = s.witnesses.testify()
 	s.echoed += s.calm.Messages

@@ -10,11 +10,11 @@ import (
 // spendBudget has peers that do not read take all the memory that the server
 // has for connections, until the gate opens; then they read all of it.
 func (s *scene) spendBudget(g *gate) *crowd {
-	c := s.herd.crowd("peers that spend the budget", 60, narrow, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{goesDeaf(), goesOn(page, 0, d), g.wait(), listens(), stops(), hears()}, closes(ws.StatusNormalClosure))
+	c := s.herd.crowd("peers that spend the budget", 40, narrow, s.dice, func(d *dice) []step {
+		return lateReader(d, goesDeaf(), g.wait())
 	})
 	s.herd.gathered(c)
-	s.herd.lasts(300 * time.Millisecond)
+	s.herd.lasts(200 * time.Millisecond)
 	return c
 }
 
@@ -24,13 +24,17 @@ func unfinishedPings(s *scene) {
 	var g, h gate
 	spenders := s.spendBudget(&g)
 	c := s.herd.crowd("pinging peers", s.scale.few, far, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{h.wait(), goesOn(&topic{most: 1, pinged: 100}, 0, d), pauses(s.scale.spell), stops(), hears()}, closes(ws.StatusNormalClosure))
+		return script(
+			shakes(),
+			[]step{h.wait(), goesOn(&topic{most: 1, pinged: 100}, 0, d), pauses(200 * time.Millisecond), stops(), hears()},
+			closes(ws.StatusNormalClosure),
+		)
 	})
 	s.herd.gathered(c)
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
 	s.herd.open(&h)
-	s.herd.lasts(s.scale.spell / 2)
+	s.herd.lasts(100 * time.Millisecond)
 	s.server.signal(syscall.SIGCONT)
 	s.excuse = time.Since(began)
 	c.ended("closed with 1000")
@@ -46,7 +50,8 @@ func unreadHalves(s *scene) {
 	c := s.herd.crowd("peers with unread halves", 12, far, s.dice, func(d *dice) []step {
 		return script(
 			shakes(),
-			[]step{goesDeaf(), saysPart(&topic{most: size, exact: true}, 1, size-10_000, d), h.wait(), saysRest(), pauses(s.scale.spell), listens(), hears()},
+			[]step{goesDeaf(), saysPart(&topic{most: size, exact: true}, 1, size-10_000, d), h.wait(), saysRest()},
+			[]step{pauses(200 * time.Millisecond), listens(), hears()},
 			closes(ws.StatusNormalClosure),
 		)
 	})
