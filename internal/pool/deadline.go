@@ -43,6 +43,9 @@ func (w *worker) limit(s *slot) time.Duration {
 	case w.hasUnsent(s), s.is(parked):
 		return cfg.WriteTimeout
 	}
+	if s.is(starved) {
+		return sweepTime
+	}
 	switch s.proto.Phase() {
 	case echo.Handshake:
 		return cfg.HandshakeTimeout
@@ -124,6 +127,9 @@ func (w *worker) check(fd int, s *slot) {
 	switch {
 	case s.is(shut):
 		w.end(fd, s, Completed)
+	case s.is(starved):
+		s.set(unread)
+		w.goOn(fd, s)
 	case w.hasUnsent(s), s.is(parked):
 		w.end(fd, s, WriteTimedOut)
 	case s.proto.Phase() == echo.Handshake:

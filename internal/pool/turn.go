@@ -27,7 +27,7 @@ func (w *worker) turn(fd int, s *slot) {
 	case w.spareTaken:
 		w.frugalTurn(fd, s)
 	default:
-		s.clear(parked)
+		s.clear(parked | starved)
 		w.fullTurn(fd, s)
 	}
 }
