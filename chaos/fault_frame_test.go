@@ -28,8 +28,8 @@ func halfFrame(d *dice, halfway step) []step {
 // dribbledFrames: frames that come a byte at a time cost a read for each byte,
 // and no more than that, however long they are.
 func dribbledFrames(s *scene) {
-	short := s.herd.crowd("dribbled frames", 5*s.scale.few, near, s.dice, dribbledFrame)
-	long := s.herd.crowd("dribbled frames of 100 KiB", 1+s.scale.few/10, near, s.dice, func(d *dice) []step {
+	short := s.herd.crowd("dribbled frames", 2*s.scale.few, near, s.dice, dribbledFrame)
+	long := s.herd.crowd("dribbled frames of 100 KiB", 1+s.scale.few/25, near, s.dice, func(d *dice) []step {
 		return dribbled(page, 1, d)
 	})
 	short.ended("closed with 1000")
@@ -37,7 +37,7 @@ func dribbledFrames(s *scene) {
 }
 
 func dribbledFrame(d *dice) []step {
-	return dribbled(&topic{most: 200, fragmented: 50, pinged: 50}, 20, d)
+	return dribbled(&topic{most: 200, fragmented: 50, pinged: 50}, 10, d)
 }
 
 func dribbled(t *topic, messages int, d *dice) []step {

@@ -37,13 +37,17 @@ func (s *scene) terminate(r *row) *testimony {
 	talking := s.herd.crowd("talking peers", n, near, s.dice, func(d *dice) []step {
 		return script(shakes(), []step{goesOn(chatter, 8, d), g.wait(), isTold()})
 	})
-	behind := s.herd.crowd("peers that are behind with reading", n/10, narrow, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), isTold()})
-	})
-	early := s.herd.crowd("peers that have not asked yet", n/10, near, s.dice, func(d *dice) []step {
+	late := s.herd.crowd("peers that have not asked yet", n/10, near, s.dice, func(d *dice) []step {
 		return []step{sends(request[:d.below(len(request))]), g.wait(), isRefused(503, 0)}
 	})
-	s.herd.gathered(talking, behind, early)
+	var behind *crowd
+	if s.exact { // the others have a -write-timeout that a slow machine may not keep
+		behind = s.herd.crowd("peers that are behind with reading", n/10, narrow, s.dice, func(d *dice) []step {
+			return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), isTold()})
+		})
+		s.herd.gathered(behind)
+	}
+	s.herd.gathered(talking, late)
 	s.herd.lasts(s.scale.spell)
 	r.peak = s.server.peak()
 	s.herd.markArrived()
@@ -51,8 +55,10 @@ func (s *scene) terminate(r *row) *testimony {
 	s.server.signal(syscall.SIGTERM)
 	s.herd.open(&g)
 	talking.ended("told 1001")
-	behind.ended("told 1001")
-	early.ended("503")
+	late.ended("503", "408") // whatever came first
+	if behind != nil {
+		behind.ended("told 1001")
+	}
 	said := s.witnesses.outlast()
 	if said.Told != witnessCount {
 		s.t.Errorf("%d witnesses were told 1001, of %d", said.Told, witnessCount)

@@ -175,9 +175,9 @@ func readTotals(t *testing.T, record map[string]any) *totals {
 	return &sum
 }
 
-// resident is the server's memory now, and peak the most since the last forgetPeak; in bytes.
-func (s *server) resident() int { return s.status("VmRSS:") }
-func (s *server) peak() int     { return s.status("VmHWM:") }
+// peak is the most resident memory that the server has had, in bytes, since
+// the last forgetPeak.
+func (s *server) peak() int { return s.status("VmHWM:") }
 
 func (s *server) forgetPeak() {
 	// proc_pid_clear_refs(5): 5 resets VmHWM to the present.

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +33,7 @@ type witnesses struct {
 var witnessTopic = &topic{most: 300 << 10, fragmented: 20, pinged: 10}
 
 const (
-	rest = 20 * time.Millisecond // at most, between two messages
+	longestRest = 20 * time.Millisecond // between two messages
 
 	// hopeless is how long a witness waits for an echo until it is lost.
 	hopeless = time.Minute
@@ -57,6 +56,7 @@ type testimony struct {
 	P50      time.Duration // of the time from saying a message to having all of its echo
 	P99      time.Duration
 	Max      time.Duration // of those that still wait, too
+	Late     time.Duration // the most that a witness was woken too late from its rest: the machine's doing
 	Alive    int
 	Told     int      // how many were told 1001
 	Trouble  []string // everything that may not happen to a witness
@@ -95,9 +95,6 @@ func (s *server) witnesses(seed uint64, count int) *witnesses {
 // testify asks for what was seen since the last time.
 func (w *witnesses) testify() *testimony { return w.ask("testify") }
 
-// leave has all witnesses close their connections properly.
-func (w *witnesses) leave() *testimony { return w.ask("leave") }
-
 // outlast waits until all have been told that the server goes away.
 func (w *witnesses) outlast() *testimony { return w.ask("outlast") }
 
@@ -117,7 +114,6 @@ func (w *witnesses) ask(what string) *testimony {
 type bench struct {
 	all     []*witness
 	sitting sync.WaitGroup
-	leaving atomic.Bool
 
 	mu    sync.Mutex // protects what follows
 	waits []time.Duration
@@ -156,11 +152,7 @@ func bearWitness(text string) error {
 	}
 	answer := json.NewEncoder(os.Stdout)
 	for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
-		switch asked.Text() {
-		case "leave":
-			b.leaving.Store(true)
-			b.sitting.Wait()
-		case "outlast":
+		if asked.Text() == "outlast" {
 			b.sitting.Wait()
 		}
 		if err := answer.Encode(b.testify()); err != nil {
@@ -218,16 +210,13 @@ func (w *witness) speak() error {
 	if w.ear.status != 101 {
 		return fmt.Errorf("refused: %d", w.ear.status)
 	}
-	for !w.leaving.Load() {
-		if w.ear.closed > 0 {
-			return w.told(time.Now())
-		}
+	for w.ear.closed == 0 {
 		if err := w.exchange(); err != nil {
 			return err
 		}
-		time.Sleep(time.Duration(w.dice.below(int(rest))))
+		w.rest()
 	}
-	return w.close(ws.StatusNormalClosure)
+	return w.told(time.Now())
 }
 
 // exchange says a message and waits for its echo.
@@ -256,6 +245,15 @@ func (w *witness) exchange() error {
 	return nil
 }
 
+// rest pauses, and notes how much longer than it was meant to.
+func (w *witness) rest() {
+	began, pause := time.Now(), time.Duration(w.dice.below(int(longestRest)))
+	time.Sleep(pause)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said.Late = max(w.said.Late, time.Since(began)-pause)
+}
+
 func (w *witness) waitSince(began time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -282,34 +280,20 @@ func (w *witness) hear(enough func() bool) error {
 // told answers a close frame that came in place of the echo of what was sent then.
 func (w *witness) told(sent time.Time) error {
 	if w.ear.closed != int(ws.StatusGoingAway) {
-		return fmt.Errorf("closed with %d", w.ear.closed)
+		return fmt.Errorf("closed with %d after %d messages", w.ear.closed, w.ear.messages)
 	}
 	w.mu.Lock()
 	if first := w.said.Unanswered; first.IsZero() || sent.Before(first) {
 		w.said.Unanswered = sent
 	}
 	w.mu.Unlock()
-	if err := w.close(ws.StatusGoingAway); err != nil {
-		return err
+	if _, err := w.conn.Write(closeFrame(ws.StatusGoingAway)); err != nil {
+		return fmt.Errorf("told 1001: %w", err)
+	}
+	if err := w.hear(func() bool { return false }); err != io.EOF {
+		return fmt.Errorf("told 1001, and then: %w", err)
 	}
 	return errTold
-}
-
-// close says close and waits for the server's close frame, which may have come before, and its FIN.
-func (w *witness) close(code ws.StatusCode) error {
-	if _, err := w.conn.Write(closeFrame(code)); err != nil {
-		return err
-	}
-	err := w.hear(func() bool { return false })
-	switch {
-	case err != io.EOF:
-		return fmt.Errorf("at the end: %w", err)
-	case w.ear.closed == int(ws.StatusGoingAway):
-		return errTold
-	case w.ear.closed != int(code):
-		return fmt.Errorf("closed with %d, not %d", w.ear.closed, code)
-	}
-	return nil
 }
 
 // closeFrame is a client's close frame. Its mask is zero.
