@@ -20,8 +20,11 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
 	if !netpoll.Writable(fd) {
 		// It stays unread, and has its turn when there is room. Room that
-		// has come since is not missed.
-		w.arm(fd, s)
+		// has come since is not missed. Once armed it stays so: to arm it again
+		// would be to be told again of the input that is there, for ever.
+		if !s.is(armed) {
+			w.arm(fd, s)
+		}
 		return
 	}
 	b := w.open(s)
