@@ -30,17 +30,20 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 	b := w.open(s)
 	held := b.End - b.Start
 	room := min(max(frugalRead, w.pool.cfg.Echo.MaxHeader+1), len(b.Bytes)-echo.Tailroom-b.End)
-	n, err := netpoll.Peek(fd, b.Bytes[b.End:b.End+room])
-	if err != nil {
-		w.lost(fd, s, err)
-		return
-	}
-	if n < room && !s.is(ended) || n == 0 {
-		s.clear(unread)
-	}
-	if n == 0 {
-		w.count.EmptyReads++
-		return
+	n := 0
+	if room > 0 { // else what is held leaves none, and makes some by being cut through
+		var err error
+		if n, err = netpoll.Peek(fd, b.Bytes[b.End:b.End+room]); err != nil {
+			w.lost(fd, s, err)
+			return
+		}
+		if n < room && !s.is(ended) || n == 0 {
+			s.clear(unread)
+		}
+		if n == 0 {
+			w.count.EmptyReads++
+			return
+		}
 	}
 	b.End += n
 	before := s.proto.Phase()
@@ -51,6 +54,8 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		// Not even a header: it is all still where it was. If the end is behind it,
 		// it will never be whole.
 		if s.is(ended) {
+			w.take(fd, n) // to close with bytes unread is to reset
+			w.heard(s, n)
 			w.end(fd, s, Vanished)
 		}
 		return

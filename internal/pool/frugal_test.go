@@ -188,6 +188,46 @@ func TestHandshakeInFrugalTurns(t *testing.T) {
 	h.wantsEnded(nil)
 }
 
+// A request that was long before turns became frugal may become longer.
+func TestLongHandshakeThatBeganBeforeFrugalTurns(t *testing.T) {
+	for _, began := range []int{100, 1000, 1100, 2000, 4000, 7000} {
+		h := opens(t)
+		p := h.dials()
+		long := request[:len(request)-2] + "X-Padding: " + string(make([]byte, 0, 7500))
+		for len(long) < 8000 {
+			long += "x"
+		}
+		long += "\r\n\r\n"
+		p.sends([]byte(long[:began]))
+		h.settles()
+		givesBack := h.spends()
+		h.hoarder()
+		p.sends([]byte(long[began : len(long)-1]))
+		p.wantsNothing("it is not whole")
+		p.sends([]byte(long[len(long)-1:]), masked(text("hello")))
+		p.wantsUpgrade()
+		p.wantsEcho("what followed the request", text("hello"))
+		givesBack()
+	}
+}
+
+func TestRefusalInFrugalTurns(t *testing.T) {
+	h := opens(t)
+	defer h.spends()()
+	h.hoarder()
+	p := h.dials()
+	p.sends([]byte("GET / HTTP/1.1\r\nX-Padding: "), make([]byte, 0), []byte(request)[:30])
+	p.wantsNothing("it is not whole")
+	p.ends()
+	p.wantsFIN("it never will be")
+	q := h.dials()
+	q.sends([]byte("hello, is this SMTP?\r\n"))
+	q.wantsStatus("garbage", 400)
+	r := h.dials()
+	r.sends([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+	r.wantsStatus("no upgrade", 426)
+}
+
 func TestControlFrameInPiecesInFrugalTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
@@ -206,6 +246,29 @@ func TestControlFrameInPiecesInFrugalTurns(t *testing.T) {
 	p.sends(closes[7:])
 	p.wantsEcho("the close", closing(1000))
 	p.wantsFIN("and that was all")
+}
+
+func TestEndInFrugalTurns(t *testing.T) {
+	h := opens(t)
+	defer h.spends()()
+	h.hoarder()
+	for _, c := range []struct {
+		name   string
+		whole  []ws.Frame
+		behind []byte
+	}{
+		{name: "nothing"},
+		{name: "a message", whole: []ws.Frame{text("last words")}},
+		{name: "half a header behind", whole: []ws.Frame{text("last words")}, behind: []byte{0x81}},
+		{name: "half a ping behind", whole: []ws.Frame{text("last words")}, behind: masked(ping("hello"))[:8]},
+	} {
+		p := h.connects()
+		p.sends(masked(c.whole...), c.behind)
+		p.ends()
+		p.wantsEcho(c.name, c.whole...)
+		p.wantsFIN(c.name)
+	}
+	h.wantsEnded(map[Reason]uint64{Vanished: 4})
 }
 
 // What was held before turns became frugal may be more than the kernel takes

@@ -73,7 +73,13 @@ func (w *worker) open(s *slot) *echo.Buffer {
 	mem := w.pool.arena.bytes(s.held)
 	from, rest := int(h.from+h.unsent), int(h.rest)
 	room := len(mem) - echo.Tailroom - from
-	if rest > shortRest && (room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)) {
+	inPlace := room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)
+	if w.spareTaken {
+		// A frugal turn needs no room to read a frame whole, but memory for what the kernel
+		// does not take of its echo; there is no other. A request it needs whole.
+		inPlace = s.proto.Phase() != echo.Handshake
+	}
+	if rest > shortRest && inPlace {
 		b.Bytes, b.Start, b.End = mem, from, from+rest
 	} else {
 		b.End += copy(b.Bytes[b.Start:], mem[from:][:rest])
