@@ -170,6 +170,22 @@ func TestSpareBlockReturns(t *testing.T) {
 	h.wantsCount("frugal turns", h.count().FrugalTurns, before)
 }
 
+// A peer that sends half a frame and then nothing more keeps the spare block
+// only as long as there is no other.
+func TestSpareBlockReturnsWhenThereIsMemory(t *testing.T) {
+	h := opens(t)
+	givesBack := h.spends()
+	hoarder, rest, f := h.hoarder()
+	witness := h.connects()
+	witness.alive("in a frugal turn")
+	givesBack()
+	before := h.count().FrugalTurns
+	witness.alive("in a full turn")
+	h.wantsCount("frugal turns", h.count().FrugalTurns, before)
+	hoarder.sends(rest)
+	hoarder.wantsEcho("its frame is whole", f)
+}
+
 func TestHandshakeInFrugalTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()

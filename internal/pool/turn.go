@@ -24,7 +24,7 @@ func (w *worker) turn(fd int, s *slot) {
 		w.linger(fd, s)
 	case s.is(spare) && s.proto.Phase() == echo.Handshake:
 		w.turnAway(fd, s)
-	case w.spareTaken:
+	case w.spareTaken && !w.regainSpare():
 		w.frugalTurn(fd, s)
 	default:
 		w.fullTurn(fd, s)
