@@ -77,6 +77,16 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 	w.settle(fd, s, before)
 }
 
+// forgo ends a connection that has input of which nothing can be kept, and that is not in
+// the kernel either.
+func (w *worker) forgo(fd int, s *slot) {
+	if s.proto.Phase() == echo.Handshake {
+		w.refuse(fd, s, echo.RefuseFull)
+		return
+	}
+	w.end(fd, s, OutOfMemory)
+}
+
 // take takes n bytes from the kernel that have been looked at before. Where
 // they were put then is the reply by now.
 func (w *worker) take(fd int, n int) {

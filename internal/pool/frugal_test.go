@@ -8,6 +8,7 @@ import (
 	"github.com/gobwas/ws"
 	"golang.org/x/sys/unix"
 
+	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
 )
 
@@ -330,4 +331,26 @@ func TestHoarderInFrugalTurns(t *testing.T) {
 	h.wantsEnded(nil)
 	p.until("all is sent", func() bool { rest = p.sendsSome(rest); return len(rest) == 0 })
 	p.wantsMessages("everything", append(append(before, f), messages(500, 3000)...)...)
+}
+
+func TestAdoptInFrugalTurns(t *testing.T) {
+	h := opens(t)
+	defer h.spends()()
+	h.hoarder()
+
+	p := h.adopts(echo.Upgraded(), masked(text("early"), text("bird")))
+	p.wantsEcho("what was read before", text("early"), text("bird"))
+	p.alive("it goes on")
+
+	f := binary(1, 3000)
+	p = h.adopts(echo.Upgraded(), masked(f)[:1000])
+	p.sends(masked(f)[1000:])
+	p.wantsMessages("a frame that was read in part", f)
+
+	p = h.adopts(echo.State{}, []byte(request[:50]))
+	p.wantsStatus("there is nowhere to keep half a request", 503)
+
+	p = h.adopts(echo.State{}, []byte(request))
+	p.wantsUpgrade()
+	p.alive("a whole one needs not be kept")
 }

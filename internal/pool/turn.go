@@ -70,12 +70,17 @@ func (w *worker) heard(s *slot, n int) {
 // and keeps what is left.
 func (w *worker) answer(fd int, s *slot, b *echo.Buffer) {
 	before := s.proto.Phase()
-	w.endpoint.Receive(&s.proto, b, true)
+	frugal := w.spareTaken
+	w.endpoint.Receive(&s.proto, b, !frugal)
 	if !w.send(fd, s, b) {
 		return
 	}
 	if !w.keep(s, b) {
-		panic("pool: the spare was taken during a full turn")
+		if !frugal {
+			panic("pool: the spare was taken during a full turn")
+		}
+		w.forgo(fd, s)
+		return
 	}
 	w.settle(fd, s, before)
 }
