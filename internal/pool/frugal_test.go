@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 	"golang.org/x/sys/unix"
@@ -353,4 +354,20 @@ func TestAdoptInFrugalTurns(t *testing.T) {
 	p = h.adopts(echo.State{}, []byte(request))
 	p.wantsUpgrade()
 	p.alive("a whole one needs not be kept")
+}
+
+// A peer that does not read is not read from, and not sent a ping that could
+// not be kept.
+func TestIdlePeerThatDoesNotReadInFrugalTurns(t *testing.T) {
+	h := opens(t, func(cfg *Config) { cfg.IdleTimeout = time.Minute })
+	givesBack := h.spends()
+	h.hoarder()
+	p := h.reluctant()
+	frames := messages(500, 3000)
+	rest := p.stuffs(masked(frames...))
+	h.later(30 * time.Second)
+	h.wantsEnded(nil)
+	p.until("all is sent", func() bool { rest = p.sendsSome(rest); return len(rest) == 0 })
+	p.wantsMessages("everything", frames...)
+	givesBack()
 }
