@@ -8,10 +8,13 @@ LDFLAGS := -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT)
 # How long each fuzz target runs with `make fuzz`.
 FUZZTIME ?= 1m
 
+# What `make chaos` rolls its dice from; 0: a new seed, which it prints.
+SEED ?= 0
+
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz bench-calls lint clean clients
+.PHONY: help build run test race fuzz chaos bench-calls lint clean clients
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +47,9 @@ fuzz: ## run each fuzz target for FUZZTIME
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+
+chaos: ## attack the server for some minutes, and write docs/chaos.md (SEED=1 to repeat a run)
+	$(GO) test ./chaos -count 1 -timeout 20m -v -long -seed $(SEED) -report $(CURDIR)/docs/chaos.md
 
 lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is there
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi

@@ -55,7 +55,9 @@ func (w *worker) accept(listener int) {
 		return // an event from before unlisten
 	}
 	for range acceptBatch {
+		w.pool.reserve.mu.RLock()
 		fd, from, err := netpoll.AcceptFrom(listener)
+		w.pool.reserve.mu.RUnlock()
 		if err == netpoll.ErrExhausted {
 			w.exhausted(listener)
 			return
@@ -159,7 +161,8 @@ func (w *worker) admit(a arrival) {
 func (w *worker) refuseAtOnce(fd int, r *echo.Refusal) {
 	w.count.RefusedAtOnce++
 	response := r.Append(w.buffer[:0], w.pool.cfg.Echo.Now())
-	_, _ = netpoll.Send(fd, response)
+	n, _ := netpoll.Send(fd, response)
+	w.count.BytesOut += uint64(n)
 	_ = netpoll.ShutdownWrite(fd)
 	_, _ = netpoll.Recv(fd, w.buffer)
 	netpoll.Close(fd)
@@ -207,8 +210,11 @@ func (w *worker) listenAgain() {
 // reserveFD is a descriptor that is open for the sake of being closed when
 // there is no other.
 type reserveFD struct {
-	mu sync.Mutex // held while it is in use
-	fd int        // 0: none
+	// mu is locked while the descriptor is in use, and read-locked by whoever
+	// accepts the ordinary way: who did that meanwhile would take the reserve for a
+	// connection that is to stay, and nobody could be refused any more.
+	mu sync.RWMutex
+	fd int // 0: none
 }
 
 func (r *reserveFD) open() (err error) {

@@ -41,8 +41,11 @@ func (w *worker) limit(s *slot) time.Duration {
 	switch {
 	case s.is(shut):
 		return cfg.LingerTimeout
-	case w.hasUnsent(s):
+	case w.hasUnsent(s), s.is(parked):
 		return cfg.WriteTimeout
+	}
+	if s.is(starved) {
+		return sweepTime
 	}
 	switch s.proto.Phase() {
 	case echo.Handshake:
@@ -117,7 +120,7 @@ func (w *worker) check(fd int, s *slot) {
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
 	if waited < limit {
-		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) {
+		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked) {
 			w.ping(fd, s)
 		}
 		return
@@ -125,7 +128,10 @@ func (w *worker) check(fd int, s *slot) {
 	switch {
 	case s.is(shut):
 		w.end(fd, s, Completed)
-	case w.hasUnsent(s):
+	case s.is(starved):
+		s.set(unread)
+		w.goOn(fd, s)
+	case w.hasUnsent(s), s.is(parked):
 		w.end(fd, s, WriteTimedOut)
 	case s.proto.Phase() == echo.Handshake:
 		w.refuse(fd, s, echo.RefuseTooSlow)

@@ -7,9 +7,9 @@ import (
 )
 
 // drainTurns is how many more turns a connection gets when the pool shuts
-// down: enough for all that one has sent before, few enough that one that never
-// stops sending is told all the same.
-const drainTurns = 16
+// down: enough for what the kernel may have received for it before, of which there are at most
+// some MiB (tcp_rmem); few enough that one that never stops sending is told all the same.
+const drainTurns = 128
 
 // Shutdown closes the pool to new connections, gives those it has what they are owed,
 // says goodbye to them, and waits until the last has answered or timeout is over; then it closes
@@ -34,8 +34,8 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 	p.running.Wait()
 }
 
-// drain says goodbye to all connections of the worker. What they have sent
-// before is echoed before.
+// drain gives every connection of the worker a turn, and sees off those that
+// have been answered all they sent.
 func (w *worker) drain(timeout time.Duration) {
 	if w.draining {
 		return
@@ -44,17 +44,27 @@ func (w *worker) drain(timeout time.Duration) {
 	w.cutAt = w.now + ticks(timeout)
 	w.mine.each(func(fd int) {
 		s := &w.pool.slots[fd]
-		gen := s.gen
+		l := life{int32(fd), s.gen}
 		s.set(unread)
-		for range drainTurns {
-			if w.turn(fd, s); s.gen != gen || !s.is(unread) || w.hasUnsent(s) {
-				break
-			}
-		}
-		if s.gen == gen {
-			w.goodbye(fd, s, goingAway)
-		}
+		w.turn(fd, s)
+		w.seeOff(l)
 	})
+}
+
+// seeOff says goodbye to a connection while the pool is draining, if what it
+// has sent before is answered and the kernel has taken the answer. Otherwise it is asked again
+// after the connection's next turn.
+func (w *worker) seeOff(l life) {
+	s := w.slotOf(l)
+	if s == nil || w.hasUnsent(s) || s.is(parked) {
+		return
+	}
+	if s.is(unread) && s.turns < drainTurns {
+		s.turns++
+		w.goOn(int(l.fd), s)
+		return
+	}
+	w.goodbye(int(l.fd), s, goingAway)
 }
 
 // each calls f with every member. f may remove the member.

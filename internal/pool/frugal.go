@@ -11,24 +11,24 @@ import (
 const frugalRead = 4096
 
 // frugalTurn is a turn when the budget and the worker's spare block are spent,
-// so that nothing can be kept. It takes from the kernel no more than it is
+// so that next to nothing can be kept. It takes from the kernel no more than it is
 // done with: it looks without taking (MSG_PEEK), and only if the socket has room for the
-// reply; it cuts unfinished frames through; and what is not enough for that, the rest,
-// it leaves where it is. So a connection whose peer does not read waits in
+// reply, and it cuts unfinished frames through. So a connection whose peer does not read waits in
 // TCP, and one whose peer does is echoed as ever, at the price of two more system calls.
+//
+// What is left over after that is the beginning of a request, which may stay
+// in the kernel, or less than a control frame. That is kept in the memory set
+// aside for it. It had better not stay in the kernel: after a window was closed because the
+// receive buffer was full, TCP does not open it again for less than a segment, which on
+// loopback is as much as the whole buffer holds; with a byte left in there, the rest would never come.
 func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
 	if !netpoll.Writable(fd) {
-		// It stays unread, and has its turn when there is room. Room that
-		// has come since is not missed. Once armed it stays so: to arm it again
-		// would be to be told again of the input that is there, for ever.
-		if !s.is(armed) {
-			w.arm(fd, s)
-		}
+		w.park(fd, s)
 		return
 	}
+	s.clear(parked | starved)
 	b := w.open(s)
-	held := b.End - b.Start
 	room := min(max(frugalRead, w.pool.cfg.Echo.MaxHeader+1), len(b.Bytes)-echo.Tailroom-b.End)
 	n := 0
 	if room > 0 { // else what is held leaves none, and makes some by being cut through
@@ -42,36 +42,36 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		}
 		if n == 0 {
 			w.count.EmptyReads++
+			w.watch(fd, s)
 			return
 		}
 	}
 	b.End += n
 	before := s.proto.Phase()
 	w.endpoint.Receive(&s.proto, b, false)
-
-	rest := b.End - b.Start
-	if rest == held+n {
-		// Not even a header: it is all still where it was. If the end is behind it,
-		// it will never be whole.
-		if s.is(ended) {
-			w.take(fd, n) // to close with bytes unread is to reset
-			w.heard(s, n)
-			w.end(fd, s, Vanished)
+	left := b.End - b.Start // in the kernel
+	switch {
+	case s.proto.Phase() == echo.Handshake:
+		left = n // and what was held before, is
+	case !w.send(fd, s, b):
+		return
+	case w.keep(s, b):
+		left = 0
+	default:
+		b.End = b.Start
+		if left > n || !w.keep(s, b) {
+			// There was room for the reply and then there was not, or the rest is
+			// of what was held: it has nowhere to go.
+			w.end(fd, s, OutOfMemory)
+			return
 		}
-		return
+		s.set(starved)
 	}
-	if rest > n {
-		panic("pool: a frugal turn has taken part of what was held")
-	}
-	b.End -= rest // it stays in the kernel
-	w.take(fd, n-rest)
-	w.heard(s, n-rest)
-	if !w.send(fd, s, b) {
-		return
-	}
-	if !w.keep(s, b) {
-		// The kernel had room and then had not: it is out of memory itself.
-		w.end(fd, s, OutOfMemory)
+	w.take(fd, n-left)
+	w.heard(s, n-left)
+	if left > 0 && s.is(ended) {
+		w.take(fd, left) // to close with bytes unread is to reset
+		w.end(fd, s, Vanished)
 		return
 	}
 	w.settle(fd, s, before)
@@ -85,6 +85,21 @@ func (w *worker) forgo(fd int, s *slot) {
 		return
 	}
 	w.end(fd, s, OutOfMemory)
+}
+
+// park leaves a connection alone until the kernel has room for a reply, which
+// an event tells; it stays unread, and has its turn then. Its peer has as long to make room as one with
+// a write backlog.
+func (w *worker) park(fd int, s *slot) {
+	if !s.is(parked) {
+		s.set(parked)
+		s.since = w.now
+	}
+	// Once armed it stays so. To arm it again would be to be told again of the
+	// input that is there, for ever.
+	if s.is(armed) || w.arm(fd, s) {
+		w.watch(fd, s)
+	}
 }
 
 // take takes n bytes from the kernel that have been looked at before. Where

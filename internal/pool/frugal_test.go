@@ -359,7 +359,7 @@ func TestAdoptInFrugalTurns(t *testing.T) {
 // A peer that does not read is not read from, and not sent a ping that could
 // not be kept.
 func TestIdlePeerThatDoesNotReadInFrugalTurns(t *testing.T) {
-	h := opens(t, func(cfg *Config) { cfg.IdleTimeout = time.Minute })
+	h := opens(t, func(cfg *Config) { cfg.IdleTimeout, cfg.WriteTimeout = time.Minute, time.Hour })
 	givesBack := h.spends()
 	h.hoarder()
 	p := h.reluctant()

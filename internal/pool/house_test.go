@@ -525,11 +525,12 @@ func (p *peer) frame(why string) (f ws.Frame) {
 	p.until(why, func() bool {
 		r := bytes.NewReader(p.got)
 		var err error
-		f, err = ws.ReadFrame(r)
-		if err != nil {
+		f.Header, err = ws.ReadHeader(r)
+		if err != nil || int64(r.Len()) < f.Header.Length {
 			return false
 		}
 		p.takes(len(p.got) - r.Len())
+		f.Payload = p.takes(int(f.Header.Length))
 		return true
 	})
 	return f
@@ -630,7 +631,6 @@ func (p *peer) resets() {
 
 func text(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
 func ping(s string) ws.Frame { return ws.NewPingFrame([]byte(s)) }
-func pong(s string) ws.Frame { return ws.NewPongFrame([]byte(s)) }
 func closing(code ws.StatusCode) ws.Frame {
 	return ws.NewCloseFrame(ws.NewCloseFrameBody(code, "bye"))
 }

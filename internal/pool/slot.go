@@ -19,7 +19,8 @@ import (
 type slot struct {
 	gen    uint32 // of the descriptor's life; goes into its events, so that late ones are known
 	flags  flags
-	_      uint16
+	turns  uint8 // since the pool began to drain: see seeOff
+	_      uint8
 	since  tick   // of what its limit counts from: see deadline.go
 	opened tick   // when it came
 	held   block  // what it keeps between turns: see held.go
@@ -37,6 +38,8 @@ const (
 	inUse     flags = 1 << iota
 	unread          // the kernel may have more for us: an edge came, and no read since has come up short
 	ended           // the peer has ended its side or failed: the end is to be read behind what bytes there are
+	parked          // waits for room to write before it is read from: see frugal.go
+	starved         // has less than a frame in the kernel, for want of memory: see frugal.go
 	armed           // watched for room to write
 	queued          // in the worker's queue of connections that go on
 	shut            // our side is ended; we wait for the peer to end its own

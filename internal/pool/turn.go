@@ -27,6 +27,7 @@ func (w *worker) turn(fd int, s *slot) {
 	case w.spareTaken && !w.regainSpare():
 		w.frugalTurn(fd, s)
 	default:
+		s.clear(parked | starved)
 		w.fullTurn(fd, s)
 	}
 }

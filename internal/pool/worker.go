@@ -153,9 +153,12 @@ func (w *worker) event(e *netpoll.Event) {
 	}
 	if e.Writable() && w.hasUnsent(s) {
 		w.drainBacklog(fd, s)
-		return
+	} else {
+		w.turn(fd, s)
 	}
-	w.turn(fd, s)
+	if w.draining {
+		w.seeOff(life{e.Fd, e.Gen()})
+	}
 }
 
 // slotOf is the slot of a connection that may have ended since; nil if it
@@ -185,6 +188,9 @@ func (w *worker) runQueue() {
 		if s := w.slotOf(l); s != nil {
 			s.clear(queued)
 			w.turn(int(l.fd), s)
+			if w.draining {
+				w.seeOff(l)
+			}
 		}
 	}
 	w.queue = w.queue[:copy(w.queue, w.queue[n:])]
