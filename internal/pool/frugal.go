@@ -30,18 +30,21 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 	s.clear(parked | starved)
 	b := w.open(s)
 	room := min(max(frugalRead, w.pool.cfg.Echo.MaxHeader+1), len(b.Bytes)-echo.Tailroom-b.End)
-	n, err := netpoll.Peek(fd, b.Bytes[b.End:b.End+room])
-	if err != nil {
-		w.lost(fd, s, err)
-		return
-	}
-	if n < room && !s.is(ended) || n == 0 {
-		s.clear(unread)
-	}
-	if n == 0 {
-		w.count.EmptyReads++
-		w.watch(fd, s)
-		return
+	n := 0
+	if room > 0 { // else what is held leaves none, and makes some by being cut through
+		var err error
+		if n, err = netpoll.Peek(fd, b.Bytes[b.End:b.End+room]); err != nil {
+			w.lost(fd, s, err)
+			return
+		}
+		if n < room && !s.is(ended) || n == 0 {
+			s.clear(unread)
+		}
+		if n == 0 {
+			w.count.EmptyReads++
+			w.watch(fd, s)
+			return
+		}
 	}
 	b.End += n
 	before := s.proto.Phase()
@@ -72,6 +75,16 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		return
 	}
 	w.settle(fd, s, before)
+}
+
+// forgo ends a connection that has input of which nothing can be kept, and that is not in
+// the kernel either.
+func (w *worker) forgo(fd int, s *slot) {
+	if s.proto.Phase() == echo.Handshake {
+		w.refuse(fd, s, echo.RefuseFull)
+		return
+	}
+	w.end(fd, s, OutOfMemory)
 }
 
 // park leaves a connection alone until the kernel has room for a reply, which

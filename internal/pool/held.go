@@ -73,7 +73,13 @@ func (w *worker) open(s *slot) *echo.Buffer {
 	mem := w.pool.arena.bytes(s.held)
 	from, rest := int(h.from+h.unsent), int(h.rest)
 	room := len(mem) - echo.Tailroom - from
-	if rest > shortRest && (room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)) {
+	inPlace := room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)
+	if w.spareTaken {
+		// A frugal turn needs no room to read a frame whole, but memory for what the kernel
+		// does not take of its echo; there is no other. A request it needs whole.
+		inPlace = s.proto.Phase() != echo.Handshake
+	}
+	if rest > shortRest && inPlace {
 		b.Bytes, b.Start, b.End = mem, from, from+rest
 	} else {
 		b.End += copy(b.Bytes[b.Start:], mem[from:][:rest])
@@ -116,12 +122,7 @@ func (w *worker) keep(s *slot, b *echo.Buffer) bool {
 // hold makes the connection hold copies of unsent and rest, in place of what it held.
 // Both may lie in what it held.
 func (w *worker) hold(s *slot, unsent, rest []byte) bool {
-	from, size := headerRoom, headerRoom+len(unsent)+len(rest)
-	if len(rest) > shortRest {
-		// Room to be a buffer of its own, and for as much again.
-		from = echo.Headroom
-		size = min(from+len(unsent)+2*len(rest)+echo.Tailroom, len(w.buffer))
-	}
+	from, size := w.layout(len(unsent), len(rest))
 	next := w.pool.arena.alloc(size)
 	if next == 0 {
 		next = w.takeSpare()
@@ -129,13 +130,21 @@ func (w *worker) hold(s *slot, unsent, rest []byte) bool {
 	if next == 0 {
 		return false
 	}
+	if next == w.spare {
+		w.hoarder = s
+	}
+	w.move(s, next, from, unsent, rest)
+	return true
+}
+
+// move makes the connection hold copies of unsent and rest in the given block.
+func (w *worker) move(s *slot, next block, from int, unsent, rest []byte) {
 	mem := w.pool.arena.bytes(next)
 	n := copy(mem[from:], unsent)
 	copy(mem[from+n:], rest)
 	w.letGo(s)
 	s.held = next
 	*w.heldHeader(next) = heldHeader{from: uint32(from), unsent: uint32(len(unsent)), rest: uint32(len(rest))}
-	return true
 }
 
 // letGo gives back what the connection holds.
@@ -152,6 +161,16 @@ func (w *worker) letGo(s *slot) {
 	s.held = 0
 }
 
+// layout says where unsent begins in the block that holds so much, and how
+// large that is.
+func (w *worker) layout(unsent, rest int) (from, size int) {
+	if rest <= shortRest {
+		return headerRoom, headerRoom + unsent + rest
+	}
+	// Room to be a buffer of its own, and for as much again.
+	return echo.Headroom, min(echo.Headroom+unsent+2*rest+echo.Tailroom, len(w.buffer))
+}
+
 // takeSpare is the last resort. Each worker has one block, as large as its
 // buffer and beyond the budget, so that a turn that began with it
 // free never ends with something that cannot be kept. Until the connection
@@ -162,6 +181,21 @@ func (w *worker) takeSpare() block {
 	}
 	w.spareTaken = true
 	return w.spare
+}
+
+// regainSpare moves what is in the spare block to another, if there is memory
+// for it by now. Otherwise a peer that sends half a frame in a moment of need, and never
+// the other half, would make all turns frugal for as long as it likes.
+func (w *worker) regainSpare() bool {
+	s := w.hoarder
+	unsent, rest := w.unsent(s), w.rest(s)
+	from, size := w.layout(len(unsent), len(rest))
+	next := w.pool.arena.alloc(size)
+	if next == 0 {
+		return false
+	}
+	w.move(s, next, from, unsent, rest)
+	return true
 }
 
 // flush sends what it can of the write backlog. It says how much that was.
