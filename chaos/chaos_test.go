@@ -339,9 +339,9 @@ func (s *scene) judges(r *row, said *testimony, alive int) {
 }
 
 // residentBound is how large the server may become: its program and Go's
-// runtime; for each descriptor a slot of 64 bytes, a scrap of 192, and two bits
-// a worker; the budget, and a byte for each 64 of it; and for each worker its
-// buffer, its spare block, and what its goroutine needs.
+// runtime; 64 bytes a descriptor, and two bits a worker; the budget, and a
+// byte for each 64 of it; and for each worker its buffer, its spare block and
+// what its goroutine needs.
 func (s *scene) residentBound() int {
 	const base = 12 << 20
 	budget := s.budget
@@ -349,7 +349,7 @@ func (s *scene) residentBound() int {
 		budget = 256 << 20
 	}
 	workers := runtime.NumCPU()
-	return base + 20_000*(64+192+workers/4) + budget + budget/64 + workers*(2*256<<10+64<<10)
+	return base + 20_000*(64+workers/4) + budget + budget/64 + workers*(2*256<<10+64<<10)
 }
 
 // audits compares the server's account with everybody else's.

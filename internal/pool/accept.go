@@ -144,6 +144,9 @@ func (w *worker) admit(a arrival) {
 	case w.draining:
 		w.goodbye(a.fd, s, goingAway)
 	case len(a.read) > 0:
+		if w.spareTaken {
+			w.regainSpare()
+		}
 		b := w.open(s)
 		b.End += copy(b.Bytes[b.Start:], a.read)
 		w.heard(s, len(a.read))

@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"unsafe"
 )
@@ -17,34 +18,50 @@ import (
 // other half is free they become one again. A block is named by
 // its first unit plus one, which is no pointer and fits a slot.
 //
+// Some chunks are set aside for short blocks, for which a connection has no
+// substitute: a long frame can be cut through, half a ping cannot.
+//
 // All workers share it, under its mutex: it is asked only when something has to be
 // kept, and answers within tens of nanoseconds.
 type arena struct {
-	mem []byte
-	top int // order of a chunk
+	mem   []byte
+	top   int // order of a chunk
+	aside int // the first so many chunks are for short blocks alone
 
-	mu     sync.Mutex // protects what follows, and the links in free blocks
-	order  []uint8    // by unit: of the block that begins there, plus one; with freeBit if it is free
-	lists  []block    // by order below top: the first free block
-	chunks []uint32   // free chunks, last freed last
-	rest   []uint8    // by chunk: how many more trims until its pages are given back, if it is free
-	used   int        // bytes in blocks that are not free
+	mu    sync.Mutex // protects what follows, and the links in free blocks
+	order []uint8    // by unit: of the block that begins there, plus one; with freeBit if it is free
+	zones [2]zone
+	rest  []uint8 // by chunk: how many more trims until its pages are given back, if it is free
+	used  int     // bytes in blocks that are not free
 }
+
+// zone is the free blocks of some chunks: of all, or of those set aside.
+type zone struct {
+	lists  []block  // by order below top: the first
+	chunks []uint32 // last freed last
+}
+
+const (
+	forAll = iota
+	forShort
+)
 
 // block names a block of an arena. Zero is none.
 type block uint32
 
 const (
-	unitShift = 6 // the smallest block is a cache line
-	freeBit   = 0x80
+	unitShift  = 6 // the smallest block is a cache line
+	freeBit    = 0x80
+	shortOrder = 2 // 256 bytes: a control frame and what is said of it
 )
 
 // links are what a free block below a chunk's size holds: its neighbours in
 // the list of its order.
 type links struct{ prev, next block }
 
-// newArena makes an arena of some chunks, whose size is a power of two.
-func newArena(chunks, chunkSize int) (*arena, error) {
+// newArena makes an arena of some chunks, whose size is a power of two, of
+// which some are set aside.
+func newArena(chunks, aside, chunkSize int) (*arena, error) {
 	units := chunks * chunkSize >> unitShift
 	if uint64(units) >= 1<<32-1 {
 		return nil, fmt.Errorf("%d MiB are more than can be kept track of", chunks*chunkSize>>20)
@@ -59,11 +76,23 @@ func newArena(chunks, chunkSize int) (*arena, error) {
 		return nil, err
 	}
 	top := bits.TrailingZeros(uint(chunkSize)) - unitShift
-	a := &arena{mem: mem, top: top, order: order, lists: make([]block, top), rest: make([]uint8, chunks)}
-	for c := range chunks {
-		a.chunks = append(a.chunks, uint32(chunks-1-c))
+	a := &arena{mem: mem, top: top, aside: aside, order: order, rest: make([]uint8, chunks)}
+	for i := range a.zones {
+		a.zones[i].lists = make([]block, top)
+	}
+	for c := chunks - 1; c >= 0; c-- {
+		z := a.zoneOf(block(c<<top) + 1)
+		z.chunks = append(z.chunks, uint32(c))
 	}
 	return a, nil
+}
+
+// zoneOf is the zone that a block is from.
+func (a *arena) zoneOf(b block) *zone {
+	if int(b-1)>>a.top < a.aside {
+		return &a.zones[forShort]
+	}
+	return &a.zones[forAll]
 }
 
 func (a *arena) close() {
@@ -79,7 +108,10 @@ func (a *arena) alloc(size int) block {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	b, o := a.take(want)
+	b, o := a.take(&a.zones[forAll], want)
+	if b == 0 && want <= shortOrder {
+		b, o = a.take(&a.zones[forShort], want)
+	}
 	if b == 0 {
 		return 0
 	}
@@ -92,20 +124,20 @@ func (a *arena) alloc(size int) block {
 	return b
 }
 
-// take takes the smallest free block of at least the given order.
-func (a *arena) take(want int) (block, int) {
+// take takes a zone's smallest free block of at least the given order.
+func (a *arena) take(z *zone, want int) (block, int) {
 	for o := want; o < a.top; o++ {
-		if b := a.lists[o]; b != 0 {
+		if b := z.lists[o]; b != 0 {
 			a.unlink(b, o)
 			return b, o
 		}
 	}
-	if len(a.chunks) == 0 {
+	if len(z.chunks) == 0 {
 		return 0, 0
 	}
-	last := len(a.chunks) - 1
-	c := a.chunks[last]
-	a.chunks = a.chunks[:last]
+	last := len(z.chunks) - 1
+	c := z.chunks[last]
+	z.chunks = z.chunks[:last]
 	return block(c<<a.top) + 1, a.top
 }
 
@@ -134,7 +166,8 @@ func (a *arena) release(b block) {
 	}
 	c := uint32(b-1) >> a.top
 	a.rest[c] = 2
-	a.chunks = append(a.chunks, c)
+	z := a.zoneOf(b)
+	z.chunks = append(z.chunks, c)
 }
 
 // trim gives pages back to the system that have not been used for one to two
@@ -144,7 +177,7 @@ func (a *arena) trim() (more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	few := 8
-	for _, c := range a.chunks {
+	for _, c := range slices.Concat(a.zones[forAll].chunks, a.zones[forShort].chunks) {
 		switch a.rest[c] {
 		case 2:
 			a.rest[c] = 1
@@ -169,12 +202,13 @@ func (a *arena) bytes(b block) []byte {
 }
 
 func (a *arena) push(b block, o int) {
-	next := a.lists[o]
+	z := a.zoneOf(b)
+	next := z.lists[o]
 	*a.links(b) = links{next: next}
 	if next != 0 {
 		a.links(next).prev = b
 	}
-	a.lists[o] = b
+	z.lists[o] = b
 	a.order[b-1] = freeBit | uint8(o+1)
 }
 
@@ -183,7 +217,7 @@ func (a *arena) unlink(b block, o int) {
 	if l.prev != 0 {
 		a.links(l.prev).next = l.next
 	} else {
-		a.lists[o] = l.next
+		a.zoneOf(b).lists[o] = l.next
 	}
 	if l.next != 0 {
 		a.links(l.next).prev = l.prev

@@ -13,6 +13,7 @@ import (
 const (
 	testChunk  = 1 << 12
 	testChunks = 5
+	testAside  = 1 // of them
 )
 
 // modelled is an arena beside a simple model of it: the blocks that are not
@@ -32,7 +33,7 @@ type modelBlock struct {
 
 func newModelled(t testing.TB) *modelled {
 	t.Helper()
-	a, err := newArena(testChunks, testChunk)
+	a, err := newArena(testChunks, testAside, testChunk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,19 +91,25 @@ func (m *modelled) empties() {
 	for len(m.live) > 0 {
 		m.releases(len(m.live) / 2)
 	}
-	if len(m.chunks) != testChunks {
-		m.t.Errorf("%d chunks are free, want %d", len(m.chunks), testChunks)
+	if free := m.freeChunks(); free != testChunks {
+		m.t.Errorf("%d chunks are free, want %d", free, testChunks)
 	}
-	for o, b := range m.lists {
-		if b != 0 {
-			m.t.Errorf("block %d of order %d has not become one with its buddy", b, o)
+	for _, z := range m.zones {
+		for o, b := range z.lists {
+			if b != 0 {
+				m.t.Errorf("block %d of order %d has not become one with its buddy", b, o)
+			}
 		}
 	}
-	for range testChunks {
+	for range testChunks - testAside {
 		if m.alloc(testChunk) == 0 {
 			m.t.Error("a chunk is not to be had")
 		}
 	}
+}
+
+func (m *modelled) freeChunks() int {
+	return len(m.zones[forAll].chunks) + len(m.zones[forShort].chunks)
 }
 
 // does what an opcode says: below 64 it trims, below 128 it releases, else it
@@ -152,9 +159,14 @@ func TestArenaIsAsLargeAsItIs(t *testing.T) {
 	if b := m.alloc(testChunk + 1); b != 0 {
 		t.Error("a block is larger than a chunk")
 	}
-	for range testChunks {
+	for range testChunks - testAside {
 		if m.allocs(testChunk) == 0 {
 			t.Fatal("a chunk is not to be had")
+		}
+	}
+	for range testAside * testChunk >> unitShift {
+		if m.allocs(1) == 0 {
+			t.Fatal("a short block is not to be had")
 		}
 	}
 	if m.alloc(1) != 0 || m.used != len(m.mem) {
@@ -169,11 +181,29 @@ func TestArenaIsAsLargeAsItIs(t *testing.T) {
 	m.empties()
 }
 
+// What is set aside is for short blocks alone, when there is nothing else.
+func TestArenaSetsAside(t *testing.T) {
+	m := newModelled(t)
+	for m.allocs(testChunk/4) != 0 {
+	}
+	if free := testChunks*testChunk - m.used; free != testAside*testChunk {
+		t.Errorf("%d bytes are left of what long blocks may have", free-testAside*testChunk)
+	}
+	const short = 1 << (shortOrder + unitShift)
+	if m.allocs(short) == 0 {
+		t.Error("there is none of what was set aside for short blocks")
+	}
+	if m.allocs(short+1) != 0 {
+		t.Error("a block that is not short is from what was set aside")
+	}
+	m.empties()
+}
+
 func TestArenaTakesTheSmallestThatFits(t *testing.T) {
 	m := newModelled(t)
 	m.allocs(testChunk / 2)
 	m.allocs(testChunk / 4)
-	if free := len(m.chunks); free != testChunks-1 {
+	if free := m.freeChunks(); free != testChunks-1 {
 		t.Errorf("%d chunks are free, want %d", free, testChunks-1)
 	}
 	m.empties()
@@ -205,7 +235,7 @@ func wantsPanic(t *testing.T, why string, f func()) {
 // use stay.
 func TestTrimGivesPagesBack(t *testing.T) {
 	const chunks, chunk = 12, 1 << 16
-	a, err := newArena(chunks, chunk)
+	a, err := newArena(chunks, 0, chunk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +313,7 @@ func wantsResident(t *testing.T, a *arena, why string, want int) {
 }
 
 func TestArenaTooLargeToName(t *testing.T) {
-	if a, err := newArena(1<<26, 1<<20); err == nil {
+	if a, err := newArena(1<<26, 0, 1<<20); err == nil {
 		a.close()
 		t.Error("more units than numbers")
 	}
@@ -318,7 +348,7 @@ func TestArenaIsShared(t *testing.T) {
 }
 
 func BenchmarkArena(b *testing.B) {
-	a, err := newArena(64, 256<<10)
+	a, err := newArena(64, 0, 256<<10)
 	if err != nil {
 		b.Fatal(err)
 	}

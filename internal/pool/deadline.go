@@ -7,6 +7,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
 )
 
 // sweepEvery is the time between two looks at deadlines, and so about the
@@ -42,6 +43,9 @@ func (w *worker) limit(s *slot) time.Duration {
 		return cfg.LingerTimeout
 	case w.hasUnsent(s), s.is(parked):
 		return cfg.WriteTimeout
+	}
+	if s.is(starved) {
+		return sweepTime
 	}
 	switch s.proto.Phase() {
 	case echo.Handshake:
@@ -124,6 +128,9 @@ func (w *worker) check(fd int, s *slot) {
 	switch {
 	case s.is(shut):
 		w.end(fd, s, Completed)
+	case s.is(starved):
+		s.set(unread)
+		w.goOn(fd, s)
 	case w.hasUnsent(s), s.is(parked):
 		w.end(fd, s, WriteTimedOut)
 	case s.proto.Phase() == echo.Handshake:
@@ -136,9 +143,10 @@ func (w *worker) check(fd int, s *slot) {
 	}
 }
 
-// ping asks a silent peer for a sign of life, once.
+// ping asks a silent peer for a sign of life, once. In frugal times it waits
+// for room, for a ping that the kernel does not take could not be kept.
 func (w *worker) ping(fd int, s *slot) {
-	if s.is(pinged) {
+	if s.is(pinged) || w.spareTaken && !netpoll.Writable(fd) {
 		return
 	}
 	s.set(pinged)

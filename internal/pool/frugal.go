@@ -13,68 +13,78 @@ const frugalRead = 4096
 // frugalTurn is a turn when the budget and the worker's spare block are spent,
 // so that next to nothing can be kept. It takes from the kernel no more than it is
 // done with: it looks without taking (MSG_PEEK), and only if the socket has room for the
-// reply; it cuts unfinished frames through; and of what is not enough for that, an unfinished
-// request stays where it is, and a header or a control frame has a scrap. So a connection whose
-// peer does not read waits in TCP, and one whose peer does is echoed as ever, at the price of two
-// more system calls.
+// reply, and it cuts unfinished frames through. So a connection whose peer does not read waits in
+// TCP, and one whose peer does is echoed as ever, at the price of two more system calls.
+//
+// What is left over after that is the beginning of a request, which may stay
+// in the kernel, or less than a control frame. That is kept in the memory set
+// aside for it. It had better not stay in the kernel: few bytes can be the last of a run of
+// segments that the kernel has put together, whose memory is not given back before they are
+// read, and which can be all that the receive buffer may have. There is no window then for the rest to come through.
 func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
 	if !netpoll.Writable(fd) {
 		w.park(fd, s)
 		return
 	}
-	s.clear(parked)
+	s.clear(parked | starved)
 	b := w.open(s)
-	held := b.End - b.Start
 	room := min(max(frugalRead, w.pool.cfg.Echo.MaxHeader+1), len(b.Bytes)-echo.Tailroom-b.End)
-	n, err := netpoll.Peek(fd, b.Bytes[b.End:b.End+room])
-	if err != nil {
-		w.lost(fd, s, err)
-		return
-	}
-	if n < room && !s.is(ended) || n == 0 {
-		s.clear(unread)
-	}
-	if n == 0 {
-		w.count.EmptyReads++
-		w.watch(fd, s)
-		return
+	n := 0
+	if room > 0 { // else what is held leaves none, and makes some by being cut through
+		var err error
+		if n, err = netpoll.Peek(fd, b.Bytes[b.End:b.End+room]); err != nil {
+			w.lost(fd, s, err)
+			return
+		}
+		if n < room && !s.is(ended) || n == 0 {
+			s.clear(unread)
+		}
+		if n == 0 {
+			w.count.EmptyReads++
+			w.watch(fd, s)
+			return
+		}
 	}
 	b.End += n
 	before := s.proto.Phase()
 	w.endpoint.Receive(&s.proto, b, false)
-
-	rest := b.End - b.Start
-	if rest > n && rest < held+n {
-		panic("pool: a frugal turn has taken part of what was held")
-	}
-	if s.proto.Phase() == echo.Handshake {
-		// A request stays where it is until it is whole. If the end is behind it,
-		// it will never be.
-		if s.is(ended) {
-			w.end(fd, s, Vanished)
+	left := b.End - b.Start // in the kernel
+	switch {
+	case s.proto.Phase() == echo.Handshake:
+		left = n // and what was held before, is
+	case !w.send(fd, s, b):
+		return
+	case w.keep(s, b):
+		left = 0
+	default:
+		b.End = b.Start
+		if left > n || !w.keep(s, b) {
+			// There was room for the reply and then there was not, or the rest is
+			// of what was held: it has nowhere to go.
+			w.end(fd, s, OutOfMemory)
 			return
 		}
-		w.watch(fd, s)
-		return
+		s.set(starved)
 	}
-	fresh := min(rest, n)
-	b.End -= fresh // it stays in the kernel, for now
-	w.take(fd, n-fresh)
-	w.heard(s, n-fresh)
-	if !w.send(fd, s, b) {
-		return
-	}
-	if fresh > 0 && b.Out == b.OutEnd && rest <= scrapRest {
-		w.heard(s, w.take(fd, fresh))
-		b.End += fresh
-	}
-	if !w.keep(s, b) {
-		// The kernel had room and then had not: it is out of memory itself.
-		w.end(fd, s, OutOfMemory)
+	w.take(fd, n-left)
+	w.heard(s, n-left)
+	if left > 0 && s.is(ended) {
+		w.take(fd, left) // to close with bytes unread is to reset
+		w.end(fd, s, Vanished)
 		return
 	}
 	w.settle(fd, s, before)
+}
+
+// forgo ends a connection that has input of which nothing can be kept, and that is not in
+// the kernel either.
+func (w *worker) forgo(fd int, s *slot) {
+	if s.proto.Phase() == echo.Handshake {
+		w.refuse(fd, s, echo.RefuseFull)
+		return
+	}
+	w.end(fd, s, OutOfMemory)
 }
 
 // park leaves a connection alone until the kernel has room for a reply, which
@@ -92,15 +102,14 @@ func (w *worker) park(fd int, s *slot) {
 	}
 }
 
-// take takes n bytes from the kernel that have been looked at before, and says
-// how many those were. Where they were put then may be the reply by now.
-func (w *worker) take(fd int, n int) (taken int) {
-	for taken < n {
-		k, err := netpoll.Recv(fd, w.scratch[:min(n-taken, len(w.scratch))])
+// take takes n bytes from the kernel that have been looked at before. Where
+// they were put then is the reply by now.
+func (w *worker) take(fd int, n int) {
+	for n > 0 {
+		k, err := netpoll.Recv(fd, w.scratch[:min(n, len(w.scratch))])
 		if err != nil || k == 0 {
-			break // a reset has come in between; the reply's write will say so
+			return // a reset has come in between; the reply's write will say so
 		}
-		taken += k
+		n -= k
 	}
-	return taken
 }

@@ -35,7 +35,7 @@ const (
 )
 
 func (w *worker) heldHeader(b block) *heldHeader {
-	return (*heldHeader)(unsafe.Pointer(&w.bytes(b)[0]))
+	return (*heldHeader)(unsafe.Pointer(&w.pool.arena.bytes(b)[0]))
 }
 
 // unsent is the connection's write backlog.
@@ -44,7 +44,7 @@ func (w *worker) unsent(s *slot) []byte {
 		return nil
 	}
 	h := w.heldHeader(s.held)
-	return w.bytes(s.held)[h.from:][:h.unsent]
+	return w.pool.arena.bytes(s.held)[h.from:][:h.unsent]
 }
 
 // rest is the connection's unfinished input.
@@ -53,7 +53,7 @@ func (w *worker) rest(s *slot) []byte {
 		return nil
 	}
 	h := w.heldHeader(s.held)
-	return w.bytes(s.held)[h.from+h.unsent:][:h.rest]
+	return w.pool.arena.bytes(s.held)[h.from+h.unsent:][:h.rest]
 }
 
 // hasUnsent says whether the connection has a write backlog.
@@ -70,10 +70,16 @@ func (w *worker) open(s *slot) *echo.Buffer {
 		return b
 	}
 	h := w.heldHeader(s.held)
-	mem := w.bytes(s.held)
+	mem := w.pool.arena.bytes(s.held)
 	from, rest := int(h.from+h.unsent), int(h.rest)
 	room := len(mem) - echo.Tailroom - from
-	if rest > shortRest && (room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)) {
+	inPlace := room >= 2*rest || from == echo.Headroom && len(mem) == len(w.buffer)
+	if w.spareTaken {
+		// A frugal turn needs no room to read a frame whole, but memory for what the kernel
+		// does not take of its echo; there is no other. A request it needs whole.
+		inPlace = s.proto.Phase() != echo.Handshake
+	}
+	if rest > shortRest && inPlace {
 		b.Bytes, b.Start, b.End = mem, from, from+rest
 	} else {
 		b.End += copy(b.Bytes[b.Start:], mem[from:][:rest])
@@ -116,29 +122,29 @@ func (w *worker) keep(s *slot, b *echo.Buffer) bool {
 // hold makes the connection hold copies of unsent and rest, in place of what it held.
 // Both may lie in what it held.
 func (w *worker) hold(s *slot, unsent, rest []byte) bool {
-	from, size := headerRoom, headerRoom+len(unsent)+len(rest)
-	if len(rest) > shortRest {
-		// Room to be a buffer of its own, and for as much again.
-		from = echo.Headroom
-		size = min(from+len(unsent)+2*len(rest)+echo.Tailroom, len(w.buffer))
-	}
+	from, size := w.layout(len(unsent), len(rest))
 	next := w.pool.arena.alloc(size)
-	if next == 0 {
-		next = w.scrapFor(s, size)
-	}
 	if next == 0 {
 		next = w.takeSpare()
 	}
 	if next == 0 {
 		return false
 	}
-	mem := w.bytes(next)
+	if next == w.spare {
+		w.hoarder = s
+	}
+	w.move(s, next, from, unsent, rest)
+	return true
+}
+
+// move makes the connection hold copies of unsent and rest in the given block.
+func (w *worker) move(s *slot, next block, from int, unsent, rest []byte) {
+	mem := w.pool.arena.bytes(next)
 	n := copy(mem[from:], unsent)
 	copy(mem[from+n:], rest)
 	w.letGo(s)
 	s.held = next
 	*w.heldHeader(next) = heldHeader{from: uint32(from), unsent: uint32(len(unsent)), rest: uint32(len(rest))}
-	return true
 }
 
 // letGo gives back what the connection holds.
@@ -146,14 +152,23 @@ func (w *worker) letGo(s *slot) {
 	if s.held == 0 {
 		return
 	}
-	switch {
-	case s.held == w.spare:
+	if s.held == w.spare {
 		w.spareTaken = false
-	case s.held < firstScrap:
+	} else {
 		w.pool.arena.release(s.held)
 		w.untidy = true
 	}
 	s.held = 0
+}
+
+// layout says where unsent begins in the block that holds so much, and how
+// large that is.
+func (w *worker) layout(unsent, rest int) (from, size int) {
+	if rest <= shortRest {
+		return headerRoom, headerRoom + unsent + rest
+	}
+	// Room to be a buffer of its own, and for as much again.
+	return echo.Headroom, min(echo.Headroom+unsent+2*rest+echo.Tailroom, len(w.buffer))
 }
 
 // takeSpare is the last resort. Each worker has one block, as large as its
@@ -168,6 +183,21 @@ func (w *worker) takeSpare() block {
 	return w.spare
 }
 
+// regainSpare moves what is in the spare block to another, if there is memory
+// for it by now. Otherwise a peer that sends half a frame in a moment of need, and never
+// the other half, would make all turns frugal for as long as it likes.
+func (w *worker) regainSpare() bool {
+	s := w.hoarder
+	unsent, rest := w.unsent(s), w.rest(s)
+	from, size := w.layout(len(unsent), len(rest))
+	next := w.pool.arena.alloc(size)
+	if next == 0 {
+		return false
+	}
+	w.move(s, next, from, unsent, rest)
+	return true
+}
+
 // flush sends what it can of the write backlog. It says how much that was.
 func (w *worker) flush(fd int, s *slot) (int, error) {
 	unsent := w.unsent(s)
@@ -180,34 +210,4 @@ func (w *worker) flush(fd int, s *slot) (int, error) {
 		w.letGo(s)
 	}
 	return n, err
-}
-
-// A scrap is the block that a connection has for itself, beyond the budget, when there is no
-// other: for an unfinished header or control frame. Such a rest must not stay in the
-// kernel: few bytes can be the last of a run of segments whose memory is not
-// given back before they are read, so that there is no window for the others to come through.
-// Like slots, scraps cost memory only once they are written to.
-type scrap [3 << unitShift]byte
-
-// firstScrap is the block that is the scrap of descriptor 0. Blocks of the arena have lower numbers.
-const firstScrap block = 1 << 31
-
-// scrapRest is how long a rest may be to fit a scrap for certain.
-const scrapRest = len(scrap{}) - headerRoom
-
-// scrapFor is the scrap of a connection, if size fits it and it holds nothing there.
-func (w *worker) scrapFor(s *slot, size int) block {
-	if size > len(scrap{}) || s.held >= firstScrap {
-		return 0
-	}
-	fd := (uintptr(unsafe.Pointer(s)) - uintptr(unsafe.Pointer(&w.pool.slots[0]))) / unsafe.Sizeof(*s)
-	return firstScrap + block(fd)
-}
-
-// bytes is the memory of a block, all of it.
-func (w *worker) bytes(b block) []byte {
-	if b >= firstScrap {
-		return w.pool.scraps[b-firstScrap][:]
-	}
-	return w.pool.arena.bytes(b)
 }

@@ -11,26 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelRoom is what the kernel keeps for either end of a reluctant peer's
-// connection, and for either direction. (With much less, TCP advances by timers.)
+// kernelRoom is what the kernel keeps of what either end of a reluctant peer's connection
+// has sent.
 const kernelRoom = 32 << 10
 
 // reluctant connects a peer for which the kernel keeps little, so that a
 // backlog is made of a megabyte or two.
 func (h *house) reluctant() *peer {
 	h.t.Helper()
-	h.limits(h.listeners[0].FD) // what is accepted inherits it
+	// Receive buffers must have room for some segments of loopback's, or segments are dropped
+	// and sent again after ever longer times.
+	h.limits(h.listeners[0].FD, unix.SO_RCVBUF, 4*kernelRoom) // for what it accepts
+	h.limits(h.listeners[0].FD, unix.SO_SNDBUF, kernelRoom)
 	p := h.dials()
-	h.limits(p.fd)
+	h.limits(p.fd, unix.SO_SNDBUF, kernelRoom)
 	return p.upgrades()
 }
 
-func (h *house) limits(fd int) {
+func (h *house) limits(fd, option, bytes int) {
 	h.t.Helper()
-	for _, option := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, kernelRoom); err != nil {
-			h.t.Fatal(err)
-		}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, bytes); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
@@ -64,7 +65,6 @@ func TestPeerThatReadsLateGetsEverything(t *testing.T) {
 				if !h.workers[0].hasUnsent(s) {
 					t.Fatal("there is no backlog")
 				}
-				h.wantsCount("backlogs", h.count().Backlogs, 1)
 				before := h.count().BytesIn
 				witness.alive("others are not stalled")
 				h.wantsCount("bytes read from others", h.count().BytesIn-before, witness.sent-uint64(len(request)))

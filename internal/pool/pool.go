@@ -66,7 +66,6 @@ type Pool struct {
 	listeners []netpoll.Listener
 	workers   []*worker
 	slots     []slot
-	scraps    []scrap // by descriptor, like slots
 	arena     *arena
 	reserve   reserveFD
 	perIP     perIP
@@ -93,12 +92,10 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
 		return nil, fmt.Errorf("slots: %w", err)
 	}
-	if p.scraps, err = reserve[scrap](cfg.MaxFDs); err != nil {
-		return nil, errors.Join(fmt.Errorf("scraps: %w", err), p.Close())
-	}
+	chunks := cfg.BufferBudget / cfg.BufferSize
+	aside := min(chunks/4, max(1, chunks/16))
 	// The spare blocks of the workers are beyond the budget.
-	chunks := cfg.BufferBudget/cfg.BufferSize + cfg.Workers
-	if p.arena, err = newArena(chunks, cfg.BufferSize); err != nil {
+	if p.arena, err = newArena(chunks+cfg.Workers, aside, cfg.BufferSize); err != nil {
 		return nil, errors.Join(fmt.Errorf("buffer budget: %w", err), p.Close())
 	}
 	if err = p.reserve.open(); err != nil {
@@ -137,9 +134,6 @@ func (p *Pool) Close() error {
 	p.reserve.close()
 	if p.arena != nil {
 		p.arena.close()
-	}
-	if p.scraps != nil {
-		unreserve(p.scraps)
 	}
 	unreserve(p.slots)
 	return nil

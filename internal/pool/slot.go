@@ -39,6 +39,7 @@ const (
 	unread          // the kernel may have more for us: an edge came, and no read since has come up short
 	ended           // the peer has ended its side or failed: the end is to be read behind what bytes there are
 	parked          // waits for room to write before it is read from: see frugal.go
+	starved         // has less than a frame in the kernel, for want of memory: see frugal.go
 	armed           // watched for room to write
 	queued          // in the worker's queue of connections that go on
 	shut            // our side is ended; we wait for the peer to end its own

@@ -24,10 +24,10 @@ func (w *worker) turn(fd int, s *slot) {
 		w.linger(fd, s)
 	case s.is(spare) && s.proto.Phase() == echo.Handshake:
 		w.turnAway(fd, s)
-	case w.spareTaken:
+	case w.spareTaken && !w.regainSpare():
 		w.frugalTurn(fd, s)
 	default:
-		s.clear(parked)
+		s.clear(parked | starved)
 		w.fullTurn(fd, s)
 	}
 }
@@ -71,12 +71,17 @@ func (w *worker) heard(s *slot, n int) {
 // and keeps what is left.
 func (w *worker) answer(fd int, s *slot, b *echo.Buffer) {
 	before := s.proto.Phase()
-	w.endpoint.Receive(&s.proto, b, true)
+	frugal := w.spareTaken
+	w.endpoint.Receive(&s.proto, b, !frugal)
 	if !w.send(fd, s, b) {
 		return
 	}
 	if !w.keep(s, b) {
-		panic("pool: the spare was taken during a full turn")
+		if !frugal {
+			panic("pool: the spare was taken during a full turn")
+		}
+		w.forgo(fd, s)
+		return
 	}
 	w.settle(fd, s, before)
 }

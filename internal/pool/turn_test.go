@@ -164,6 +164,7 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 	flood := masked(messages(1000, 1000)...)
 	rest := make([][]byte, len(floods))
 	w := h.workers[0]
+	flooded := 0
 	for round := range 50 {
 		for i, p := range floods {
 			if len(rest[i]) == 0 {
@@ -175,6 +176,7 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 		witness.sends(masked(text("hello")))
 		h.pass()
 		h.pass()
+		flooded = max(flooded, len(w.queue))
 		witness.reads()
 		if want := echoed(text("hello")); len(witness.got) != len(want) {
 			t.Fatalf("round %d: the witness has waited for more than two passes", round)
@@ -189,8 +191,8 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 			p.got = nil
 		}
 	}
-	if len(w.queue) == 0 {
-		t.Error("nobody has flooded")
+	if flooded < len(floods) {
+		t.Errorf("only %d have flooded at once", flooded)
 	}
 }
 

@@ -30,6 +30,7 @@ type worker struct {
 
 	spare      block // see takeSpare
 	spareTaken bool
+	hoarder    *slot  // if the spare is taken: who has it
 	scratch    []byte // see take
 	untidy     bool   // the arena may have pages to give back
 
