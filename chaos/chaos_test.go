@@ -186,6 +186,7 @@ func TestChaos(t *testing.T) {
 				{"floods beside pings", floods},
 				{"big messages beside small ones", bigMessages},
 				{"unfinished pings, the budget spent", unfinishedPings},
+				{"half pings of many, the budget spent", manyHalfPings},
 				{"unread halves, the budget spent", unreadHalves},
 			},
 		},
@@ -200,6 +201,9 @@ func TestChaos(t *testing.T) {
 			},
 		},
 	} {
+		if underRace && plan.name == "patient" {
+			continue // the poor server is given the same, and the race detector sees more there
+		}
 		t.Run(plan.name, func(t *testing.T) { play(t, &plan, scale, dice(seed).fork(plan.name), r) })
 	}
 	t.Logf("\n%v", r)
@@ -339,9 +343,9 @@ func (s *scene) judges(r *row, said *testimony, alive int) {
 }
 
 // residentBound is how large the server may become: its program and Go's
-// runtime; 64 bytes a descriptor, and two bits a worker; the budget, and a
-// byte for each 64 of it; and for each worker its buffer, its spare block and
-// what its goroutine needs.
+// runtime; for each descriptor a slot of 64 bytes, and two bits a worker; the
+// budget, and a byte for each 64 of it; and for each worker its buffer, its
+// spare block, and what its goroutine needs.
 func (s *scene) residentBound() int {
 	const base = 12 << 20
 	budget := s.budget

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,28 +19,52 @@ func (s *scene) spendBudget(g *gate) *crowd {
 	return c
 }
 
-// unfinishedPings: the server's kernel takes what fits its receive buffer, and that
-// ends within a control frame, of which the rest can come only if there is room for it.
+// unfinishedPings: the server's kernel takes what fits its receive buffer, and
+// that ends within a control frame, whose rest can come only if there is room for it.
 func unfinishedPings(s *scene) {
+	var g gate
+	spenders := s.spendBudget(&g)
+	s.fillReceiveBuffers()
+	s.herd.open(&g)
+	spenders.ended("closed with 1000")
+}
+
+// manyHalfPings: the same, when whatever memory there may be for the beginning
+// of a control frame is spent as well, by peers who never say the rest.
+func manyHalfPings(s *scene) {
+	const many = 2000
 	var g, h gate
 	spenders := s.spendBudget(&g)
+	halves := s.herd.crowd("half pings", many, near, s.dice, func(d *dice) []step {
+		return script(shakes(), []step{sends("\x89\xfd" + strings.Repeat("x", 128)), h.wait(), sends("x"), leaves()})
+	})
+	s.herd.gathered(halves)
+	s.fillReceiveBuffers()
+	s.herd.open(&h)
+	s.herd.open(&g)
+	spenders.ended("closed with 1000")
+	halves.ended("left")
+}
+
+// fillReceiveBuffers stops the server while peers say pings until its kernel
+// takes no more; then it goes on.
+func (s *scene) fillReceiveBuffers() {
+	var g gate
 	c := s.herd.crowd("pinging peers", s.scale.few, far, s.dice, func(d *dice) []step {
 		return script(
 			shakes(),
-			[]step{h.wait(), goesOn(&topic{most: 1, pinged: 100}, 0, d), pauses(200 * time.Millisecond), stops(), hears()},
+			[]step{g.wait(), goesOn(&topic{most: 1, pinged: 100}, 0, d), pauses(200 * time.Millisecond), stops(), hears()},
 			closes(ws.StatusNormalClosure),
 		)
 	})
 	s.herd.gathered(c)
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
-	s.herd.open(&h)
+	s.herd.open(&g)
 	s.herd.lasts(100 * time.Millisecond)
 	s.server.signal(syscall.SIGCONT)
 	s.excuse = time.Since(began)
 	c.ended("closed with 1000")
-	s.herd.open(&g)
-	spenders.ended("closed with 1000")
 }
 
 // unreadHalves: the server holds the most of long frames when the budget is spent; then
