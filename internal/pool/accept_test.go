@@ -359,3 +359,38 @@ func TestListenAgainFails(t *testing.T) {
 	h.connects().alive("it listens again")
 	h.dialsAt(1).upgrades().alive("at both")
 }
+
+// A connection that is only refused hands its slot on like any other. The
+// race detector is the judge: that the descriptor is free is learned from the
+// kernel.
+func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
+	h := opens(t, workers(2), maxConns(1))
+	h.connects()
+	refused := h.dials()
+	h.workers[1].unlisten()
+	h.until("it is there", func() bool { return h.workers[0].spares == 1 })
+	h.workers[0].unlisten()
+	if err := h.workers[1].listen(); err != nil {
+		t.Fatal(err)
+	}
+	next := h.dials()
+	var other sync.WaitGroup
+	other.Go(func() {
+		for h.workers[0].spares > 0 {
+			if err := h.workers[0].pass(0); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	refused.ends()
+	for refused.end == nil {
+		refused.sips()
+	}
+	if err := h.workers[1].pass(soon); err != nil {
+		t.Error(err)
+	}
+	other.Wait()
+	next.sends([]byte(request))
+	next.wantsStatus("one too many as well", 503)
+}
