@@ -360,6 +360,23 @@ func TestListenAgainFails(t *testing.T) {
 	h.dialsAt(1).upgrades().alive("at both")
 }
 
+// A pool that cannot be made leaves nothing open: TestMain counts.
+func TestNewFails(t *testing.T) {
+	h := opens(t)
+	cfg := h.cfg
+	if p, err := New(cfg, []netpoll.Listener{{FD: 1 << 20}}); err == nil {
+		p.Close()
+		t.Error("it listens at what is no descriptor")
+	}
+	for _, size := range []int{0, 1000, 1024, 3 << 16} {
+		cfg.BufferSize = size
+		if p, err := New(cfg, nil); err == nil {
+			p.Close()
+			t.Errorf("a buffer of %d bytes", size)
+		}
+	}
+}
+
 // A connection that is only refused hands its slot on like any other. The
 // race detector is the judge: that the descriptor is free is learned from the
 // kernel.
