@@ -45,7 +45,7 @@ func (w *worker) limit(s *slot) time.Duration {
 		return cfg.WriteTimeout
 	}
 	if s.is(starved) {
-		return sweepTime
+		return sweepTime // the next look is what it waits for
 	}
 	switch s.proto.Phase() {
 	case echo.Handshake:
@@ -117,6 +117,11 @@ func (w *worker) sweep() {
 
 // check sees whether a connection's time is over.
 func (w *worker) check(fd int, s *slot) {
+	if s.is(starved) {
+		s.set(unread)
+		w.goOn(fd, s)
+		return
+	}
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
 	if waited < limit {
@@ -126,11 +131,10 @@ func (w *worker) check(fd int, s *slot) {
 		return
 	}
 	switch {
+	case limit == 0:
+		panic("pool: a connection without a deadline stands among those that have one")
 	case s.is(shut):
 		w.end(fd, s, Completed)
-	case s.is(starved):
-		s.set(unread)
-		w.goOn(fd, s)
 	case w.hasUnsent(s), s.is(parked):
 		w.end(fd, s, WriteTimedOut)
 	case s.proto.Phase() == echo.Handshake:

@@ -18,9 +18,9 @@ const frugalRead = 4096
 //
 // What is left over after that is the beginning of a request, which may stay
 // in the kernel, or less than a control frame. That is kept in the memory set
-// aside for it. It had better not stay in the kernel: after a window was closed because the
-// receive buffer was full, TCP does not open it again for less than a segment, which on
-// loopback is as much as the whole buffer holds; with a byte left in there, the rest would never come.
+// aside for it. It had better not stay in the kernel: few bytes can be the last of a run of
+// segments that the kernel has put together, whose memory is not given back before they are
+// read, and which can be all that the receive buffer may have. There is no window then for the rest to come through.
 func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
 	if !netpoll.Writable(fd) {

@@ -62,7 +62,7 @@ func (w *worker) hasUnsent(s *slot) bool {
 }
 
 // open returns a buffer with the connection's rest as input. There is no write
-// backlog. Until keep or discard the connection still holds its block.
+// backlog. Until keep or letGo the connection still holds its block.
 func (w *worker) open(s *slot) *echo.Buffer {
 	b := &w.work
 	*b = echo.Buffer{Bytes: w.buffer, Start: echo.Headroom, End: echo.Headroom}

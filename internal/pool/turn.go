@@ -50,6 +50,7 @@ func (w *worker) fullTurn(fd int, s *slot) {
 	}
 	if n == 0 {
 		w.count.EmptyReads++
+		w.watch(fd, s) // it may have been parked
 		return
 	}
 	b.End += n
