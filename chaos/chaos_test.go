@@ -75,7 +75,7 @@ var (
 		stop: 10 * time.Second, big: 64 << 20, wild: 45 * time.Second, handshakeTimeout: 10 * time.Second, writeTimeout: 5 * time.Second,
 	}
 	shortScale = scale{
-		name: "short", many: 1_000, some: 300, few: 10, second: 50 * time.Millisecond, calm: 700 * time.Millisecond, spell: 300 * time.Millisecond,
+		name: "short", many: 1_000, some: 300, few: 10, second: 50 * time.Millisecond, calm: 500 * time.Millisecond, spell: 300 * time.Millisecond,
 		stop: 2 * time.Second, big: 16 << 20, wild: 1500 * time.Millisecond, handshakeTimeout: 1500 * time.Millisecond, writeTimeout: time.Second,
 	}
 	tinyScale = scale{
@@ -186,6 +186,7 @@ func TestChaos(t *testing.T) {
 				{"floods beside pings", floods},
 				{"big messages beside small ones", bigMessages},
 				{"unfinished pings, the budget spent", unfinishedPings},
+				{"half pings of many, the budget spent", manyHalfPings},
 				{"unread halves, the budget spent", unreadHalves},
 			},
 		},
@@ -200,6 +201,9 @@ func TestChaos(t *testing.T) {
 			},
 		},
 	} {
+		if underRace && plan.name == "patient" {
+			continue // the poor server is given the same, and the race detector sees more there
+		}
 		t.Run(plan.name, func(t *testing.T) { play(t, &plan, scale, dice(seed).fork(plan.name), r) })
 	}
 	t.Logf("\n%v", r)
@@ -255,7 +259,7 @@ func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
 	s.server = start(t, p.descriptors, p.flags...)
 	s.witnesses = s.server.witnesses(uint64(d), witnessCount)
 	s.herd = newHerd(t, s.server.addr)
-	s.witnesses.testify() // now all are connected
+	s.echoed += s.witnesses.testify().Messages // now all are connected
 	time.Sleep(scale.calm)
 	s.calm = s.witnesses.testify()
 	s.echoed += s.calm.Messages
@@ -339,9 +343,9 @@ func (s *scene) judges(r *row, said *testimony, alive int) {
 }
 
 // residentBound is how large the server may become: its program and Go's
-// runtime; 64 bytes a descriptor, and two bits a worker; the budget, and a
-// byte for each 64 of it; and for each worker its buffer, its spare block and
-// what its goroutine needs.
+// runtime; for each descriptor a slot of 64 bytes, and two bits a worker; the
+// budget, and a byte for each 64 of it; and for each worker its buffer, its
+// spare block, and what its goroutine needs.
 func (s *scene) residentBound() int {
 	const base = 12 << 20
 	budget := s.budget

@@ -29,8 +29,8 @@ func halfFrame(d *dice, halfway step) []step {
 // and no more than that, however long they are.
 func dribbledFrames(s *scene) {
 	short := s.herd.crowd("dribbled frames", 2*s.scale.few, near, s.dice, dribbledFrame)
-	long := s.herd.crowd("dribbled frames of 100 KiB", 1+s.scale.few/25, near, s.dice, func(d *dice) []step {
-		return dribbled(page, 1, d)
+	long := s.herd.crowd("long dribbled frames", 1+s.scale.few/25, near, s.dice, func(d *dice) []step {
+		return dribbled(&topic{most: min(100<<10, s.scale.big/64), exact: true}, 1, d)
 	})
 	short.ended("closed with 1000")
 	long.ended("closed with 1000")

@@ -42,7 +42,7 @@ func (s *scene) terminate(r *row) *testimony {
 	})
 	var behind *crowd
 	if s.exact { // the others have a -write-timeout that a slow machine may not keep
-		behind = s.herd.crowd("peers that are behind with reading", n/10, narrow, s.dice, func(d *dice) []step {
+		behind = s.herd.crowd("peers that are behind with reading", min(n/10, 10), narrow, s.dice, func(d *dice) []step {
 			return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), isTold()})
 		})
 		s.herd.gathered(behind)

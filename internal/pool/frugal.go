@@ -57,11 +57,13 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		return
 	case w.keep(s, b):
 		left = 0
+	case left > n: // what was held stays held
+		left = n
+		s.set(starved)
 	default:
 		b.End = b.Start
-		if left > n || !w.keep(s, b) {
-			// There was room for the reply and then there was not, or the rest is
-			// of what was held: it has nowhere to go.
+		if !w.keep(s, b) {
+			// There was room for the reply and then there was not.
 			w.end(fd, s, OutOfMemory)
 			return
 		}

@@ -94,8 +94,11 @@ func (w *worker) open(s *slot) *echo.Buffer {
 func (w *worker) keep(s *slot, b *echo.Buffer) bool {
 	unsent, rest := b.Bytes[b.Out:b.OutEnd], b.Bytes[b.Start:b.End]
 	if s.held == 0 || &b.Bytes[0] == &w.buffer[0] {
-		w.letGo(s) // it has been copied, or there was nothing
-		return len(unsent)+len(rest) == 0 || w.hold(s, unsent, rest)
+		if len(unsent)+len(rest) == 0 {
+			w.letGo(s)
+			return true
+		}
+		return w.hold(s, unsent, rest) || w.refill(s, unsent, rest)
 	}
 	// The buffer is the block. What is little in it moves to a smaller one.
 	n, from := len(unsent)+len(rest), b.Out
@@ -145,6 +148,24 @@ func (w *worker) move(s *slot, next block, from int, unsent, rest []byte) {
 	w.letGo(s)
 	s.held = next
 	*w.heldHeader(next) = heldHeader{from: uint32(from), unsent: uint32(len(unsent)), rest: uint32(len(rest))}
+}
+
+// refill makes the connection hold copies of unsent and rest where it held
+// what open has copied to the buffer, if there is room. What does not fit leaves
+// that as it was: it is not given back before there is another place, for
+// somebody else may be faster.
+func (w *worker) refill(s *slot, unsent, rest []byte) bool {
+	if s.held == 0 {
+		return false
+	}
+	mem := w.pool.arena.bytes(s.held)
+	if headerRoom+len(unsent)+len(rest) > len(mem) {
+		return false
+	}
+	n := copy(mem[headerRoom:], unsent)
+	copy(mem[headerRoom+n:], rest)
+	*w.heldHeader(s.held) = heldHeader{from: headerRoom, unsent: uint32(len(unsent)), rest: uint32(len(rest))}
+	return true
 }
 
 // letGo gives back what the connection holds.
