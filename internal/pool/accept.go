@@ -25,10 +25,12 @@ const (
 	deafFor = 100 * time.Millisecond
 )
 
-// listen begins to watch the listeners, which all workers share.
+// listen begins to watch the listeners, which all workers share: all of them,
+// or none.
 func (w *worker) listen() error {
-	for _, l := range w.pool.listeners {
+	for i, l := range w.pool.listeners {
 		if err := w.poller.Add(l.FD, listenerGen, netpoll.Accept); err != nil {
+			w.ignore(w.pool.listeners[:i])
 			return err
 		}
 	}
@@ -42,7 +44,11 @@ func (w *worker) unlisten() {
 		return
 	}
 	w.listening = false
-	for _, l := range w.pool.listeners {
+	w.ignore(w.pool.listeners)
+}
+
+func (w *worker) ignore(listeners []netpoll.Listener) {
+	for _, l := range listeners {
 		if err := w.poller.Remove(l.FD); err != nil {
 			panic("pool: " + err.Error())
 		}
@@ -195,14 +201,14 @@ func (w *worker) exhausted(listener int) {
 	}
 }
 
-// listenAgain begins to accept again some time after exhausted gave up.
+// listenAgain begins to accept again some time after exhausted gave up. The
+// reserve comes first: otherwise the first connection would have the only descriptor, and the
+// next ones no answer.
 func (w *worker) listenAgain() {
 	if w.listening || w.draining || int32(w.now-w.deaf) < 0 {
 		return
 	}
-	if err := w.listen(); err != nil {
-		w.listening = true // as far as it went
-		w.unlisten()
+	if w.pool.reserve.restore() != nil || w.listen() != nil {
 		w.deaf = w.now + ticks(deafFor)
 	}
 }
@@ -215,6 +221,13 @@ type reserveFD struct {
 	// connection that is to stay, and nobody could be refused any more.
 	mu sync.RWMutex
 	fd int // 0: none
+}
+
+// restore opens the descriptor if it could not be opened when it had been used.
+func (r *reserveFD) restore() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open()
 }
 
 func (r *reserveFD) open() (err error) {

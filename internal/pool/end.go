@@ -110,12 +110,14 @@ func (w *worker) end(fd int, s *slot, why Reason) {
 	w.letGo(s)
 	w.forget(fd, s)
 	w.mine.remove(fd)
+	out := int64(1)
 	if s.is(spare) {
 		w.spares--
-	} else {
-		w.pool.countOut(s.source)
+		out = 0
 	}
+	w.pool.perIP.countOut(s.source)
 	*s = slot{gen: s.gen + 1}
+	w.pool.open.Add(-out) // even 0: with this the slot is the next owner's, who looks at open first
 	w.conns.Add(-1)
 	netpoll.Close(fd)
 }

@@ -31,6 +31,7 @@ type house struct {
 	peers   []*peer
 	running bool // after all: see starts
 	adopted int
+	closed  bool
 }
 
 // opens makes a house with one worker, unless it is told otherwise.
@@ -90,6 +91,10 @@ func untimed(fd int) {
 // closes ends the house, and looks at its books.
 func (h *house) closes() {
 	h.t.Helper()
+	if h.closed {
+		return
+	}
+	h.closed = true
 	if h.running {
 		h.hangUp()
 		h.Shutdown(soon)

@@ -78,7 +78,11 @@ func newWorker(p *Pool) (*worker, error) {
 	if w.poller, err = netpoll.New(); err != nil {
 		return nil, err
 	}
-	return w, w.listen()
+	if err := w.listen(); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *worker) close() {

@@ -1,0 +1,413 @@
+package pool
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+)
+
+// wantsEven checks that no worker has more than one connection more than
+// another.
+func (h *house) wantsEven(why string) {
+	h.t.Helper()
+	var conns []int64
+	for _, w := range h.workers {
+		conns = append(conns, w.conns.Load())
+	}
+	if slices.Max(conns)-slices.Min(conns) > 1 {
+		h.t.Errorf("%s: the workers have %v connections", why, conns)
+	}
+}
+
+func TestConnectionsAreSharedOutEvenly(t *testing.T) {
+	for n := 1; n <= 4; n++ {
+		h := opens(t, workers(n))
+		var long, short []*peer
+		for i := range 21 {
+			long = append(long, h.dials())
+			if i%7 == 0 { // one by one, and several at once
+				h.settles()
+				h.wantsEven("as they come")
+			}
+		}
+		h.settles()
+		h.wantsEven("all that have come")
+		for range 50 {
+			p := h.dials()
+			h.settles()
+			short = append(short, p)
+			if len(short) > 5 {
+				short[0].closes()
+				short = short[1:]
+				h.settles()
+			}
+		}
+		// Those that leave may all have been one worker's. Whoever comes next evens it out.
+		for range 10 {
+			h.dials()
+		}
+		h.settles()
+		h.wantsEven("with short ones beside long ones")
+		for _, p := range long {
+			p.upgrades()
+		}
+	}
+}
+
+// The worker that accepts gives away what others have fewer of, and keeps what
+// it need not give away.
+func TestOneWorkerAcceptsForAll(t *testing.T) {
+	h := opens(t, workers(3))
+	for range 9 {
+		h.dials()
+	}
+	if err := h.workers[1].pass(soon); err != nil {
+		t.Fatal(err)
+	}
+	h.wantsEven("one worker has accepted all")
+	h.until("the letters are read", func() bool {
+		n := 0
+		for _, w := range h.workers {
+			w.mine.each(func(int) { n++ })
+		}
+		return n == 9
+	})
+}
+
+func TestAdopt(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		h := opens(t, workers(n))
+		p := h.adopts(echo.State{}, nil)
+		p.upgrades()
+		p.alive("nothing was read")
+
+		p = h.adopts(echo.State{}, []byte(request[:50]))
+		p.sends([]byte(request[50:]))
+		p.wantsUpgrade()
+		p.alive("half a request was read")
+
+		p = h.adopts(echo.State{}, append([]byte(request), masked(text("early"))...))
+		p.wantsUpgrade()
+		p.wantsEcho("what followed the request was read too", text("early"))
+
+		p = h.adopts(echo.Upgraded(), nil)
+		p.alive("it was upgraded, and nothing was read")
+
+		p = h.adopts(echo.Upgraded(), append(masked(text("one"), text("two")), masked(text("three"))[:4]...))
+		p.wantsEcho("what was whole", text("one"), text("two"))
+		p.sends(masked(text("three"))[4:])
+		p.wantsEcho("what was not", text("three"))
+
+		p = h.adopts(echo.Upgraded(), masked(closing(1000)))
+		p.wantsEcho("it had been closed", closing(1000))
+		p.wantsFIN("we end")
+
+		h.wantsCount("upgraded here", h.count().Upgraded, 3)
+		h.wantsEven("adopted ones, too")
+	}
+}
+
+func TestAdoptFromOtherGoroutines(t *testing.T) {
+	h := opens(t, workers(2)).starts()
+	var peers []*peer
+	var adopting sync.WaitGroup
+	for range 20 {
+		p, fd := h.stranger()
+		peers = append(peers, p)
+		adopting.Go(func() {
+			if err := h.Adopt(fd, echo.Upgraded(), masked(text("hello"))); err != nil {
+				t.Error("adopt:", err)
+			}
+		})
+	}
+	adopting.Wait()
+	h.adopted += len(peers)
+	for _, p := range peers {
+		p.wantsEcho("what was read", text("hello"))
+		p.alive("and more")
+	}
+}
+
+// refuses checks that the pool does not adopt a connection, and that it is its
+// giver's after that.
+func (h *house) refuses(why string, want error, read []byte) {
+	h.t.Helper()
+	p, fd := h.stranger()
+	if err := h.Adopt(fd, echo.State{}, read); !errors.Is(err, want) {
+		h.t.Errorf("%s: %v, want %v", why, err, want)
+	}
+	if _, err := netpoll.Send(fd, []byte("mine")); err != nil {
+		h.t.Errorf("%s: %v", why, err)
+	}
+	p.wants(why, []byte("mine"))
+	netpoll.Close(fd)
+}
+
+func TestAdoptRefuses(t *testing.T) {
+	h := opens(t, maxConns(2), workers(2))
+	for range 2 {
+		h.connects()
+	}
+	h.refuses("over the limit", ErrFull, nil)
+	if h.Open() != 2 {
+		t.Errorf("%d are open, want 2", h.Open())
+	}
+	p, fd := h.stranger()
+	if err := h.Adopt(fd, echo.State{}, make([]byte, h.cfg.Echo.MaxFrame+1)); err == nil {
+		t.Error("more was read than a buffer holds, and it was adopted")
+	}
+	netpoll.Close(fd)
+	p.closes()
+	if err := h.Adopt(h.cfg.MaxFDs, echo.State{}, nil); !errors.Is(err, ErrFull) {
+		t.Errorf("a descriptor above all slots: %v", err)
+	}
+	h.draining.Store(true)
+	h.refuses("draining", ErrDraining, nil)
+	h.draining.Store(false)
+}
+
+func TestAdoptAfterTheEnd(t *testing.T) {
+	h := opens(t).starts()
+	h.Shutdown(soon)
+	h.refuses("the workers have ended", ErrDraining, nil)
+	h.draining.Store(false) // as if it had been asked just before
+	h.refuses("nobody reads its letters", ErrDraining, nil)
+	if h.Open() != 0 {
+		t.Errorf("%d are open", h.Open())
+	}
+	h.draining.Store(true)
+}
+
+// One too many gets 503, and costs nobody else anything.
+func TestOneTooMany(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		h := opens(t, maxConns(3), workers(n))
+		var peers []*peer
+		for range 3 {
+			peers = append(peers, h.connects())
+		}
+		for range 5 {
+			p := h.dials()
+			p.wantsNothing("it has not begun its request")
+			p.sends([]byte(request))
+			p.wantsStatus("one too many", 503)
+			p.closes()
+			for _, q := range peers {
+				q.alive("those that are in")
+			}
+		}
+		h.settles()
+		peers[0].closes()
+		h.settles()
+		h.connects().alive("there is room again")
+		h.wantsCount("refused", h.count().RefusedFull, 5)
+		h.wantsCount("refused with 503", h.count().Codes[503], 5)
+		h.wantsCount("refused without a slot", h.count().RefusedAtOnce, 0)
+	}
+}
+
+// Of those that are only to be refused, a worker has so many and no more.
+func TestManyTooMany(t *testing.T) {
+	h := opens(t, maxConns(1))
+	witness := h.connects()
+	var peers []*peer
+	for range maxSpares + 5 {
+		peers = append(peers, h.dials())
+	}
+	h.settles()
+	h.wantsCount("refused without a slot", h.count().RefusedAtOnce, 5)
+	witness.alive("many wait to be refused")
+	for _, p := range peers[:maxSpares] {
+		p.sends([]byte(request))
+		p.wantsStatus("it waited", 503)
+	}
+	for _, p := range peers[maxSpares:] {
+		p.wantsStatus("it was refused at once", 503)
+	}
+}
+
+// A descriptor for which there is no slot is refused.
+func TestDescriptorWithoutASlot(t *testing.T) {
+	h := opens(t)
+	all := h.slots
+	defer func() { h.slots = all }()
+	h.slots = h.slots[:4]
+	p := h.dials()
+	p.wantsStatus("no slot", 503)
+	h.wantsCount("refused", h.count().RefusedAtOnce, 1)
+}
+
+// fills takes all descriptors that there are, and says how to give them back.
+func fills(t *testing.T) []int {
+	t.Helper()
+	var fds []int
+	for {
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fds
+		}
+		fds = append(fds, fd)
+	}
+}
+
+// Without descriptors, a connection is accepted with the reserve, told so, and
+// closed; and the worker rests.
+func TestDescriptorsRunOut(t *testing.T) {
+	if !alone(t, 100) {
+		return
+	}
+	for _, n := range []int{1, 2} {
+		h := opens(t, workers(n))
+		witness := h.connects()
+		var peers []*peer
+		for range 3 {
+			peers = append(peers, h.dials())
+		}
+		taken := fills(t)
+		for i, p := range peers {
+			p.wantsStatus("there is no descriptor for it", 503)
+			witness.alive("others are not stalled")
+			if h.reserve.fd == 0 {
+				t.Errorf("after %d the reserve is gone", i+1)
+			}
+		}
+		h.settles()
+		before := h.count()
+		for range 20 {
+			h.pass()
+		}
+		if after := h.count(); after.Events != before.Events || after.Exhausted != before.Exhausted {
+			t.Errorf("%d events and %d times exhausted in passes without anything to do",
+				after.Events-before.Events, after.Exhausted-before.Exhausted)
+		}
+		h.wantsCount("refused", before.RefusedAtOnce, 3)
+		if before.Exhausted == 0 {
+			t.Error("that descriptors had run out is not counted")
+		}
+		for _, fd := range taken {
+			netpoll.Close(fd)
+		}
+		h.connects().alive("there are descriptors again")
+		h.closes()
+	}
+}
+
+// With the reserve gone as well, the worker does not listen for a while; and
+// the reserve comes first when there are descriptors again.
+func TestReserveIsGone(t *testing.T) {
+	if !alone(t, 100) {
+		return
+	}
+	h := opens(t, workers(2))
+	witness := h.connects()
+	waiting := []*peer{h.dials(), h.dials()}
+	h.reserve.close()
+	taken := fills(t)
+	h.settles()
+	for i, w := range h.workers {
+		if w.listening {
+			t.Errorf("worker %d listens", i)
+		}
+	}
+	witness.alive("others are not stalled")
+	for _, p := range waiting {
+		p.wantsNothing("it waits in the backlog")
+	}
+	h.later(deafFor)
+	before := h.count().Exhausted
+	h.settles()
+	for range 20 {
+		h.pass()
+	}
+	if after := h.count().Exhausted; after > before+2 {
+		t.Errorf("%d times exhausted in passes without anything to do", after-before)
+	}
+
+	netpoll.Close(taken[0])
+	h.later(2 * deafFor)
+	for _, p := range waiting {
+		p.wantsStatus("there is one descriptor: the reserve", 503)
+	}
+	for _, fd := range taken[1:] {
+		netpoll.Close(fd)
+	}
+	h.later(2 * deafFor)
+	h.connects().alive("there are descriptors again")
+}
+
+// A worker that cannot watch all listeners again watches none, and tries
+// later.
+func TestListenAgainFails(t *testing.T) {
+	h := opensAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")})
+	w := h.workers[0]
+	w.unlisten()
+	right := h.listeners[1].FD
+	h.listeners[1].FD = 1 << 20
+	h.later(deafFor)
+	if w.listening {
+		t.Error("it listens at what is no descriptor")
+	}
+	h.listeners[1].FD = right
+	h.later(2 * deafFor)
+	h.connects().alive("it listens again")
+	h.dialsAt(1).upgrades().alive("at both")
+}
+
+// A pool that cannot be made leaves nothing open: TestMain counts.
+func TestNewFails(t *testing.T) {
+	h := opens(t)
+	cfg := h.cfg
+	if p, err := New(cfg, []netpoll.Listener{{FD: 1 << 20}}); err == nil {
+		p.Close()
+		t.Error("it listens at what is no descriptor")
+	}
+	for _, size := range []int{0, 1000, 1024, 3 << 16} {
+		cfg.BufferSize = size
+		if p, err := New(cfg, nil); err == nil {
+			p.Close()
+			t.Errorf("a buffer of %d bytes", size)
+		}
+	}
+}
+
+// A connection that is only refused hands its slot on like any other. The
+// race detector is the judge: that the descriptor is free is learned from the
+// kernel.
+func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
+	h := opens(t, workers(2), maxConns(1))
+	h.connects()
+	refused := h.dials()
+	h.workers[1].unlisten()
+	h.until("it is there", func() bool { return h.workers[0].spares == 1 })
+	h.workers[0].unlisten()
+	if err := h.workers[1].listen(); err != nil {
+		t.Fatal(err)
+	}
+	next := h.dials()
+	var other sync.WaitGroup
+	other.Go(func() {
+		for h.workers[0].spares > 0 {
+			if err := h.workers[0].pass(0); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	refused.ends()
+	for refused.end == nil {
+		refused.sips()
+	}
+	if err := h.workers[1].pass(soon); err != nil {
+		t.Error(err)
+	}
+	other.Wait()
+	next.sends([]byte(request))
+	next.wantsStatus("one too many as well", 503)
+}
