@@ -95,6 +95,9 @@ func (w *worker) sweep() {
 	if w.untidy && w.now%trimEvery < sweepEvery {
 		w.untidy = w.pool.arena.trim()
 	}
+	if w.draining && !w.hurried && int32(w.now-w.hurryAt) >= 0 {
+		w.hurry()
+	}
 	if w.draining && int32(w.now-w.cutAt) >= 0 {
 		w.mine.each(func(fd int) { w.end(fd, &w.pool.slots[fd], CutByShutdown) })
 		return
@@ -173,13 +176,15 @@ func (w *worker) refuse(fd int, s *slot, r *echo.Refusal) {
 }
 
 // say sends what was not asked for, behind the write backlog if there is one.
+// It is left unsaid if there is no memory for it there: what is in the backlog is more.
 func (w *worker) say(fd int, s *slot, what func(dst []byte) []byte) {
 	before := s.proto.Phase()
 	backlog := w.unsent(s)
+	proto, count := s.proto, w.endpoint.Count
 	out := what(append(w.buffer[:0], backlog...))
 	if len(backlog) > 0 {
 		if len(out) > len(backlog) && !w.hold(s, out, w.rest(s)) {
-			w.end(fd, s, OutOfMemory)
+			s.proto, w.endpoint.Count = proto, count
 		}
 		return
 	}
