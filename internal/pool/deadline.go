@@ -44,9 +44,6 @@ func (w *worker) limit(s *slot) time.Duration {
 	case w.hasUnsent(s), s.is(parked):
 		return cfg.WriteTimeout
 	}
-	if s.is(starved) {
-		return sweepTime // the next look is what it waits for
-	}
 	switch s.proto.Phase() {
 	case echo.Handshake:
 		return cfg.HandshakeTimeout
@@ -61,7 +58,7 @@ func (w *worker) limit(s *slot) time.Duration {
 // watch puts a connection into the set, or out of it, after anything has
 // happened to it that limit looks at.
 func (w *worker) watch(fd int, s *slot) {
-	if on := w.limit(s) > 0; on != s.is(timed) {
+	if on := w.limit(s) > 0 || s.is(starved); on != s.is(timed) {
 		s.put(timed, on)
 		if !on {
 			w.timed.set.remove(fd)
@@ -121,9 +118,8 @@ func (w *worker) sweep() {
 // check sees whether a connection's time is over.
 func (w *worker) check(fd int, s *slot) {
 	if s.is(starved) {
-		s.set(unread)
+		s.set(unread) // the next look is what it waits for
 		w.goOn(fd, s)
-		return
 	}
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
@@ -134,6 +130,7 @@ func (w *worker) check(fd int, s *slot) {
 		return
 	}
 	switch {
+	case limit == 0 && s.is(starved):
 	case limit == 0:
 		panic("pool: a connection without a deadline stands among those that have one")
 	case s.is(shut):
