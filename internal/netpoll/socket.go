@@ -66,6 +66,19 @@ func Writable(fd int) bool {
 	}
 }
 
+// Widen lets the peer send more although what it has sent is not read. A few
+// unread bytes may be the last of a run of segments that the kernel has put together, whose
+// memory it does not give back before; that can be all that the receive buffer
+// may have, and then there is no window. The kernel enlarges the buffer for
+// somebody who says that he wakes only for more (tcp_set_rcvlowat), and without
+// ending its own tuning of it, as SO_RCVBUF would. It may report once more what is there to read.
+func Widen(fd int) {
+	const enough = 1 << 20 // more than one run of segments can hold
+	for _, n := range []int{enough, 1} {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+	}
+}
+
 // ErrExhausted means that a connection could not be accepted because the
 // process or the system is out of descriptors or of memory. The connection
 // waits in the backlog.

@@ -27,6 +27,7 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		w.park(fd, s)
 		return
 	}
+	starves := s.is(starved)
 	s.clear(parked | starved)
 	b := w.open(s)
 	room := min(max(frugalRead, w.pool.cfg.Echo.MaxHeader+1), len(b.Bytes)-echo.Tailroom-b.End)
@@ -59,7 +60,7 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		left = 0
 	case left > n: // what was held stays held
 		left = n
-		s.set(starved)
+		w.starve(fd, s, starves)
 	default:
 		b.End = b.Start
 		if !w.keep(s, b) {
@@ -67,7 +68,7 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 			w.end(fd, s, OutOfMemory)
 			return
 		}
-		s.set(starved)
+		w.starve(fd, s, starves)
 	}
 	if left < n {
 		w.take(fd, n-left)
@@ -79,6 +80,15 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		return
 	}
 	w.settle(fd, s, before)
+}
+
+// starve notes that less than a frame stays in the kernel, for want of memory;
+// the next sweep tries again. Meanwhile there must be room for the rest of it.
+func (w *worker) starve(fd int, s *slot, already bool) {
+	s.set(starved)
+	if !already {
+		netpoll.Widen(fd)
+	}
 }
 
 // forgo ends a connection that has input of which nothing can be kept, and that is not in
