@@ -13,9 +13,12 @@ const drainTurns = 128
 
 // Shutdown closes the pool to new connections, gives those it has what they are owed,
 // says goodbye to them, and waits until the last has answered or timeout is over; then it closes
-// what is left. It returns when all workers have ended.
+// what is left. It returns when all workers have ended. To ask for it again is to wait for that, too.
 func (p *Pool) Shutdown(timeout time.Duration) {
-	p.draining.Store(true)
+	if p.draining.Swap(true) {
+		p.running.Wait()
+		return
+	}
 	var deaf sync.WaitGroup
 	for _, w := range p.workers {
 		deaf.Add(1)
