@@ -124,7 +124,7 @@ func (w *worker) check(fd int, s *slot) {
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
 	if waited < limit {
-		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked|starved) {
+		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked) {
 			w.ping(fd, s)
 		}
 		return
