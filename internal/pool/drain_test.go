@@ -102,6 +102,29 @@ func TestDrainBehindABacklog(t *testing.T) {
 	}
 }
 
+// A peer that is still behind when half of the time is over is told behind what
+// it has not read yet, and what it sent after that is read past.
+func TestDrainHurries(t *testing.T) {
+	h := opens(t)
+	p := h.reluctant()
+	p.stuffs(masked(messages(500, 3000)...))
+	h.drains(10 * time.Second)
+	h.later(5*time.Second - late)
+	s, _ := p.slot()
+	if phase := s.proto.Phase(); phase != echo.Open {
+		t.Fatalf("phase %d before half of the time is over", phase)
+	}
+	h.later(2 * late)
+	backlog := h.count().Echo.FramesOut[ws.OpBinary]
+	for range backlog {
+		if f := p.frame("what it has not read yet"); f.Header.OpCode != ws.OpBinary {
+			t.Fatalf("opcode %x", f.Header.OpCode)
+		}
+	}
+	p.wantsClose("goodbye behind that", 1001)
+	p.wantsNothing("nothing comes after a close")
+}
+
 // A peer that never stops sending is told all the same.
 func TestDrainFlood(t *testing.T) {
 	h := opens(t, bufferSize(4096))

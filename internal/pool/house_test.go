@@ -477,10 +477,6 @@ func (p *peer) until(why string, cond func() bool) {
 			return
 		}
 		if p.end != nil || time.Now().After(end) {
-			if p.end == nil {
-			}
-			if p.end == nil {
-			}
 			p.h.t.Fatalf("waited for: %s; got %d bytes %.200q, then %v", why, len(p.got), p.got, p.end)
 		}
 	}
