@@ -35,15 +35,19 @@ func manyHalfPings(s *scene) {
 	const many = 2000
 	var g, h gate
 	spenders := s.spendBudget(&g)
-	halves := s.herd.crowd("half pings", many, near, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{sends("\x89\xfd" + strings.Repeat("x", 128)), h.wait(), sends("x"), leaves()})
+	halves := s.herd.crowd("half pings", many, near, s.dice, func(*dice) []step {
+		const ping = "\x89\xfd" // of 125 bytes, of which two are missing
+		return script(
+			shakes(),
+			[]step{sends(ping + strings.Repeat("x", 127)), h.wait(), shutsWriting(), takesWhatComes()},
+		)
 	})
 	s.herd.gathered(halves)
 	s.fillReceiveBuffers()
 	s.herd.open(&h)
 	s.herd.open(&g)
 	spenders.ended("closed with 1000")
-	halves.ended("left")
+	halves.ended("taken what came")
 }
 
 // fillReceiveBuffers stops the server while peers say pings until its kernel
