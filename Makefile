@@ -40,6 +40,8 @@ clients:
 	@if command -v npm >/dev/null; then cd e2e/node && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund --silent || \
 		echo "npm ci failed: tests with the npm client will be skipped"; }; fi
 
+# The inputs that it finds interesting are in the go command's cache. Those of earlier runs are kept
+# in testdata/fuzz, where each run begins with them, and go test tries them all.
 fuzz: ## run each fuzz target for FUZZTIME
 	@set -e; for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \

@@ -166,5 +166,5 @@ func logTotals(log *slog.Logger, c pool.Counters) {
 	}
 	log.Info("stopped", "accepted", c.Accepted, "upgraded", c.Upgraded, "messages", messages, "frames", frames,
 		"bytes_in", c.BytesIn, "bytes_out", c.BytesOut, slog.Group("ended", ended...), "codes", c.Codes,
-		slog.Group("refused", "full", c.RefusedFull, "per_ip", c.RefusedPerIP, "at_once", c.RefusedAtOnce))
+		"idle_timeouts", c.IdleTimeouts, slog.Group("refused", "full", c.RefusedFull, "per_ip", c.RefusedPerIP, "at_once", c.RefusedAtOnce))
 }

@@ -44,9 +44,6 @@ func (w *worker) limit(s *slot) time.Duration {
 	case w.hasUnsent(s), s.is(parked):
 		return cfg.WriteTimeout
 	}
-	if s.is(starved) {
-		return sweepTime // the next look is what it waits for
-	}
 	switch s.proto.Phase() {
 	case echo.Handshake:
 		return cfg.HandshakeTimeout
@@ -61,7 +58,7 @@ func (w *worker) limit(s *slot) time.Duration {
 // watch puts a connection into the set, or out of it, after anything has
 // happened to it that limit looks at.
 func (w *worker) watch(fd int, s *slot) {
-	if on := w.limit(s) > 0; on != s.is(timed) {
+	if on := w.limit(s) > 0 || s.is(starved); on != s.is(timed) {
 		s.put(timed, on)
 		if !on {
 			w.timed.set.remove(fd)
@@ -95,6 +92,9 @@ func (w *worker) sweep() {
 	if w.untidy && w.now%trimEvery < sweepEvery {
 		w.untidy = w.pool.arena.trim()
 	}
+	if w.draining && !w.hurried && int32(w.now-w.hurryAt) >= 0 {
+		w.hurry()
+	}
 	if w.draining && int32(w.now-w.cutAt) >= 0 {
 		w.mine.each(func(fd int) { w.end(fd, &w.pool.slots[fd], CutByShutdown) })
 		return
@@ -118,19 +118,19 @@ func (w *worker) sweep() {
 // check sees whether a connection's time is over.
 func (w *worker) check(fd int, s *slot) {
 	if s.is(starved) {
-		s.set(unread)
+		s.set(unread) // the next look is what it waits for
 		w.goOn(fd, s)
-		return
 	}
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
 	if waited < limit {
-		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked|starved) {
+		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked) {
 			w.ping(fd, s)
 		}
 		return
 	}
 	switch {
+	case limit == 0 && s.is(starved):
 	case limit == 0:
 		panic("pool: a connection without a deadline stands among those that have one")
 	case s.is(shut):
@@ -173,13 +173,15 @@ func (w *worker) refuse(fd int, s *slot, r *echo.Refusal) {
 }
 
 // say sends what was not asked for, behind the write backlog if there is one.
+// It is left unsaid if there is no memory for it there: what is in the backlog is more.
 func (w *worker) say(fd int, s *slot, what func(dst []byte) []byte) {
 	before := s.proto.Phase()
 	backlog := w.unsent(s)
+	proto, count := s.proto, w.endpoint.Count
 	out := what(append(w.buffer[:0], backlog...))
 	if len(backlog) > 0 {
 		if len(out) > len(backlog) && !w.hold(s, out, w.rest(s)) {
-			w.end(fd, s, OutOfMemory)
+			s.proto, w.endpoint.Count = proto, count
 		}
 		return
 	}

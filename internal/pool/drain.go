@@ -13,9 +13,12 @@ const drainTurns = 128
 
 // Shutdown closes the pool to new connections, gives those it has what they are owed,
 // says goodbye to them, and waits until the last has answered or timeout is over; then it closes
-// what is left. It returns when all workers have ended.
+// what is left. It returns when all workers have ended. To ask for it again is to wait for that, too.
 func (p *Pool) Shutdown(timeout time.Duration) {
-	p.draining.Store(true)
+	if p.draining.Swap(true) {
+		p.running.Wait()
+		return
+	}
 	var deaf sync.WaitGroup
 	for _, w := range p.workers {
 		deaf.Add(1)
@@ -35,12 +38,14 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 }
 
 // drain gives every connection of the worker a turn, and sees off those that
-// have been answered all they sent.
+// have been answered all they sent. Peers that are behind with reading have half of the time
+// for that.
 func (w *worker) drain(timeout time.Duration) {
 	if w.draining {
 		return
 	}
 	w.draining = true
+	w.hurryAt = w.now + ticks(timeout/2)
 	w.cutAt = w.now + ticks(timeout)
 	w.mine.each(func(fd int) {
 		s := &w.pool.slots[fd]
@@ -51,6 +56,14 @@ func (w *worker) drain(timeout time.Duration) {
 	})
 }
 
+// hurry says goodbye to everybody else when half of the time is over: behind
+// what they have not read yet, and before the echo of what they have sent since.
+// Those who read it in the other half have been told.
+func (w *worker) hurry() {
+	w.hurried = true
+	w.mine.each(func(fd int) { w.goodbye(fd, &w.pool.slots[fd], goingAway) })
+}
+
 // seeOff says goodbye to a connection while the pool is draining, if what it
 // has sent before is answered and the kernel has taken the answer. Otherwise it is asked again
 // after the connection's next turn.
@@ -59,7 +72,7 @@ func (w *worker) seeOff(l life) {
 	if s == nil || w.hasUnsent(s) || s.is(parked) {
 		return
 	}
-	if s.is(unread) && s.turns < drainTurns {
+	if s.is(unread) && s.turns < drainTurns && !w.hurried {
 		s.turns++
 		w.goOn(int(l.fd), s)
 		return

@@ -70,8 +70,10 @@ func (w *worker) frugalTurn(fd int, s *slot) {
 		}
 		w.starve(fd, s, starves)
 	}
-	w.take(fd, n-left)
-	w.heard(s, n-left)
+	if left < n {
+		w.take(fd, n-left)
+		w.heard(s, n-left)
+	}
 	if left > 0 && s.is(ended) {
 		w.take(fd, left) // to close with bytes unread is to reset
 		w.end(fd, s, Vanished)

@@ -410,6 +410,18 @@ func (p *peer) sends(pieces ...[]byte) {
 	}
 }
 
+// arrives waits until the kernel at the other end has what was sent, while no worker
+// does anything.
+func (p *peer) arrives() {
+	p.h.t.Helper()
+	for end := time.Now().Add(soon); time.Now().Before(end); runtime.Gosched() {
+		if left, err := unix.IoctlGetInt(p.fd, unix.TIOCOUTQ); err != nil || left == 0 {
+			return
+		}
+	}
+	p.h.t.Fatal("what was sent does not arrive")
+}
+
 // sendsSome sends as much as the kernel takes, and says what is left.
 func (p *peer) sendsSome(all []byte) []byte {
 	p.h.t.Helper()
@@ -465,10 +477,6 @@ func (p *peer) until(why string, cond func() bool) {
 			return
 		}
 		if p.end != nil || time.Now().After(end) {
-			if p.end == nil {
-			}
-			if p.end == nil {
-			}
 			p.h.t.Fatalf("waited for: %s; got %d bytes %.200q, then %v", why, len(p.got), p.got, p.end)
 		}
 	}
@@ -571,22 +579,11 @@ func (p *peer) wantsStatus(why string, status int) {
 // wantsFIN waits for the end of what we are sent.
 func (p *peer) wantsFIN(why string) {
 	p.h.t.Helper()
-	p.wantsEnd(why, io.EOF)
-}
-
-// wantsReset waits for the connection to fail.
-func (p *peer) wantsReset(why string) {
-	p.h.t.Helper()
-	p.wantsEnd(why, unix.ECONNRESET)
-}
-
-func (p *peer) wantsEnd(why string, want error) {
-	p.h.t.Helper()
 	for end := time.Now().Add(soon); p.end == nil && time.Now().Before(end); p.h.pass() {
 		p.reads()
 	}
-	if p.end != want || len(p.got) > 0 {
-		p.h.t.Fatalf("%s: got %.60q, then %v, want %v", why, p.got, p.end, want)
+	if p.end != io.EOF || len(p.got) > 0 {
+		p.h.t.Fatalf("%s: got %.60q, then %v, want the end", why, p.got, p.end)
 	}
 }
 

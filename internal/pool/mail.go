@@ -30,18 +30,17 @@ type arrival struct {
 }
 
 // post leaves a letter and wakes the worker. It says whether the worker will
-// read it.
+// read it. The worker is woken before it can have read the letter, for it might be its last, and
+// its poller be closed.
 func (w *worker) post(l letter) bool {
 	w.mail.mu.Lock()
-	closed := w.mail.closed
-	if !closed {
-		w.mail.letters = append(w.mail.letters, l)
+	defer w.mail.mu.Unlock()
+	if w.mail.closed {
+		return false
 	}
-	w.mail.mu.Unlock()
-	if !closed {
-		w.poller.Wake()
-	}
-	return !closed
+	w.mail.letters = append(w.mail.letters, l)
+	w.poller.Wake()
+	return true
 }
 
 // readMail does what the letters say. The two slices of letters take turns, so

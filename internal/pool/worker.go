@@ -44,7 +44,9 @@ type worker struct {
 	listening bool
 	deaf      tick // if not listening: when to listen again, for descriptors had run out
 	draining  bool
-	cutAt     tick // if draining: when what is left is closed
+	hurried   bool // if draining: hurryAt is over
+	hurryAt   tick // when everybody is told, whatever is still unanswered
+	cutAt     tick // when what is left is closed
 
 	_     [64]byte // what others write is not on the cache lines of what the owner reads
 	mail  mailbox

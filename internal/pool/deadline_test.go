@@ -1,0 +1,302 @@
+package pool
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsecho/internal/echo"
+)
+
+// late is by how much a deadline may be missed.
+const late = sweepTime + 2*tickTime
+
+func idleTimeout(d time.Duration) func(*Config) { return func(cfg *Config) { cfg.IdleTimeout = d } }
+
+func TestHandshakeTimeout(t *testing.T) {
+	h := opens(t)
+	silent, slow, quick := h.dials(), h.dials(), h.connects()
+	for range 9 {
+		slow.sends([]byte(request[:1+len(slow.got)]))
+		h.later(time.Second)
+	}
+	silent.wantsNothing("it has time")
+	h.later(time.Second + late)
+	silent.wantsStatus("too slow", 408)
+	slow.wantsStatus("a byte now and then gains no time", 408)
+	quick.alive("no limit any more")
+	silent.closes()
+	slow.closes()
+	h.until("they have ended", func() bool { return h.conns() == 1 })
+	h.wantsCount("refused with 408", h.count().Codes[408], 2)
+}
+
+func TestPingAtAThirdOfTheSilenceAndCloseAtItsEnd(t *testing.T) {
+	h := opens(t, idleTimeout(30*time.Second))
+	p := h.connects()
+	h.later(10*time.Second - late)
+	p.wantsNothing("not silent for long enough")
+	h.later(2 * late)
+	p.wants("a ping at a third", []byte{0x89, 0})
+	h.later(10 * time.Second)
+	p.wantsNothing("one ping is enough")
+	h.later(10*time.Second - 2*late)
+	p.wantsNothing("not yet")
+	h.later(2 * late)
+	p.wantsClose("silent for too long", 1001)
+	p.sends(masked(closing(1001)))
+	p.wantsFIN("it has answered")
+	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 1)
+	h.wantsCount("closed with 1001", h.count().Codes[1001], 0) // when it has ended
+	p.closes()
+	h.until("it has ended", func() bool { return h.conns() == 0 })
+	h.wantsCount("closed with 1001", h.count().Codes[1001], 1)
+}
+
+func TestAnyByteEndsTheSilence(t *testing.T) {
+	h := opens(t, idleTimeout(30*time.Second))
+	p, dribbler := h.connects(), h.connects()
+	half := masked(binary(1, 1000))
+	for range 10 {
+		h.later(10*time.Second + late)
+		p.wants("a ping", []byte{0x89, 0})
+		p.sends([]byte{0x8a, 0x80, 0, 0, 0, 0}) // a pong
+		dribbler.wants("a ping", []byte{0x89, 0})
+		dribbler.sends(half[:1])
+		half = half[1:]
+		h.settles()
+	}
+	p.alive("still open")
+	dribbler.sends(half)
+	dribbler.wantsEcho("still open", binary(1, 1000))
+	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 0)
+}
+
+func TestNoIdleTimeout(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	h.settles()
+	if w := h.workers[0]; w.timed.n != 0 || w.patience() != -1 {
+		t.Errorf("%d connections have a deadline, the worker's patience is %v", w.timed.n, w.patience())
+	}
+	h.later(MaxTimeout)
+	p.alive("it may be silent for ever")
+}
+
+func TestWriteTimeout(t *testing.T) {
+	h := opens(t)
+	p, witness := h.reluctant(), h.connects()
+	frames := messages(2000, 3000)
+	rest := p.stuffs(masked(frames...))
+	for range 3 { // as long as it reads now and then
+		h.later(20 * time.Second)
+		for before := h.count().BytesOut; h.count().BytesOut == before; h.settles() {
+			p.sips()
+		}
+		rest = p.stuffs(rest)
+	}
+	h.wantsEnded(nil)
+	h.later(30*time.Second + late)
+	witness.alive("those that read")
+	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
+}
+
+// A connection that is parked waits for its peer to read just as one with a
+// backlog does, and so do those that are starved besides.
+func TestWriteTimeoutInFrugalTurns(t *testing.T) {
+	h := opens(t)
+	defer h.spends()()
+	h.hoarder()
+	p := h.reluctant()
+	p.stuffs(masked(messages(500, 3000)...))
+	s, _ := p.slot()
+	if !s.is(parked) {
+		t.Fatal("it is not parked")
+	}
+	s.set(starved)
+	h.later(30*time.Second + late)
+	h.until("it has ended", func() bool { return h.conns() == 1 })
+	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
+}
+
+// A connection that is starved is looked at by every sweep, and its deadline
+// all the same.
+func TestIdleTimeoutWhenStarved(t *testing.T) {
+	h := opens(t, idleTimeout(30*time.Second))
+	defer h.spends()()
+	h.hoarder()
+	p, q := h.connects(), h.connects()
+	half := masked(ping("is it long enough?"))
+	p.sends(half[:9])
+	q.sends(half[:9])
+	h.settles()
+	if s, _ := p.slot(); !s.is(starved) {
+		t.Fatal("it is not starved")
+	}
+	h.later(10*time.Second + late)
+	p.wants("a ping", []byte{0x89, 0})
+	q.wants("a ping", []byte{0x89, 0})
+	q.sends(half[9:])
+	q.wantsEcho("it is whole", ping("is it long enough?"))
+	h.later(20 * time.Second)
+	p.wantsClose("silent for too long", 1001)
+	q.wants("a ping", []byte{0x89, 0})
+}
+
+// A connection that was parked and finds nothing to read has no deadline any
+// more.
+func TestParkedForNothing(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	h.settles()
+	s, fd := p.slot()
+	w := h.workers[0]
+	s.set(unread) // as by an edge for what has been read already
+	w.park(fd, s) // there was neither memory nor room for a moment
+	h.settles()
+	h.later(time.Hour)
+	p.wantsNothing("nothing has happened")
+	p.alive("it is open")
+}
+
+func TestCloseTimeout(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	s, fd := p.slot()
+	h.workers[0].goodbye(fd, s, "test")
+	p.wantsClose("the goodbye", 1001)
+	p.sends(masked(text("never mind")))
+	h.later(5*time.Second - late)
+	p.wantsNothing("it has time to answer, and nothing else is")
+	h.later(2 * late)
+	p.wantsFIN("it has not answered")
+	h.wantsEnded(map[Reason]uint64{CloseTimedOut: 1})
+}
+
+func TestLingerTimeout(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	p.sends(masked(closing(1000)))
+	p.wantsEcho("the close", closing(1000))
+	p.wantsFIN("our end")
+	h.later(2*time.Second - late)
+	h.wantsEnded(nil)
+	for range 5 {
+		p.sends(masked(text("did you hear me?")))
+		h.settles()
+	}
+	h.later(2 * late)
+	h.wantsEnded(map[Reason]uint64{Completed: 1})
+}
+
+// However high the descriptors are, and however many, each is looked at in
+// time; a sweep looks at a slice of them.
+func TestSweepFindsEveryDescriptor(t *testing.T) {
+	const high = 1 << 20
+	h := opens(t, idleTimeout(time.Second), func(cfg *Config) { cfg.MaxFDs = high })
+	w := h.workers[0]
+	var fds []int
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	var peers []*peer
+	for _, least := range []int{300, 1000, 5000, 10_000, int(limit.Cur) - 10} {
+		if least >= min(high, int(limit.Cur)) {
+			continue
+		}
+		p, low := h.stranger()
+		fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, least)
+		unix.Close(low)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Adopt(fd, echo.Upgraded(), nil); err != nil {
+			t.Fatal(err)
+		}
+		h.adopted++
+		fds = append(fds, fd)
+		peers = append(peers, p)
+	}
+	h.settles()
+	h.time += ticks(time.Second)
+	for range 16 + 1 { // a sixteenth each
+		h.time += sweepEvery
+		h.pass()
+	}
+	for i, p := range peers {
+		p.wantsClose("silent", 1001)
+		p.closes()
+		t.Logf("descriptor %d was found", fds[i])
+	}
+	if w.timed.high < fds[len(fds)-1] {
+		t.Errorf("the highest is %d, want %d", w.timed.high, fds[len(fds)-1])
+	}
+}
+
+// A sweep of a set of which only a slice is looked at at once still gets to
+// all, in sixteen.
+func TestSweepTakesSlices(t *testing.T) {
+	h := opens(t, func(cfg *Config) { cfg.MaxFDs = 4 << 20 })
+	w := h.workers[0]
+	all := []int{0, 63, 64, 65_535, 65_536, 1_000_000, 4<<20 - 1}
+	for _, fd := range all {
+		h.slots[fd] = slot{gen: 1, flags: inUse | timed, since: h.time, held: 0, proto: echo.Upgraded()}
+		w.timed.set.add(fd)
+		w.timed.n++
+		w.timed.high = max(w.timed.high, fd)
+	}
+	h.cfg.IdleTimeout = time.Hour
+	sweeps := 0
+	reached := map[int]bool{}
+	for ; len(reached) < len(all); sweeps++ {
+		if sweeps > 20 {
+			t.Fatalf("after %d sweeps only %v were looked at", sweeps, reached)
+		}
+		before := w.timed.at
+		h.time += sweepEvery
+		w.now = h.time
+		w.sweep()
+		words := (4 << 20) / 64
+		if looked := (w.timed.at - before + words) % words; looked > words/16+1 {
+			t.Fatalf("a sweep has looked at %d words", looked)
+		}
+		for _, fd := range all {
+			if at := fd >> 6; before <= at && at < w.timed.at || w.timed.at <= before && (at >= before || at < w.timed.at) {
+				reached[fd] = true
+			}
+		}
+	}
+	for _, fd := range all {
+		w.timed.set.remove(fd)
+		w.timed.n--
+		h.slots[fd] = slot{}
+	}
+}
+
+func TestTicks(t *testing.T) {
+	for d, want := range map[time.Duration]tick{
+		0: 0, 1: 1, tickTime: 1, tickTime + 1: 2, time.Second: 60, MaxTimeout: 1_879_692_078,
+	} {
+		if got := ticks(d); got != want || time.Duration(got)*tickTime < d {
+			t.Errorf("%v is %d ticks, want %d", d, got, want)
+		}
+	}
+}
+
+// Time that wraps does not matter.
+func TestClockWraps(t *testing.T) {
+	h := opens(t, idleTimeout(30*time.Second))
+	h.time = -ticks(15 * time.Second)
+	h.pass()
+	p := h.connects()
+	h.later(10*time.Second - late)
+	p.wantsNothing("not silent for long enough")
+	h.later(2 * late)
+	p.wants("a ping", []byte{0x89, 0})
+	h.later(20*time.Second - 3*late)
+	p.wantsNothing("not yet, and meanwhile time has wrapped")
+	h.later(3 * late)
+	p.wantsClose("silent for too long", 1001)
+}
