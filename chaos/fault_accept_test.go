@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"math"
 	"syscall"
 	"time"
 
@@ -57,36 +58,43 @@ func closedInBacklog(s *scene) {
 
 // beyondMaxConns: of twice as many connections as the server may have, some
 // work, the others get 503, and when the first have gone there is room again.
-func beyondMaxConns(s *scene) { s.crush(2 * s.descriptors) }
+func beyondMaxConns(s *scene) { s.crush(2*s.descriptors, s.server.most-witnessCount) }
 
 // beyondDescriptors: the same when the process has no descriptors left at all.
 func beyondDescriptors(s *scene) {
-	s.server.allowDescriptors(s.server.descriptors() + 20)
-	s.crush(2 * s.descriptors)
+	s.quietens()
+	few := s.idle + 20
+	s.server.allowDescriptors(few)
+	s.crush(2*s.descriptors, few-s.server.descriptors(few))
 	s.server.allowDescriptors(s.descriptors)
 }
 
-// crush has more connections come than the server can have. Each is served or
-// sent away; the server then rests; and it serves others when the first have gone.
-func (s *scene) crush(n int) {
+// crush has n connections come where there is room for some. Each is served or
+// sent away; the server then rests; and it serves others when the first have
+// gone.
+func (s *scene) crush(n, room int) {
 	var g gate
-	before := s.server.descriptors()
 	c := s.herd.crowd("peers in the crush", n, near, s.dice, func(d *dice) []step {
 		return script(shakes(), []step{says(word, 1, d), hears(), g.wait()}, closes(ws.StatusNormalClosure))
 	})
 	s.herd.until("everybody is served or sent away", c.gathered)
 	served := c.open
-	if served == 0 || served == n {
-		s.t.Errorf("%d of %d were served", served, n)
+	if served != room {
+		s.t.Errorf("%d of %d were served, and there is room for %d", served, n, room)
 	}
 	s.wantsRest()
 	s.herd.open(&g)
 	c.ended("closed with 1000", "503", "connection reset by peer", "ended by the server (close code 0)")
 	s.t.Logf("%d in the crush: %s", n, tally(c.ends))
 
-	s.herd.until("the server has closed what it had", func() bool { return s.server.descriptors() <= before })
+	s.quietens()
 	after := s.herd.crowd("peers after the crush", served, near, s.dice, shortTalk)
 	after.ended("closed with 1000")
+}
+
+// quietens waits until the server has closed all but its witnesses' connections.
+func (s *scene) quietens() {
+	s.herd.until("the server has closed what it had", func() bool { return s.server.descriptors(math.MaxInt) <= s.idle })
 }
 
 // wantsRest sees that the server does not spin: it has a dozen witnesses to

@@ -15,7 +15,7 @@ func (s *scene) spendBudget(g *gate) *crowd {
 		return lateReader(d, goesDeaf(), g.wait())
 	})
 	s.herd.gathered(c)
-	s.herd.lasts(200 * time.Millisecond)
+	s.herd.jammed(c)
 	return c
 }
 

@@ -46,6 +46,7 @@ func (s *scene) terminate(r *row) *testimony {
 			return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), isTold()})
 		})
 		s.herd.gathered(behind)
+		s.herd.jammed(behind)
 	}
 	s.herd.gathered(talking, late)
 	s.herd.lasts(s.scale.spell)

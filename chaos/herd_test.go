@@ -239,6 +239,7 @@ type crowd struct {
 	open    int            // have not finished their script
 	waiting int            // of those: at a gate
 	ends    map[string]int // how the others have
+	sent    int            // bytes
 	payload int            // bytes echoed
 	trouble []string       // the first few of what may not happen
 }
@@ -278,6 +279,19 @@ func (c *crowd) ended(ways ...string) {
 		t.Errorf("%d %s: want all to have %s, got %s; first: %s",
 			c.size, c.name, strings.Join(ways, " or "), tally(c.ends), strings.Join(c.trouble, "; "))
 	}
+}
+
+// jammed waits until no peer of a crowd can say any more, for every buffer on
+// the way to the server and back is full.
+func (h *herd) jammed(c *crowd) {
+	h.t.Helper()
+	before, since := -1, time.Now()
+	h.until(c.name+" are jammed", func() bool {
+		if c.sent != before {
+			before, since = c.sent, h.now
+		}
+		return h.now.Sub(since) > 100*time.Millisecond
+	})
 }
 
 // whereabouts says how far peers are in their scripts.
@@ -552,6 +566,7 @@ func (p *peer) send(b []byte) int {
 		p.broken = err
 	}
 	p.canWrite = n == len(b)
+	p.crowd.sent += n
 	return n
 }
 

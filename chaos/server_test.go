@@ -22,6 +22,7 @@ type server struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string
+	most   int // connections
 	log    chan map[string]any
 	exited chan struct{} // closed when the process is gone, its log read and its status known
 
@@ -68,7 +69,9 @@ func start(t *testing.T, descriptors int, flags ...string) *server {
 		close(s.exited)
 	}()
 	t.Cleanup(s.kill)
-	s.addr = s.wantsLog("serving")["listen"].([]any)[0].(string)
+	serving := s.wantsLog("serving")
+	s.addr = serving["listen"].([]any)[0].(string)
+	s.most = int(serving["max_conns"].(float64))
 	return s
 }
 
@@ -223,14 +226,20 @@ func (s *server) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// descriptors counts what the server has open.
-func (s *server) descriptors() int {
+// descriptors counts what the server has open below a limit. (Above it may be
+// what it has inherited.)
+func (s *server) descriptors(limit int) (n int) {
 	s.t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return len(open)
+	for _, entry := range open {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd < limit {
+			n++
+		}
+	}
+	return n
 }
 
 // allowDescriptors changes the limit of a server that runs.
