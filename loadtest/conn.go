@@ -87,7 +87,7 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 	c.since = w.now
 	for len(p) > 0 {
 		var awaited *message
-		if c.outstanding() {
+		if c.done < c.written || c.done == c.written && c.offset > 0 {
 			awaited = w.tape.message(c.base, c.done)
 		}
 		n, s, err := c.reply.take(p, awaited)

@@ -30,9 +30,10 @@ type outcome struct {
 	measured    time.Duration
 	stats       *stats
 	series      []point
-	server, own usage // in the measured time; rss is what it came to beyond what it was before the first connection
-	serverRSS   int64 // at the end of the measured time
-	open        int   // then
+	sampled     time.Duration // the same, but as late as the two looks at the processes were
+	server, own usage         // in the time sampled; rss is what it came to beyond what it was before the first connection
+	serverRSS   int64         // at the end of the measured time
+	open        int           // then
 	interrupted bool
 }
 
@@ -141,11 +142,12 @@ func (g *generator) measure(out *outcome, before moment) error {
 	g.ticker.Reset(g.interval)
 
 	interrupt := g.wait(g.at(until))
+	out.measured = min(time.Duration(g.clock()-g.from), g.duration)
 	end, err := g.exactMoment()
 	if err != nil {
 		return err
 	}
-	out.measured = min(time.Duration(end.at-first.at), g.duration)
+	out.sampled = time.Duration(end.at - first.at)
 	out.server, out.own = end.server.minus(first.server), end.own.minus(first.own)
 	out.server.rss = end.server.rss - before.server.rss
 	out.serverRSS = end.server.rss
@@ -261,13 +263,15 @@ func (g *generator) point() error {
 	p := point{
 		at:     time.Duration(now.at),
 		rate:   float64(s.messages) / lasted,
-		p50:    time.Duration(s.latency.ValueAtPercentile(50)),
-		p99:    time.Duration(s.latency.ValueAtPercentile(99)),
-		max:    time.Duration(s.latency.Max()),
 		open:   s.open,
 		faults: g.total.faultCount(),
 		server: now.server.minus(g.last.server).cpu().Seconds() / lasted,
 		own:    now.own.minus(g.last.own).cpu().Seconds() / lasted,
+	}
+	if s.latency.TotalCount() > 0 { // an empty histogram has a highest value nevertheless
+		p.p50 = time.Duration(s.latency.ValueAtPercentile(50))
+		p.p99 = time.Duration(s.latency.ValueAtPercentile(99))
+		p.max = time.Duration(s.latency.Max())
 	}
 	g.last = now
 	g.series = append(g.series, p)

@@ -59,6 +59,8 @@ func renderHTML(r *report) ([]byte, error) {
 func render(c *chartdraw.Chart) (template.HTML, error) {
 	c.Width, c.Height = 920, 300
 	c.Background.Padding = chartdraw.NewBox(16, 32, 24, 16)
+	c.YAxisSecondary.Style.Hidden = true
+	c.YAxis.GridMajorStyle = chartdraw.Style{StrokeColor: drawing.ColorFromHex("dddddd"), StrokeWidth: 1}
 	if len(c.Series) > 1 {
 		c.Elements = []chartdraw.Renderable{chartdraw.LegendThin(c)}
 	}
@@ -113,7 +115,7 @@ func drawLatency(r *report) (picture, *chartdraw.Chart) {
 	p := picture{Title: "Latency", Caption: "Of the replies of each interval. The axis is logarithmic."}
 	p50, p99, most := curve{name: "p50"}, curve{name: "p99"}, curve{name: "max"}
 	for _, x := range r.Series {
-		if x.Max > 0 {
+		if x.P50 > 0 { // there were any
 			p50.add(x.At, math.Log10(x.P50))
 			p99.add(x.At, math.Log10(x.P99))
 			most.add(x.At, math.Log10(x.Max))
@@ -177,9 +179,12 @@ func timeChart(r *report, y chartdraw.YAxis, curves ...curve) *chartdraw.Chart {
 	}
 	x := curves[0].x
 	first, last := x[0], x[len(x)-1]
+	if first >= last {
+		return nil
+	}
 	step := roundUp((last - first) / 8)
-	for at := math.Floor(first/step) * step; at < last+step; at += step { // the axis goes from the first tick to the last
-		c.XAxis.Ticks = append(c.XAxis.Ticks, chartdraw.Tick{Value: at, Label: fmt.Sprintf("%.4g s", at)})
+	for n := int(math.Floor(first / step)); float64(n-1)*step < last; n++ { // the axis goes from the first tick to the last
+		c.XAxis.Ticks = append(c.XAxis.Ticks, chartdraw.Tick{Value: float64(n) * step, Label: fmt.Sprintf("%.4g s", float64(n)*step)})
 	}
 	return c
 }
@@ -196,9 +201,8 @@ func axisOf(label func(float64) string, curves ...curve) (a chartdraw.YAxis) {
 		highest = 1
 	}
 	step := roundUp(highest / 5)
-	top := math.Ceil(highest*1.02/step) * step
-	for y := 0.0; y <= top*1.001; y += step {
-		a.Ticks = append(a.Ticks, chartdraw.Tick{Value: y, Label: label(y)})
+	for n := range int(math.Ceil(highest*1.02/step)) + 1 {
+		a.Ticks = append(a.Ticks, chartdraw.Tick{Value: float64(n) * step, Label: label(float64(n) * step)})
 	}
 	return a
 }
@@ -214,9 +218,12 @@ func logAxis(curves ...curve) (a chartdraw.YAxis) {
 	if low > high {
 		return a // no curve has a point, and there will be no chart
 	}
-	for decade := math.Floor(low); decade <= high+1; decade++ {
+	for decade := int(math.Floor(low)); float64(decade) <= high+1; decade++ {
 		for _, digit := range []float64{1, 2, 5} {
-			tick := chartdraw.Tick{Value: decade + math.Log10(digit), Label: short(math.Pow(10, decade) * digit * 1.0001)}
+			tick := chartdraw.Tick{
+				Value: float64(decade) + math.Log10(digit),
+				Label: short(math.Pow10(decade) * digit * 1.0001), // which is not rounded down to the unit below
+			}
 			if tick.Value <= low {
 				a.Ticks = a.Ticks[:0] // the axis begins at the last one below
 			}

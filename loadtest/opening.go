@@ -138,19 +138,18 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 		w.fail(slot, c, err.(*fault))
 		return
 	}
-	w.opened(slot, c)
-	if len(rest) > 0 && c.phase == open {
-		w.read(slot, c, rest)
-	}
-}
-
-// opened begins what a connection is for.
-func (w *worker) opened(slot int, c *conn) {
 	record(w.stats.handshake, w.now-c.since)
 	start := c.since
 	w.setPhase(c, open)
 	c.since = w.now
 	w.settle(c)
+	if w.read(slot, c, rest); c.phase == open { // what came behind the response was not asked for
+		w.begin(slot, c, start)
+	}
+}
+
+// begin begins what a connection is for. Start is when it began to be opened.
+func (w *worker) begin(slot int, c *conn, start int64) {
 	switch {
 	case w.winding:
 		w.startClose(slot, c)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -78,8 +79,8 @@ type process struct {
 	CPUs             float64  `json:"cpus"`                          // in use, on average
 	User             *float64 `json:"user_us_per_message,omitempty"` // nil: no messages
 	System           *float64 `json:"system_us_per_message,omitempty"`
-	RSS              int64    `json:"rss"`
-	RSSPerConnection float64  `json:"rss_per_connection"` // beyond what it had before the first one
+	RSS              int64    `json:"rss,omitempty"`
+	RSSPerConnection float64  `json:"rss_per_connection,omitempty"` // beyond what it had before the first one
 }
 
 func (p *process) cpuPerMessage() float64 {
@@ -113,7 +114,7 @@ func newReport(s *settings, p *plan, out *outcome) *report {
 		Messages: out.stats.messages, Bytes: out.stats.bytes,
 		Latency: quantilesOf(out.stats.latency), Handshake: quantilesOf(out.stats.handshake),
 		Open: out.open, Errors: countErrors(out.stats),
-		Generator: processOf(os.Getpid(), out.own, out), Verdicts: []verdict{}, Series: []seriesPoint{},
+		Generator: processOf(os.Getpid(), out.own, p, out), Verdicts: []verdict{}, Series: []seriesPoint{},
 		distribution: out.stats.latency.CumulativeDistributionWithTicks(10),
 	}
 	if p.paced() {
@@ -126,7 +127,7 @@ func newReport(s *settings, p *plan, out *outcome) *report {
 		r.Sources = append(r.Sources, addr.String())
 	}
 	if s.pid != 0 {
-		server := processOf(s.pid, out.server, out)
+		server := processOf(s.pid, out.server, p, out)
 		server.RSS = out.serverRSS
 		if out.open > 0 {
 			server.RSSPerConnection = float64(out.server.rss) / float64(out.open)
@@ -162,16 +163,18 @@ func countErrors(s *stats) errorCounts {
 	return counts
 }
 
-func processOf(pid int, u usage, out *outcome) process {
-	p := process{PID: pid}
-	if out.measured > 0 {
-		p.CPUs = u.cpu().Seconds() / out.measured.Seconds()
+func processOf(pid int, u usage, p *plan, out *outcome) process {
+	x := process{PID: pid}
+	if out.sampled == 0 {
+		return x // interrupted before
 	}
-	if n := float64(out.stats.messages); n > 0 {
+	x.CPUs = u.cpu().Seconds() / out.sampled.Seconds()
+	n := float64(out.stats.messages) * out.sampled.Seconds() / out.measured.Seconds()
+	if n > 0 && p.mode != modeIdle {
 		user, system := micro(u.user)/n, micro(u.system)/n
-		p.User, p.System = &user, &system
+		x.User, x.System = &user, &system
 	}
-	return p
+	return x
 }
 
 func kernel() string {
@@ -209,8 +212,12 @@ func (r *report) headline() string {
 		modeIdle:    fmt.Sprintf("%s connections that echo once and stay idle", thousands(r.Connections)),
 		modeConnect: fmt.Sprintf("%s at a time are opened, echo once, and are closed", thousands(r.Connections)),
 	}[r.Mode]
-	return fmt.Sprintf("%s: %s, payload %s %s, %d in flight; %s after %s of warm-up",
-		r.URL, what, r.Payload, r.Type, r.InFlight, seconds(r.Duration), seconds(r.Warmup))
+	payload := r.Payload
+	if _, err := strconv.Atoi(payload); err == nil {
+		payload += " bytes"
+	}
+	return fmt.Sprintf("%s: %s, %s messages of %s, %d in flight; %s after %s of warm-up",
+		r.URL, what, r.Type, payload, r.InFlight, seconds(r.Duration), seconds(r.Warmup))
 }
 
 func (r *report) loopLine() string {
@@ -234,7 +241,9 @@ func (r *report) rows() (rows [][2]string) {
 	}
 	add("latency", "%v", r.Latency)
 	add("handshake", "%v", r.Handshake)
-	add("open", "%s of %s at the end", thousands(r.Open), thousands(r.Connections))
+	if r.Mode != modeConnect {
+		add("open", "%s of %s at the end", thousands(r.Open), thousands(r.Connections))
+	}
 	if r.Errors.Total == 0 {
 		add("errors", "none")
 	}
