@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,31 +20,39 @@ import (
 
 const soon = 10 * time.Second // long enough for anything that is going to happen
 
-// wsecho is the real server, built once.
-var wsecho string
-
-// TestMain builds the server, and checks once, for all tests, that nothing is left open or
-// running.
-func TestMain(m *testing.M) {
+// wsecho is the real server, built when a test wants it. TestMain removes it.
+var wsecho = sync.OnceValues(func() (path string, err error) {
 	dir, err := os.MkdirTemp("", "wsload")
 	if err != nil {
-		panic(err)
+		return "", err
 	}
-	wsecho = filepath.Join(dir, "wsecho")
-	if out, err := exec.Command("go", "build", "-o", wsecho, "wsecho/cmd/server").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		os.Exit(1)
+	built = dir
+	path = filepath.Join(dir, "wsecho")
+	if out, err := exec.Command("go", "build", "-o", path, "wsecho/cmd/server").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
+	return path, nil
+})
+
+var built string // directory; empty: none
+
+// TestMain checks once, for all tests, that nothing is left open or running.
+func TestMain(m *testing.M) {
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // Go's own poller opens what it keeps
 		l.Close()
 	}
 	before := leftovers()
 	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
+	if fuzzing := flag.Lookup("test.fuzz").Value.String() != ""; fuzzing {
+		os.Exit(code) // the fuzzer leaves goroutines of its own
+	}
 	if after, ok := back(before); code == 0 && !ok {
 		fmt.Fprintf(os.Stderr, "goroutines and descriptors were %v, and are %v\n", before, after)
 		code = 1
 	}
-	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -74,7 +84,11 @@ type server struct {
 
 func startServer(t *testing.T) server {
 	t.Helper()
-	cmd := exec.Command(wsecho, "-listen", "127.0.0.1:0", "-log", "json", "-workers", "1")
+	path, err := wsecho()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-listen", "127.0.0.1:0", "-log", "json", "-workers", "1")
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
