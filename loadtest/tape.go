@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"unicode/utf8"
@@ -111,8 +112,9 @@ func newPayload(size int, kind payloadKind, random *rand.Rand) []byte {
 	p := make([]byte, size)
 	switch kind {
 	case binaryPayload:
-		for i := range p {
-			p[i] = byte(random.Uint32())
+		for rest := p; len(rest) > 0; {
+			eight := binary.LittleEndian.AppendUint64(nil, random.Uint64())
+			rest = rest[copy(rest, eight):]
 		}
 	case textPayload:
 		fillASCII(p, random)

@@ -371,7 +371,7 @@ func TestPongBetweenFrames(t *testing.T) {
 			}
 		}
 	})
-	r := wsload(t, s.url, "-connections", "1", "-payload", "16MiB")
+	r := wsload(t, s.url, "-connections", "1", "-payload", "6MiB")
 	r.wantErrors()
 	if err := <-wrong; err != nil {
 		t.Error(err)
