@@ -19,8 +19,9 @@ ARGS ?=
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/wsecho
+build: ## build bin/wsecho, and bin/wsload that measures it
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wsecho ./cmd/server
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wsload ./loadtest
 
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"github.com/gobwas/ws"
+
+	"wsecho/internal/netpoll"
+)
+
+// phase is where a connection is in its life.
+//
+//	none → connecting → handshaking → open → closing → none
+//
+// A fault leads from each of them back to none. In modeConnect it goes around again.
+type phase uint8
+
+const (
+	// none: no socket. Not opened yet, or over.
+	none phase = iota
+
+	// connecting: an answer to SYN is awaited.
+	connecting
+
+	// handshaking: the request has been sent, and the response is awaited.
+	handshaking
+
+	// open: messages are sent, and their replies compared.
+	open
+
+	// closing: our close frame has been sent. The server's is awaited, and then the end
+	// of TCP, which is the server's to begin (RFC 6455, section 7.1.1).
+	closing
+)
+
+// A conn is a connection, or the place for one. It belongs to its worker.
+type conn struct {
+	fd      int32
+	phase   phase
+	queued  bool // there is more to read: see goOn
+	speaks  bool // a control frame is to be sent: worker.control has it
+	toldEnd bool // in closing: the server's close frame has come
+
+	since  int64  // when what is awaited began to be
+	base   uint64 // where on the tape it begins
+	rounds uint64 // how often it was opened
+
+	// Numbers of messages, in the order of asking. done <= written+1, and
+	// written <= asked.
+	asked   uint64 // have been due, and may be sent
+	written uint64 // have been sent
+	done    uint64 // have been verified
+	due     uint64 // at a fixed rate: have been due. In modeConnect: rounds, not messages
+	offset  int    // of the message after those written: how much has been sent
+
+	reply reply
+}
+
+func (c *conn) outstanding() bool { return c.done < c.asked }
+
+// turn reads from a connection, once. If there may be more, it goes on after
+// the others.
+func (w *worker) turn(slot int, c *conn, ended bool) {
+	n, err := netpoll.Recv(int(c.fd), w.buffer)
+	w.now = w.clock()
+	if err != nil {
+		w.ended(slot, c, err)
+		return
+	}
+	if n == len(w.buffer) || n > 0 && ended { // an end that is known to be there has to be read for itself
+		w.goOn(slot, c)
+	}
+	if n == 0 {
+		return
+	}
+	if c.phase == handshaking {
+		w.readResponse(slot, c, w.buffer[:n])
+		return
+	}
+	w.read(slot, c, w.buffer[:n])
+}
+
+// read takes what has arrived on an open connection.
+func (w *worker) read(slot int, c *conn, p []byte) {
+	c.since = w.now
+	for len(p) > 0 {
+		var awaited *message
+		if c.done < c.written || c.done == c.written && c.offset > 0 {
+			awaited = w.tape.message(c.base, c.done)
+		}
+		n, s, err := c.reply.take(p, awaited)
+		if err != nil {
+			w.fail(slot, c, err.(*fault))
+			return
+		}
+		p = p[n:]
+		switch s {
+		case verified:
+			w.verified(slot, c, len(awaited.payload))
+		case pinged:
+			w.say(slot, c, ws.OpPong, c.reply.control)
+		case toldClose:
+			w.closed(slot, c)
+			return
+		}
+		if c.phase == none {
+			return // what was said in answer could not be sent
+		}
+	}
+	w.flush(slot, c)
+}
+
+// verified counts a message whose reply is there and right, and decides what
+// comes next. Rates are of the replies that come in the measured time, and latencies
+// of the messages that were due in it.
+func (w *worker) verified(slot int, c *conn, size int) {
+	if w.now < w.until {
+		w.stats.messages++
+		w.stats.bytes += uint64(size)
+	}
+	if due := w.dueTime(slot, c); due >= w.floor {
+		record(w.stats.latency, w.now-due)
+	}
+	c.done++
+	switch {
+	case w.mode == modeConnect:
+		w.startClose(slot, c)
+	case w.mode == modeIdle:
+	case w.paced():
+		c.asked = min(c.due, c.done+uint64(w.inFlight))
+	case w.now < w.until:
+		w.ask(slot, c, 1)
+	}
+	if w.winding && c.phase == open && !c.outstanding() {
+		w.startClose(slot, c)
+	}
+}
+
+// ask has so many more messages sent at the next flush.
+func (w *worker) ask(slot int, c *conn, n int) {
+	if !c.outstanding() {
+		c.since = w.now
+	}
+	for range n {
+		w.asked[slot*w.inFlight+int(c.asked%uint64(w.inFlight))] = w.now
+		c.asked++
+	}
+}
+
+// dueTime is when the oldest message that is outstanding should have been sent, or in
+// modeConnect its connection opened. In a closed loop that is when it was sent.
+func (w *worker) dueTime(slot int, c *conn) int64 {
+	switch {
+	case w.paced() && w.mode == modeConnect:
+		return w.pacedTime(slot, c.rounds-1)
+	case w.paced() && w.mode == modeEcho:
+		return w.pacedTime(slot, c.done)
+	}
+	return w.asked[slot*w.inFlight+int(c.done%uint64(w.inFlight))]
+}
+
+// flush sends what there is to send, until the kernel takes no more. There will
+// be an event when it does again.
+func (w *worker) flush(slot int, c *conn) {
+	for c.written < c.asked || c.speaks {
+		if c.speaks && c.offset == 0 { // between two frames
+			if !w.sendControl(slot, c) {
+				return
+			}
+			continue
+		}
+		p := w.tape.run(c.base, c.written, c.asked-c.written)[c.offset:]
+		n, err := netpoll.Send(int(c.fd), p)
+		if err != nil {
+			w.ended(slot, c, err)
+			return
+		}
+		c.wrote(w.tape, n)
+		if n < len(p) {
+			return
+		}
+	}
+}
+
+// wrote notes that n bytes of messages were sent.
+func (c *conn) wrote(t *tape, n int) {
+	for c.offset += n; c.offset > 0; c.written++ {
+		m := t.message(c.base, c.written)
+		if c.offset < m.end-m.start {
+			return
+		}
+		c.offset -= m.end - m.start
+	}
+}
+
+// say sends a control frame as soon as no frame is half sent.
+func (w *worker) say(slot int, c *conn, op ws.OpCode, payload []byte) {
+	mask := [4]byte{0x5e, 0xa7, 0x31, 0x0d}
+	frame := append(w.control[slot], finBit|byte(op), maskBit|byte(len(payload)))
+	frame = append(frame, mask[:]...)
+	frame = append(frame, payload...)
+	ws.Cipher(frame[len(frame)-len(payload):], mask, 0)
+	w.control[slot] = frame
+	c.speaks = true
+}
+
+// sendControl says whether all that there was to say has been taken.
+func (w *worker) sendControl(slot int, c *conn) bool {
+	n, err := netpoll.Send(int(c.fd), w.control[slot])
+	if err != nil {
+		w.ended(slot, c, err)
+		return false
+	}
+	if n < len(w.control[slot]) {
+		w.control[slot] = w.control[slot][n:]
+		return false
+	}
+	delete(w.control, slot)
+	c.speaks = false
+	return true
+}
+
+// startClose begins the close handshake.
+func (w *worker) startClose(slot int, c *conn) {
+	w.setPhase(c, closing)
+	c.since = w.now
+	w.say(slot, c, ws.OpClose, []byte{1000 >> 8, 1000 & 0xff})
+	w.flush(slot, c)
+}
+
+// closed handles the server's close frame, which is in the reply's control.
+func (w *worker) closed(slot int, c *conn) {
+	if c.phase == closing {
+		c.toldEnd = true
+		return
+	}
+	code, reason := 1005, ""
+	if p := c.reply.control; len(p) >= 2 {
+		code, reason = int(binary.BigEndian.Uint16(p)), string(p[2:])
+	}
+	w.fail(slot, c, faultf(closed, "the server closed with %d %q", code, reason))
+}
+
+// ended handles the end of TCP: io.EOF, or an error.
+func (w *worker) ended(slot int, c *conn, err error) {
+	how := "reset: " + err.Error()
+	if errors.Is(err, io.EOF) {
+		how = "ended by the server"
+	}
+	switch {
+	case c.phase == closing && c.toldEnd:
+		w.release(slot, c)
+		w.again(slot, c)
+	case c.phase == closing:
+		w.fail(slot, c, faultf(teardownFailed, "the connection was %s, without a close frame", how))
+	case c.phase == handshaking:
+		w.fail(slot, c, faultf(handshakeFailed, "the connection was %s before the response", how))
+	default:
+		w.fail(slot, c, faultf(cut, "the connection was %s, without a close frame", how))
+	}
+}
+
+// late says what a connection has waited too long for, if it has.
+func (c *conn) late(now, timeout int64) *fault {
+	if c.phase == none || now-c.since < timeout {
+		return nil
+	}
+	seconds := float64(timeout) / 1e9
+	switch c.phase {
+	case connecting:
+		return faultf(connectFailed, "no answer in %v s", seconds)
+	case handshaking:
+		return faultf(handshakeFailed, "no response in %v s", seconds)
+	case closing:
+		return faultf(teardownFailed, "the server has not ended the connection in %v s", seconds)
+	}
+	if c.outstanding() {
+		return faultf(timedOut, "nothing came in %v s, and %d replies were awaited", seconds, c.asked-c.done)
+	}
+	return nil
+}

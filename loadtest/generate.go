@@ -1,0 +1,299 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// schedule is how long things last.
+type schedule struct {
+	warmup, duration, interval time.Duration
+	pid                        int // the server's; 0: unknown
+}
+
+// A point is what an interval of the run has been like.
+type point struct {
+	at       time.Duration // its end, from the beginning of the measured time
+	rate     float64       // replies a second
+	p50, p99 time.Duration
+	max      time.Duration
+	open     int
+	faults   uint64  // up to then
+	server   float64 // CPUs in use
+	own      float64
+}
+
+// outcome is what a run has shown.
+type outcome struct {
+	measured    time.Duration
+	stats       *stats
+	series      []point
+	sampled     time.Duration // the same, but as late as the two looks at the processes were
+	server, own usage         // in the time sampled; rss is what it came to beyond what it was before the first connection
+	serverRSS   int64         // at the end of the measured time
+	open        int           // then
+	interrupted bool
+}
+
+// A generator runs workers after a schedule, and gathers what they count.
+type generator struct {
+	*plan
+	schedule
+	workers  []*worker
+	failed   chan error // of workers
+	signals  <-chan os.Signal
+	progress func(point)
+
+	spare  *stats
+	total  *stats // of the measured time
+	series []point
+	ticker *time.Ticker
+	last   moment
+	from   int64 // when the measured time begins, once that is known
+}
+
+// moment is what is compared between two points.
+type moment struct {
+	at          int64
+	server, own usage
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// generate does what the plan says. It returns what was measured until then if a signal comes early, and
+// leaves at once at the second.
+func generate(p *plan, s schedule, signals <-chan os.Signal, progress func(point)) (*outcome, error) {
+	g := &generator{plan: p, schedule: s, failed: make(chan error, p.workers), signals: signals, progress: progress, spare: newStats(), total: newStats()}
+	defer g.close()
+	for id := range p.workers {
+		w, err := newWorker(p, id)
+		if err != nil {
+			return nil, err
+		}
+		g.workers = append(g.workers, w)
+	}
+	g.ticker = time.NewTicker(s.interval)
+	defer g.ticker.Stop()
+	return g.run()
+}
+
+func (g *generator) close() {
+	for _, w := range g.workers {
+		w.close()
+	}
+}
+
+func (g *generator) run() (*outcome, error) {
+	before, err := g.exactMoment()
+	if err != nil {
+		return nil, err
+	}
+	g.last = before
+	for _, w := range g.workers {
+		go func() {
+			w.run()
+			if w.err != nil {
+				g.failed <- w.err
+			}
+		}()
+	}
+	out := &outcome{stats: g.total}
+	err = g.measure(out, before)
+	if errors.Is(err, errInterrupted) {
+		out.interrupted, err = true, nil
+	}
+	if windUpErr := g.windUp(); err == nil {
+		err = windUpErr
+	}
+	for i := range g.series {
+		g.series[i].at -= time.Duration(g.from)
+	}
+	out.series = g.series
+	return out, err
+}
+
+// measure goes through the schedule: connect, warm up, measure.
+func (g *generator) measure(out *outcome, before moment) error {
+	if g.mode != modeConnect {
+		if err := g.connectAll(); err != nil {
+			return err
+		}
+	}
+	start := g.clock()
+	g.from = start + int64(g.warmup)
+	until := g.from + int64(g.duration)
+	g.each(func(w *worker) {
+		w.until = until
+		if g.mode != modeIdle { // what counts there is the one echo after opening
+			w.from = g.from
+		}
+		w.startPace(start)
+	})
+	if err := g.wait(g.at(g.from)); err != nil {
+		return err
+	}
+	first, err := g.moment()
+	if err != nil {
+		return err
+	}
+	g.last = first
+	g.ticker.Reset(g.interval)
+
+	interrupt := g.wait(g.at(until))
+	out.measured = min(time.Duration(g.clock()-g.from), g.duration)
+	end, err := g.exactMoment()
+	if err != nil {
+		return err
+	}
+	out.sampled = time.Duration(end.at - first.at)
+	out.server, out.own = end.server.minus(first.server), end.own.minus(first.own)
+	out.server.rss = end.server.rss - before.server.rss
+	out.serverRSS = end.server.rss
+	out.open = g.openNow()
+	return interrupt
+}
+
+// connectAll waits until every connection has been opened, or could not be.
+func (g *generator) connectAll() error {
+	for _, w := range g.workers {
+		if err := g.wait(w.settled); err != nil {
+			return err
+		}
+	}
+	if g.openNow() == 0 {
+		g.collect()
+		for kind, example := range g.total.examples {
+			if example != "" {
+				return fmt.Errorf("no connection could be opened: %w", &fault{failure(kind), example})
+			}
+		}
+	}
+	return nil
+}
+
+// windUp closes what is open and waits for the workers.
+func (g *generator) windUp() error {
+	g.each((*worker).windUp)
+	for _, w := range g.workers {
+		if err := g.wait(w.finished); err != nil {
+			return err
+		}
+		g.take(w.stats)
+	}
+	return nil
+}
+
+// wait waits for something, and meanwhile gathers what there is to show.
+func (g *generator) wait(done <-chan struct{}) error {
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-g.ticker.C:
+			if err := g.point(); err != nil {
+				return err
+			}
+		case err := <-g.failed:
+			return err
+		case <-g.signals:
+			return errInterrupted
+		}
+	}
+}
+
+// at is closed at a time of the plan's clock.
+func (g *generator) at(when int64) <-chan struct{} {
+	done := make(chan struct{})
+	time.AfterFunc(time.Duration(when-g.clock()), func() { close(done) })
+	return done
+}
+
+// each has every worker do something, and waits until all have.
+func (g *generator) each(do func(*worker)) {
+	for _, w := range g.workers {
+		done := make(chan struct{})
+		w.tell(func() { do(w); close(done) })
+		select {
+		case <-done:
+		case <-w.finished:
+		}
+	}
+}
+
+func (g *generator) openNow() (n int) {
+	g.each(func(w *worker) { n += w.open })
+	return n
+}
+
+// collect gathers what the workers have counted since the last time, and returns the sum.
+func (g *generator) collect() *stats {
+	sum := newStats()
+	g.each(func(w *worker) {
+		counted := w.stats
+		counted.open = w.open
+		w.stats = g.spare
+		w.stats.measured = counted.measured
+		g.take(counted)
+		sum.add(counted)
+		counted.reset()
+		g.spare = counted
+	})
+	return sum
+}
+
+// take adds to the total.
+func (g *generator) take(s *stats) {
+	if s.measured {
+		g.total.add(s)
+	} else {
+		g.total.addLasting(s)
+	}
+}
+
+// point notes what the time since the last point has been like.
+func (g *generator) point() error {
+	now, err := g.moment()
+	if err != nil {
+		return err
+	}
+	s := g.collect()
+	lasted := float64(now.at-g.last.at) / 1e9
+	p := point{
+		at:     time.Duration(now.at),
+		rate:   float64(s.messages) / lasted,
+		open:   s.open,
+		faults: g.total.faultCount(),
+		server: now.server.minus(g.last.server).cpu().Seconds() / lasted,
+		own:    now.own.minus(g.last.own).cpu().Seconds() / lasted,
+	}
+	if s.latency.TotalCount() > 0 { // an empty histogram has a highest value nevertheless
+		p.p50 = time.Duration(s.latency.ValueAtPercentile(50))
+		p.p99 = time.Duration(s.latency.ValueAtPercentile(99))
+		p.max = time.Duration(s.latency.Max())
+	}
+	g.last = now
+	g.series = append(g.series, p)
+	g.progress(p)
+	return nil
+}
+
+func (g *generator) moment() (m moment, err error) {
+	m.at, m.own = g.clock(), ownUsage()
+	if g.pid != 0 {
+		if m.server, err = usageOf(g.pid); err != nil {
+			return m, fmt.Errorf("-pid %d: %w", g.pid, err)
+		}
+	}
+	return m, nil
+}
+
+// exactMoment takes longer about the resident memory.
+func (g *generator) exactMoment() (moment, error) {
+	m, err := g.moment()
+	if err == nil && g.pid != 0 {
+		m.server.rss = exactRSS(g.pid, m.server.rss)
+	}
+	return m, err
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestFlagsAndEnvironment(t *testing.T) {
+	t.Setenv("WSLOAD_URL", "ws://example.com/path?q")
+	t.Setenv("WSLOAD_CONNECTIONS", "7")
+	t.Setenv("WSLOAD_FAIL_IF", "p99>5ms, errors>0")
+	t.Setenv("WSLOAD_JSON", "true")
+	t.Setenv("WSLOAD_VERSION", "1.2.3") // a deployment's own
+	s, err := parse([]string{"-connections", "3", "-payload", "128:90,64KiB:10", "-source", "3", "-rate", "10/s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.connections != 3 || s.url != "ws://example.com/path?q" || !s.json || s.rate != 10 || s.version {
+		t.Errorf("%+v", s)
+	}
+	if s.payload.String() != "128:90,64KiB:10" || s.sources.String() != "127.0.0.1,127.0.0.2,127.0.0.3" || s.failIf.String() != "p99>5ms,errors>0" {
+		t.Errorf("%v, %v, %v", s.payload, s.sources, s.failIf)
+	}
+}
+
+// What is wrong is named: flag or variable, value, and cause.
+func TestWrongFlags(t *testing.T) {
+	for args, wants := range map[string][]string{
+		"-connections 0":                      {"-connections", `"0"`, "between 1 and"},
+		"-connections many":                   {"-connections", `"many"`, "not a whole number"},
+		"-url http://x/":                      {"-url", `"http://x/"`, "ws://host:port/path"},
+		"-url wss://x/":                       {"-url", `"wss://x/"`, "TLS"},
+		"-mode soak":                          {"-mode", `"soak"`, "echo, idle, connect"},
+		"-payload 1KB":                        {"-payload", `"1KB"`, "number of bytes"},
+		"-payload 65MiB":                      {"-payload", `"65MiB"`, "between 0 and 64MiB"},
+		"-payload 1:0":                        {"-payload", `"1:0"`, `part "0"`},
+		"-payload 1:600,2:600":                {"-payload", "parts of 1200"},
+		"-payload 60MiB:7,50MiB:9":            {"-payload", "would take"},
+		"-type json":                          {"-type", `"json"`, "binary, text, unicode"},
+		"-rate fast":                          {"-rate", `"fast"`, "not a number"},
+		"-rate -1":                            {"-rate", `"-1"`, "between"},
+		"-duration 10":                        {"-duration", `"10"`, "not a time"},
+		"-source 127.0.0.1,x":                 {"-source", `"127.0.0.1,x"`, "IP addresses"},
+		"-source 127.0.0.1,":                  {"-source", "empty member"},
+		"-source 70000":                       {"-source", `"70000"`, "between"},
+		"-inflight 0":                         {"-inflight", `"0"`},
+		"-interval 1ms":                       {"-interval", `"1ms"`},
+		"-fail-if p98>5ms":                    {"-fail-if", `"p98>5ms"`, "p99.9"},
+		"-fail-if p99=5ms":                    {"-fail-if", `"p99=5ms"`, "such as p99>5ms"},
+		"-fail-if p99>5":                      {"-fail-if", `"p99>5"`, "no time"},
+		"-fail-if errors>few":                 {"-fail-if", `"errors>few"`, "no number"},
+		"-fail-if cpu>5us":                    {"-fail-if", "cpu>5us", "-pid"},
+		"-mode idle -rate 5":                  {"-rate", "5", "idle"},
+		"-mode connect -inflight 2":           {"-inflight", "2", "connect"},
+		"-no-such-flag":                       {"-no-such-flag"},
+		"ws://127.0.0.1/":                     {`"ws://127.0.0.1/"`, "only flags"},
+		"-connections 4000000 -inflight 4096": {"-inflight", "4096", "outstanding"},
+	} {
+		r := wsloadText(t, strings.Fields(args)...)
+		if r.status != exitUsage || r.stdout != "" {
+			t.Errorf("%s: exit status %d, %q", args, r.status, r.stdout)
+		}
+		for _, want := range wants {
+			if !strings.Contains(r.stderr, want) {
+				t.Errorf("%s: %q does not say %s", args, r.stderr, want)
+			}
+		}
+	}
+	t.Setenv("WSLOAD_RAMP", "steep")
+	if r := wsloadText(t); r.status != exitUsage || !strings.Contains(r.stderr, "WSLOAD_RAMP") || !strings.Contains(r.stderr, "steep") {
+		t.Errorf("exit status %d, %q", r.status, r.stderr)
+	}
+}
+
+// What -h and docs/load.md say of the flags, errors and metrics is what they are.
+func TestEverythingIsExplained(t *testing.T) {
+	doc, err := os.ReadFile("../docs/load.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var explained bytes.Buffer
+	help(&explained)
+	_, fs := newSettings()
+	fs.VisitAll(func(f *flag.Flag) {
+		variable := "WSLOAD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if !strings.Contains(explained.String(), "  -"+f.Name+" ") || f.Name != "version" && !strings.Contains(explained.String(), variable) {
+			t.Errorf("-h does not explain -%s, or not %s", f.Name, variable)
+		}
+		if !strings.Contains(string(doc), "| `-"+f.Name+"` |") {
+			t.Errorf("docs/load.md does not explain -%s", f.Name)
+		}
+	})
+	for _, name := range failureNames {
+		if !strings.Contains(explained.String(), "  "+name+" ") || !strings.Contains(string(doc), "| `"+name+"` |") {
+			t.Errorf("the error kind %s is not explained in -h and docs/load.md", name)
+		}
+	}
+	for _, name := range metricNames() {
+		if !strings.Contains(explained.String(), name) || !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("the metric %s is not explained in -h and docs/load.md", name)
+		}
+	}
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	for arg, want := range map[string]string{"-version": "commit", "-h": "usage:", "--help": "usage:"} {
+		if r := wsloadText(t, arg); r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, want) {
+			t.Errorf("%s: exit status %d, %q, %q", arg, r.status, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestThresholds(t *testing.T) {
+	r := &report{Rate: 1000, Latency: quantiles{Count: 9, P50: 100, P90: 200, P99: 5000, P999: 6000, Max: 7000}, Errors: errorCounts{Total: 2}}
+	for text, fails := range map[string]bool{
+		"p99>5ms": false, "p99>=5ms": true, "p99 > 4.9ms": true, "p99.9<7ms": true, "p50<=100us": true, "p90<=199us": false,
+		"max>6ms": true, "errors>0": true, "errors>2": false, "rate<1000": false, "rate<1e4": true,
+	} {
+		threshold, err := parseThreshold(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := threshold.judge(r); v.Failed != fails || v.Value == nil {
+			t.Errorf("%s: %+v", text, v)
+		}
+	}
+	unknown, _ := parseThreshold("p99>5ms")
+	if v := unknown.judge(&report{}); !v.Failed || v.Value != nil {
+		t.Errorf("without a message: %+v", v)
+	}
+}
+
+func TestReportForPeople(t *testing.T) {
+	s := startServer(t)
+	r := wsloadText(t, "-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms")
+	for _, want := range []string{"Closed loop", "/s", "p50 ", "p99.9 ", "3 of 3", "none", "µs of CPU a message"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("does not say %q:\n%s", want, r.stdout)
+		}
+	}
+	if r.stderr != "" {
+		t.Errorf("not a terminal, and yet: %q", r.stderr)
+	}
+	if r := wsloadText(t, "-url", s.url, "-rate", "100", "-connections", "1", "-warmup", "0s", "-duration", "100ms"); !strings.Contains(r.stdout, "Fixed rate, 100 a second") {
+		t.Errorf("does not say which loop it was:\n%s", r.stdout)
+	}
+}
+
+func TestReportAsAPage(t *testing.T) {
+	s := startServer(t)
+	path := filepath.Join(t.TempDir(), "report.html")
+	r := wsload(t, s.url, "-html", path, "-interval", "100ms", "-duration", "500ms")
+	page, err := os.ReadFile(path)
+	if err != nil || r.status != 0 {
+		t.Fatal(err, r.stderr)
+	}
+	if n := strings.Count(string(page), "<svg"); n != 5 {
+		t.Errorf("%d pictures", n)
+	}
+	outside := regexp.MustCompile(`(?i)(src|href)\s*=|@import|url\(|<script|<link`)
+	if found := outside.FindString(string(page)); found != "" {
+		t.Errorf("the page needs something outside of it: %s", found)
+	}
+	if strings.Contains(string(page), "NaN") {
+		t.Error("a picture has NaN")
+	}
+	if r := wsloadText(t, "-url", s.url, "-duration", "1ms", "-html", filepath.Join(path, "no")); r.status != exitFailed || !strings.Contains(r.stderr, "-html "+path) {
+		t.Errorf("exit status %d", r.status)
+	}
+}
+
+func TestShortRunsHavePagesToo(t *testing.T) {
+	s := startServer(t)
+	path := filepath.Join(t.TempDir(), "report.html")
+	for _, args := range [][]string{{"-duration", "1ms"}, {"-mode", "idle"}, {"-rate", "1", "-connections", "1"}} {
+		if r := wsload(t, s.url, append(args, "-html", path)...); r.status != exitMeasured {
+			t.Errorf("%v: exit status %d, %s", args, r.status, r.stderr)
+		}
+	}
+}
+
+// Intervals in which nothing came have no latencies, and pictures have gaps there.
+func TestPicturesOfNothing(t *testing.T) {
+	for _, series := range [][]seriesPoint{
+		nil,
+		{{At: 1}},
+		{{At: 1}, {At: 2}},
+		{{At: 1}, {At: 1}},
+		{{At: 1, Rate: 5, P50: 3, P99: 3, Max: 3}, {At: 2}},
+		{{At: -1, Rate: 5, P50: 3, P99: 3, Max: 3}, {At: 0}, {At: 1, Rate: 1e9, P50: 0.064, P99: 1e9, Max: 1e9, Errors: 1 << 60}},
+	} {
+		page, err := renderHTML(&report{Series: series, Server: &process{}})
+		if err != nil || bytes.Contains(page, []byte("NaN")) || bytes.Contains(page, []byte("Inf")) {
+			t.Errorf("%+v: %v", series, err)
+		}
+	}
+}
+
+// On a terminal there is a progress line, and it is gone at the end.
+func TestProgressLine(t *testing.T) {
+	s := startServer(t)
+	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer ptmx.Close()
+	ptmx.SetReadDeadline(time.Now().Add(soon))
+	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer tty.Close()
+	var stdout bytes.Buffer
+	run([]string{"-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "350ms", "-interval", "100ms"}, &stdout, tty, nil)
+	const clear = "\r\x1b[K"
+	var shown []byte
+	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // a terminal takes its time
+		n, err := ptmx.Read(part)
+		if err != nil {
+			t.Fatalf("%v after %q", err, shown)
+		}
+		shown = append(shown, part[:n]...)
+	}
+	lines := strings.Split(string(shown), clear)
+	if len(lines) < 4 || !strings.Contains(lines[2], "3 open  0 errors") || !strings.Contains(lines[2], "p99 ") || lines[len(lines)-1] != "" {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for us, want := range map[float64]string{0: "0 ns", 0.512: "512 ns", 1: "1.00 µs", 45.67: "45.7 µs", 999: "999 µs", 1234: "1.23 ms", 2.5e6: "2.50 s", 120e6: "120 s"} {
+		if got := short(us); got != want {
+			t.Errorf("%v µs is %q, want %q", us, got, want)
+		}
+	}
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+	for b, want := range map[float64]string{0: "0 B", 107: "107 B", 2048: "2.0 KiB", 3 << 20: "3.0 MiB", -4096: "-4.0 KiB"} {
+		if got := bytesText(b); got != want {
+			t.Errorf("%v is %q, want %q", b, got, want)
+		}
+	}
+}
+
+func TestStat(t *testing.T) {
+	u, err := parseStat("7 (a) (b c)) S 1 2 3 4 5 6 7 8 9 10 250 31 14 15 16 17 18 19 20 21 3 23 24")
+	if err != nil || u.user != 2500*time.Millisecond || u.system != 310*time.Millisecond || u.rss != int64(3*os.Getpagesize()) {
+		t.Errorf("%+v, %v", u, err)
+	}
+	for _, stat := range []string{"", "7 (a) S", "7 (a) S 1 2 3 4 5 6 7 8 9 10 x 31 14 15 16 17 18 19 20 21 3"} {
+		if u, err := parseStat(stat); err == nil {
+			t.Errorf("%q is taken for %+v", stat, u)
+		}
+	}
+	if rss, ok := parseRollup("0-1 ---p\nRss:                1234 kB\nPss: 1 kB\n"); !ok || rss != 1234<<10 {
+		t.Errorf("%d, %v", rss, ok)
+	}
+	own, err := usageOf(os.Getpid())
+	if err != nil || own.rss < 1<<20 || exactRSS(os.Getpid(), 0) < 1<<20 {
+		t.Errorf("%+v, %v", own, err)
+	}
+}

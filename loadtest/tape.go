@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+// A message that is sent, and wanted back.
+type message struct {
+	op      ws.OpCode
+	payload []byte
+	start   int // of its masked frame on the tape
+	end     int
+}
+
+// A tape is what every connection sends, over and over: some messages, made and masked once, whose frames lie
+// one behind the other so that several can be sent at once. Connections begin at
+// different places of it, and neighbours on it differ, so that a reply that is late,
+// doubled or somebody else's is not taken for the right one (unless the payload is too
+// short to differ).
+type tape struct {
+	messages []message
+	frames   []byte // of the messages, and of the first ones again
+	overlap  int    // how many messages follow again, so that a run across the end is one piece
+}
+
+// portion is a part of a mix: so many messages in sum(weights) have this size.
+type portion struct {
+	size   int
+	weight int
+}
+
+// payloadKind is what messages are made of.
+type payloadKind string
+
+const (
+	binaryPayload  payloadKind = "binary"  // random bytes
+	textPayload    payloadKind = "text"    // ASCII
+	unicodePayload payloadKind = "unicode" // characters of one to four bytes
+)
+
+const (
+	// A tape of one short size has so many messages as fit this, which leaves the
+	// nearer caches to others.
+	tapeBytes  = 32 << 10
+	tapeFewest = 2
+	tapeMost   = 64
+
+	// Runs longer than this are cut at the tape's end, where it makes no difference any more.
+	overlapBytes = 64 << 10
+)
+
+// newTape makes the messages of a mix. The same arguments make the same tape.
+func newTape(mix []portion, kind payloadKind, inFlight int) *tape {
+	random := rand.New(rand.NewPCG(6455, 2011))
+	t := &tape{}
+	op := ws.OpText
+	if kind == binaryPayload {
+		op = ws.OpBinary
+	}
+	var frames bytes.Buffer
+	for _, size := range sequence(mix, random) {
+		m := message{op: op, payload: newPayload(size, kind, random), start: frames.Len()}
+		writeMasked(&frames, op, m.payload, random)
+		m.end = frames.Len()
+		t.messages = append(t.messages, m)
+	}
+	t.frames = frames.Bytes()
+	for t.overlap < min(inFlight, len(t.messages)) && t.messages[t.overlap].end <= overlapBytes {
+		t.overlap++
+	}
+	if t.overlap > 0 {
+		t.frames = append(t.frames, t.frames[:t.messages[t.overlap-1].end]...)
+	}
+	return t
+}
+
+// sequence is the sizes of a tape's messages, in the proportions of the mix and
+// in no order.
+func sequence(mix []portion, random *rand.Rand) (sizes []int) {
+	divisor, total := 0, 0
+	for _, p := range mix {
+		divisor = gcd(divisor, p.weight)
+	}
+	for _, p := range mix {
+		for range p.weight / divisor {
+			sizes = append(sizes, p.size)
+			total += p.size
+		}
+	}
+	once := len(sizes)
+	for len(sizes) < tapeFewest || len(sizes)+once <= tapeMost && total/once*(len(sizes)+once) <= tapeBytes {
+		sizes = append(sizes, sizes[:once]...)
+	}
+	random.Shuffle(len(sizes), func(i, j int) { sizes[i], sizes[j] = sizes[j], sizes[i] })
+	return sizes
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+func newPayload(size int, kind payloadKind, random *rand.Rand) []byte {
+	p := make([]byte, size)
+	switch kind {
+	case binaryPayload:
+		for rest := p; len(rest) > 0; {
+			eight := binary.LittleEndian.AppendUint64(nil, random.Uint64())
+			rest = rest[copy(rest, eight):]
+		}
+	case textPayload:
+		fillASCII(p, random)
+	case unicodePayload:
+		rest := p
+		for len(rest) >= utf8.UTFMax {
+			first := [...]rune{' ', 'à', 'あ', '😀'}[random.IntN(4)]
+			rest = rest[utf8.EncodeRune(rest, first+rune(random.IntN(64))):]
+		}
+		fillASCII(rest, random)
+	}
+	return p
+}
+
+func fillASCII(p []byte, random *rand.Rand) {
+	for i := range p {
+		p[i] = ' ' + byte(random.IntN('~'-' '+1))
+	}
+}
+
+// writeMasked writes a whole frame as a client sends it.
+func writeMasked(b *bytes.Buffer, op ws.OpCode, payload []byte, random *rand.Rand) {
+	h := ws.Header{Fin: true, OpCode: op, Masked: true, Length: int64(len(payload))}
+	for i := range h.Mask {
+		h.Mask[i] = byte(1 + random.IntN(255)) // 0 would leave bytes as they are
+	}
+	ws.WriteHeader(b, h) // a bytes.Buffer takes everything
+	masked := slices.Clone(payload)
+	ws.Cipher(masked, h.Mask, 0)
+	b.Write(masked)
+}
+
+// message is number n of those that a connection sends that began at base.
+func (t *tape) message(base, n uint64) *message {
+	return &t.messages[(base+n)%uint64(len(t.messages))]
+}
+
+// run is the frames of messages from number n on, as many as lie in one piece, at the most most.
+func (t *tape) run(base, n, most uint64) []byte {
+	first := (base + n) % uint64(len(t.messages))
+	last := min(first+most, uint64(len(t.messages)+t.overlap)) - 1
+	start := t.messages[first].start
+	if over := last - uint64(len(t.messages)); last >= uint64(len(t.messages)) {
+		return t.frames[start : t.length()+t.messages[over].end]
+	}
+	return t.frames[start:t.messages[last].end]
+}
+
+// length is that of the frames without the repetition.
+func (t *tape) length() int { return t.messages[len(t.messages)-1].end }

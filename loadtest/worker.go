@@ -1,0 +1,343 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsecho/internal/netpoll"
+)
+
+const (
+	bufferSize = 256 << 10
+	eventBatch = 256
+
+	// sweepTime is how often a part of the connections is looked at for what they have waited for too long;
+	// all of them are in about a second.
+	sweepTime  = 20 * time.Millisecond
+	sweepParts = 50
+
+	// paceBatch is how many messages are sent before replies are looked at again: at a rate
+	// that cannot be kept there is always one more that is due.
+	paceBatch = 64
+
+	// alarmSlot is the alarm's in events; no connection has it.
+	alarmSlot = math.MaxUint32
+)
+
+// A worker is an event loop with some of the connections. All of it belongs to the goroutine of
+// run. Others leave a letter, which is a function, and wake it.
+type worker struct {
+	*plan
+	share  share
+	poller *netpoll.Poller
+	alarm  int // a timerfd, for epoll's own timeout is in whole milliseconds
+	alarms int64
+	events []netpoll.Event
+
+	letters  chan func()
+	settled  chan struct{} // closed when each connection has been opened or could not be
+	finished chan struct{} // closed when run has returned; err says why, and stats may be had
+	err      error
+
+	conns     []conn
+	asked     []int64 // when the outstanding messages of each connection were sent, inFlight for each
+	queue     []int   // slots that have more to read
+	control   map[int][]byte
+	responses map[int][]byte // that have not arrived whole
+	buffer    []byte
+	request   []byte
+	stats     *stats
+	now       int64
+
+	ramped    int   // slots whose time to be opened has come
+	ready     []int // slots to be opened as soon as may be
+	later     []int // slots to be opened again, but not at once
+	opening   int   // handshakes outstanding
+	unsettled int
+	live      int // sockets
+	open      int // connections that are open
+
+	paceFrom int64 // when message 0 is due; -1: not yet
+	round    uint64
+	slot     int // whose turn it is
+
+	floor   int64 // what was due earlier is not counted any more
+	from    int64 // when measuring begins
+	until   int64 // when no more is sent
+	winding bool  // what is open is to be closed
+	giveUp  int64 // when, if winding, what is still open has failed
+
+	swept   int
+	sweepAt int64
+}
+
+func newWorker(p *plan, id int) (*worker, error) {
+	slots := slotsOf(id, p.workers, p.connections)
+	w := &worker{
+		plan:      p,
+		share:     share{uint64(id), uint64(p.workers), uint64(p.connections)},
+		events:    make([]netpoll.Event, eventBatch),
+		letters:   make(chan func(), 16),
+		settled:   make(chan struct{}),
+		finished:  make(chan struct{}),
+		conns:     make([]conn, slots),
+		asked:     make([]int64, slots*p.inFlight),
+		control:   map[int][]byte{},
+		responses: map[int][]byte{},
+		buffer:    make([]byte, bufferSize),
+		stats:     newStats(),
+		unsettled: slots,
+		paceFrom:  -1,
+		from:      math.MaxInt64,
+		until:     math.MaxInt64,
+	}
+	w.stats.measured = p.mode == modeIdle
+	var err error
+	if w.poller, err = netpoll.New(); err != nil {
+		return nil, err
+	}
+	if w.alarm, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		w.poller.Close()
+		return nil, fmt.Errorf("timerfd_create: %w", err)
+	}
+	if err := w.poller.Add(w.alarm, alarmSlot, netpoll.Read); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *worker) close() {
+	w.poller.Close()
+	unix.Close(w.alarm)
+}
+
+// tell leaves a letter. It is not read any more if the worker has finished.
+func (w *worker) tell(letter func()) {
+	select {
+	case w.letters <- letter:
+		w.poller.Wake()
+	case <-w.finished:
+	}
+}
+
+// run is the loop. It returns when it has been told to wind up, and all connections are
+// closed.
+func (w *worker) run() {
+	defer close(w.finished)
+	for !w.winding || w.live > 0 {
+		if err := w.pass(); err != nil {
+			w.err = fmt.Errorf("worker: %w", err)
+			return
+		}
+	}
+}
+
+// pass does what is due, waits for something to happen, and does all that
+// follows from it.
+func (w *worker) pass() error {
+	w.now = w.clock()
+	w.rampUp()
+	w.sendDue()
+	w.openReady()
+	n, woken, err := w.poller.Wait(w.events, w.patience())
+	if err != nil {
+		return err
+	}
+	w.now = w.clock()
+	if w.now >= w.from && w.floor < w.from {
+		w.floor = w.from
+		w.stats.startMeasuring()
+	}
+	if woken {
+		w.readLetters()
+	}
+	for i := range w.events[:n] {
+		w.event(&w.events[i])
+	}
+	w.runQueue()
+	w.sweep()
+	return nil
+}
+
+func (w *worker) patience() time.Duration {
+	if len(w.queue) > 0 || len(w.ready) > 0 && w.opening < w.handshakes || w.behind() {
+		return 0
+	}
+	return sweepTime
+}
+
+// wakeAt sets the alarm, which is then due at the earliest time for which it was set
+// and that is still to come.
+func (w *worker) wakeAt(at int64) {
+	if w.now < w.alarms && w.alarms <= at {
+		return
+	}
+	w.alarms = at
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, at-w.clock()))}
+	if err := unix.TimerfdSettime(w.alarm, 0, &spec, nil); err != nil {
+		panic("wsload: timerfd_settime: " + err.Error())
+	}
+}
+
+func (w *worker) readLetters() {
+	for {
+		select {
+		case letter := <-w.letters:
+			letter()
+		default:
+			return
+		}
+	}
+}
+
+func (w *worker) event(e *netpoll.Event) {
+	if e.Gen() == alarmSlot {
+		return // it is enough to be awake
+	}
+	slot := int(e.Gen())
+	c := &w.conns[slot]
+	if int(c.fd) != e.FD() || c.phase == none {
+		return // closed earlier in this batch
+	}
+	if c.phase == connecting {
+		if e.Writable() {
+			w.connected(slot, c)
+		}
+		return
+	}
+	if e.Writable() && c.phase != handshaking && (c.written < c.asked || c.speaks) {
+		c.since = w.now
+		w.flush(slot, c)
+	}
+	if e.Readable() && c.phase != none {
+		w.turn(slot, c, e.Ended())
+	}
+}
+
+// goOn puts a connection in the queue of those that have more to read, but have had
+// their turn.
+func (w *worker) goOn(slot int, c *conn) {
+	if !c.queued {
+		c.queued = true
+		w.queue = append(w.queue, slot)
+	}
+}
+
+func (w *worker) runQueue() {
+	n := len(w.queue)
+	for _, slot := range w.queue[:n] {
+		// A connection that was opened anew in the meantime is not queued, or reads nothing.
+		if c := &w.conns[slot]; c.queued && c.phase > connecting {
+			c.queued = false
+			w.turn(slot, c, false)
+		}
+	}
+	w.queue = w.queue[:copy(w.queue, w.queue[n:])]
+}
+
+// sweep looks for connections that have waited too long.
+func (w *worker) sweep() {
+	if w.now < w.sweepAt {
+		return
+	}
+	w.sweepAt = w.now + int64(sweepTime)
+	w.ready = append(w.ready, w.later...)
+	w.later = w.later[:0]
+	if w.winding && w.now >= w.giveUp {
+		w.abandon()
+		return
+	}
+	for range min(len(w.conns), len(w.conns)/sweepParts+1) {
+		w.swept = (w.swept + 1) % len(w.conns)
+		c := &w.conns[w.swept]
+		if f := c.late(w.now, int64(w.timeout)); f != nil {
+			w.fail(w.swept, c, f)
+		}
+	}
+}
+
+// setPhase is the one place where a phase changes.
+func (w *worker) setPhase(c *conn, to phase) {
+	switch c.phase {
+	case connecting, handshaking:
+		w.opening--
+	case open:
+		w.open--
+	}
+	switch to {
+	case connecting, handshaking:
+		w.opening++
+	case open:
+		w.open++
+	}
+	c.phase = to
+}
+
+// fail counts a fault, and closes the connection.
+func (w *worker) fail(slot int, c *conn, f *fault) {
+	f.detail = fmt.Sprintf("connection %d, message %d: %s", w.share.number(slot, 0), c.done, f.detail)
+	w.stats.fault(f)
+	settled := c.phase > handshaking
+	if c.fd >= 0 {
+		w.release(slot, c)
+	}
+	if !settled {
+		w.settle(c)
+	}
+	if w.mode == modeConnect && !w.paced() {
+		w.later = append(w.later, slot)
+		return
+	}
+	w.again(slot, c)
+}
+
+// release closes the socket.
+func (w *worker) release(slot int, c *conn) {
+	w.poller.Remove(int(c.fd)) // it is there
+	netpoll.Close(int(c.fd))
+	w.setPhase(c, none)
+	c.fd = -1
+	c.speaks = false
+	delete(w.control, slot)
+	delete(w.responses, slot)
+	w.live--
+}
+
+// again opens a connection anew, if that is what it is for.
+func (w *worker) again(slot int, c *conn) {
+	if w.mode == modeConnect && (!w.paced() || c.rounds < c.due) {
+		w.ready = append(w.ready, slot)
+	}
+}
+
+// windUp closes what is open, as soon as nothing is outstanding on it.
+func (w *worker) windUp() {
+	w.winding = true
+	w.giveUp = w.now + int64(w.timeout)
+	w.until = min(w.until, w.now)
+	for slot := range w.conns {
+		switch c := &w.conns[slot]; {
+		case c.phase == connecting || c.phase == handshaking:
+			w.release(slot, c)
+		case c.phase == open && !c.outstanding():
+			w.startClose(slot, c)
+		}
+	}
+}
+
+// abandon ends what has not ended in time.
+func (w *worker) abandon() {
+	for slot := range w.conns {
+		switch c := &w.conns[slot]; c.phase {
+		case none:
+		case closing:
+			w.fail(slot, c, faultf(teardownFailed, "the server has not ended the connection in %v", w.timeout))
+		default:
+			w.fail(slot, c, faultf(timedOut, "%v after the last message was due, %d replies were awaited", w.timeout, max(c.asked, c.due)-c.done))
+		}
+	}
+}

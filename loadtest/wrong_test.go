@@ -1,0 +1,379 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// wrongServer is a server whose connections behave as a test wants.
+type wrongServer struct {
+	url string
+}
+
+func startWrong(t *testing.T, behave func(*wrongConn)) wrongServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(soon))
+				behave(&wrongConn{Conn: c})
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	return wrongServer{"ws://" + l.Addr().String() + "/"}
+}
+
+type wrongConn struct {
+	net.Conn
+	n int // messages received
+}
+
+// upgrades answers the request.
+func (c *wrongConn) upgrades() {
+	if _, err := ws.Upgrade(c.Conn); err != nil {
+		c.Close()
+	}
+}
+
+// receives is the next message, unmasked. When the client closes, it answers that
+// as it should be, and then nothing more comes.
+func (c *wrongConn) receives() (ws.OpCode, []byte, bool) {
+	f, err := readFrame(c)
+	if err != nil {
+		return 0, nil, false
+	}
+	f = ws.UnmaskFrame(f)
+	switch f.Header.OpCode {
+	case ws.OpClose:
+		c.sends(ws.NewCloseFrame(f.Payload))
+		return 0, nil, false
+	case ws.OpPong:
+		return f.Header.OpCode, f.Payload, true
+	}
+	c.n++
+	return f.Header.OpCode, f.Payload, true
+}
+
+func readFrame(r io.Reader) (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(r); err == nil {
+		f.Payload = make([]byte, f.Header.Length)
+		_, err = io.ReadFull(r, f.Payload)
+	}
+	return f, err
+}
+
+func (c *wrongConn) sends(frames ...ws.Frame) {
+	var b bytes.Buffer
+	for _, f := range frames {
+		ws.WriteFrame(&b, f)
+	}
+	c.Write(b.Bytes())
+}
+
+// echoes echoes messages, but for what a test does with the third.
+func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
+	c.upgrades()
+	for {
+		op, payload, ok := c.receives()
+		if !ok || c.n == 3 && !third(op, payload) {
+			return
+		}
+		if c.n != 3 {
+			c.sends(ws.NewFrame(op, true, payload))
+		}
+	}
+}
+
+// Every way to be wrong is noticed, and counted as what it is.
+func TestWrongServers(t *testing.T) {
+	answers := func(response string) func(*wrongConn) {
+		return func(c *wrongConn) {
+			c.Read(make([]byte, 4096))
+			io.WriteString(c, response)
+			io.Copy(io.Discard, c)
+		}
+	}
+	third := func(f func(c *wrongConn, op ws.OpCode, payload []byte) bool) func(*wrongConn) {
+		return func(c *wrongConn) {
+			c.echoes(func(op ws.OpCode, payload []byte) bool { return f(c, op, payload) })
+		}
+	}
+	for _, x := range []struct {
+		name   string
+		want   failure
+		first  string // what is said of the first
+		behave func(*wrongConn)
+	}{
+		{"never answers", timedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
+		{"alters a byte", mismatched, "message 2: byte 77 of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			p[77] ^= 1
+			c.sends(ws.NewFrame(op, true, p))
+			return true
+		})},
+		{"leaves out a byte", mismatched, "a reply of 127 bytes to a message of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			c.sends(ws.NewFrame(op, true, p[:127]))
+			return true
+		})},
+		{"adds a byte", mismatched, "a reply of 129 bytes", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			c.sends(ws.NewFrame(op, true, append(p, 0)))
+			return true
+		})},
+		{"answers binary with text", mismatched, "opcode 0x1", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+			c.sends(ws.NewTextFrame(p))
+			return true
+		})},
+		{"answers twice", unasked, "message 3", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			c.sends(ws.NewFrame(op, true, p), ws.NewFrame(op, true, p))
+			return true
+		})},
+		{"answers with the message before", mismatched, "", func(c *wrongConn) {
+			var before []byte
+			c.upgrades()
+			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+				if c.n == 1 {
+					before = p
+				}
+				c.sends(ws.NewFrame(op, true, before))
+			}
+		}},
+		{"greets", unasked, "a frame of 2 bytes", func(c *wrongConn) {
+			var b bytes.Buffer // in one segment with the response
+			ws.Upgrade(struct {
+				io.Reader
+				io.Writer
+			}{c, &b})
+			ws.WriteFrame(&b, ws.NewTextFrame([]byte("hi")))
+			c.Write(b.Bytes())
+			io.Copy(io.Discard, c)
+		}},
+		{"masks", violated, "masked", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			c.sends(ws.MaskFrame(ws.NewFrame(op, true, p)))
+			return true
+		})},
+		{"compresses", violated, "reserved bits", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			f := ws.NewFrame(op, true, p)
+			f.Header.Rsv = ws.Rsv(true, false, false)
+			c.sends(f)
+			return true
+		})},
+		{"closes", closed, `closed with 1001 "bye"`, third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "bye")))
+			return false
+		})},
+		{"ends", cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false })},
+		{"ends in the middle of a reply", cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+			c.Write(ws.MustCompileFrame(ws.NewBinaryFrame(p))[:50])
+			return false
+		})},
+		{"resets", cut, "reset", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+			c.Conn.(*net.TCPConn).SetLinger(0)
+			return false
+		})},
+		{"refuses", handshakeFailed, "503 Service Unavailable", answers("HTTP/1.1 503 Service Unavailable\r\n\r\n")},
+		{"proves nothing", handshakeFailed, "Sec-WebSocket-Accept", answers(goodResponse)},
+		{"never responds", handshakeFailed, "no response", answers("")},
+		{"never ends its response", handshakeFailed, "no end of the response", answers("HTTP/1.1 101 " + strings.Repeat("x", 20<<10))},
+		{"ends instead of a response", handshakeFailed, "before the response", func(c *wrongConn) { c.Read(make([]byte, 4096)) }},
+		{"never ends after a close", teardownFailed, "has not ended", func(c *wrongConn) {
+			c.upgrades()
+			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+				c.sends(ws.NewFrame(op, true, p))
+			}
+			io.Copy(io.Discard, c)
+		}},
+		{"ends without a close", teardownFailed, "without a close frame", func(c *wrongConn) {
+			c.upgrades()
+			for {
+				f, err := readFrame(c)
+				if err != nil || f.Header.OpCode == ws.OpClose {
+					return
+				}
+				c.sends(ws.UnmaskFrame(f))
+			}
+		}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			one := atomic.Bool{} // the others are as they should be, so that there is something to measure
+			s := startWrong(t, func(c *wrongConn) {
+				if one.Swap(true) {
+					c.echoes(func(op ws.OpCode, p []byte) bool { c.sends(ws.NewFrame(op, true, p)); return true })
+					return
+				}
+				x.behave(c)
+			})
+			r := wsload(t, s.url, "-timeout", "1s", "-fail-if", "errors>0")
+			r.wantErrors(x.want)
+			r.wantMessages()
+			if c := r.Errors.Kinds[x.want.String()]; c.Count != 1 || !strings.Contains(c.First, x.first) {
+				t.Errorf("%d times, and the first is %q; want one with %q", c.Count, c.First, x.first)
+			}
+			if r.status != exitThreshold {
+				t.Errorf("exit status %d", r.status)
+			}
+		})
+	}
+}
+
+// What a server may do, though few do, is no error.
+func TestUnusualServers(t *testing.T) {
+	var pongs atomic.Int64
+	for name, third := range map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
+		"fragments": func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			c.sends(ws.NewFrame(op, false, p[:1]), ws.NewFrame(ws.OpContinuation, false, nil),
+				ws.NewFrame(ws.OpContinuation, false, p[1:100]), ws.NewFrame(ws.OpContinuation, true, p[100:]))
+			return true
+		},
+		"pings between fragments": func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			c.sends(ws.NewFrame(op, false, p[:1]), ws.NewPingFrame([]byte("there?")))
+			if op, answer, ok := c.receives(); ok && op == ws.OpPong && string(answer) == "there?" {
+				pongs.Add(1)
+			}
+			c.sends(ws.NewFrame(ws.OpContinuation, true, p[1:]))
+			return true
+		},
+		"byte by byte": func(c *wrongConn, op ws.OpCode, p []byte) bool {
+			for b := range slices.Chunk(ws.MustCompileFrame(ws.NewFrame(op, true, p)), 1) {
+				c.Write(b)
+			}
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startWrong(t, func(c *wrongConn) {
+				c.echoes(func(op ws.OpCode, p []byte) bool { return third(c, op, p) })
+			})
+			r := wsload(t, s.url)
+			r.wantErrors()
+			r.wantMessages()
+		})
+	}
+	if pongs.Load() != 3 {
+		t.Errorf("%d of 3 pings were answered", pongs.Load())
+	}
+}
+
+// A server that stalls once is asked nothing meanwhile in a closed loop, and looks
+// good. At a fixed rate each message that was due has waited.
+func TestStallIsSeenAtAFixedRate(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	stalls := func(c *wrongConn) {
+		c.upgrades()
+		from := time.After(200 * time.Millisecond)
+		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+			select {
+			case <-from:
+				<-time.After(stall)
+			default:
+			}
+			c.sends(ws.NewFrame(op, true, p))
+		}
+	}
+	args := []string{"-connections", "1", "-duration", "600ms"}
+	r := wsload(t, startWrong(t, stalls).url, args...)
+	r.wantErrors()
+	if r.Latency.Max < micro(stall) || r.Latency.P99 > micro(stall)/2 {
+		t.Errorf("in a closed loop: %v", r.Latency)
+	}
+	r = wsload(t, startWrong(t, stalls).url, append(args, "-rate", "200")...)
+	r.wantErrors()
+	if r.Latency.Max < micro(stall) || r.Latency.P50 > micro(stall) || r.Latency.P90 < micro(stall)/2 {
+		t.Errorf("at a fixed rate: %v", r.Latency)
+	}
+	if n := r.Latency.Count; n < 119 || n > 121 {
+		t.Errorf("%d messages were due", n)
+	}
+}
+
+// A rate that a server cannot keep is not reported as if it had.
+func TestTooHighARate(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) {
+		c.upgrades()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+			<-tick.C
+			c.sends(ws.NewFrame(op, true, p))
+		}
+	})
+	r := wsload(t, s.url, "-connections", "1", "-rate", "1000", "-duration", "300ms", "-timeout", "400ms")
+	r.wantErrors(timedOut) // of what was due, and not yet sent
+	if r.Rate > 300 || r.Latency.P99 < micro(50*time.Millisecond) {
+		t.Errorf("%v a second, %v", r.Rate, r.Latency)
+	}
+}
+
+func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
+	r := wsload(t, s.url, "-connections", "1", "-rate", "100", "-duration", "300ms")
+	r.wantErrors(cut, unsent)
+	if n := r.Errors.Kinds["unsent"].Count; n < 20 || n > 28 {
+		t.Errorf("%d messages of 30 were not sent", n)
+	}
+}
+
+// Nothing is left half said: a pong goes out between two frames, though the server does not
+// read for a while.
+func TestPongBetweenFrames(t *testing.T) {
+	wrong := make(chan error, 10)
+	s := startWrong(t, func(c *wrongConn) {
+		c.upgrades()
+		c.sends(ws.NewPingFrame([]byte("1")))
+		for range 2 {
+			h, err := ws.ReadHeader(c)
+			if err != nil {
+				wrong <- err
+				return
+			}
+			c.sends(ws.NewPingFrame([]byte("2"))) // while most of the message is still to be sent
+			p := make([]byte, h.Length)
+			if _, err := io.ReadFull(c, p); err != nil {
+				wrong <- err
+				return
+			}
+			ws.Cipher(p, h.Mask, 0)
+			if h.OpCode == ws.OpBinary {
+				c.sends(ws.NewBinaryFrame(p))
+				wrong <- nil
+				break
+			}
+		}
+		for {
+			op, p, ok := c.receives()
+			if !ok {
+				return
+			}
+			if op == ws.OpBinary {
+				c.sends(ws.NewBinaryFrame(p))
+			} else if op != ws.OpPong {
+				wrong <- errors.New("something else")
+			}
+		}
+	})
+	r := wsload(t, s.url, "-connections", "1", "-payload", "6MiB")
+	r.wantErrors()
+	if err := <-wrong; err != nil {
+		t.Error(err)
+	}
+}
