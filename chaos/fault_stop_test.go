@@ -50,7 +50,7 @@ func (s *scene) terminate(r *row) *testimony {
 	}
 	s.herd.gathered(talking, late)
 	s.herd.lasts(s.scale.spell)
-	r.peak = s.server.peak()
+	s.measures(r)
 	s.herd.markArrived()
 	began := time.Now()
 	s.server.signal(syscall.SIGTERM)

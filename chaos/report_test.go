@@ -32,12 +32,13 @@ type part struct {
 
 // row is one fault.
 type row struct {
-	fault string
-	peers int
-	bytes int // echoed
-	said  *testimony
-	peak  int // resident bytes
-	lost  string
+	fault  string
+	peers  int
+	bytes  int // echoed
+	said   *testimony
+	peak   int     // resident bytes
+	slowed float64 // how many times, by waiting for a processor
+	lost   string
 }
 
 func newReport(s scale, seed uint64) *report { return &report{scale: s, seed: seed, began: time.Now()} }
@@ -68,15 +69,15 @@ func (p *part) write(b *strings.Builder) {
 	line("\n### %s: `%s`\n", p.plan.name, strings.Join(p.plan.flags, " "))
 	line("Undisturbed, its witnesses waited %v (p50), %v (p99), %v (most) for %d echoes, and were woken up to %v late. The limit is %v. Its memory may be %s.\n",
 		round(p.calm.P50), round(p.calm.P99), round(p.calm.Max), p.calm.Messages, round(p.calm.Late), round(p.limit), mib(p.bound))
-	line("| fault | peers | echoed | lost | p50 | p99 | most | late | resident |")
-	line("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+	line("| fault | peers | echoed | lost | p50 | p99 | most | slowed | late | resident |")
+	line("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, r := range p.rows {
 		if r.said == nil {
-			line("| %s | | | FAILED | | | | | |", r.fault)
+			line("| %s | | | FAILED | | | | | | |", r.fault)
 			continue
 		}
-		line("| %s | %d | %s | %s | %v | %v | %v | %v | %s |", r.fault, r.peers, mib(r.bytes), r.lost,
-			round(r.said.P50), round(r.said.P99), round(r.said.Max), round(r.said.Late), mib(r.peak))
+		line("| %s | %d | %s | %s | %v | %v | %v | %.2f× | %v | %s |", r.fault, r.peers, mib(r.bytes), r.lost,
+			round(r.said.P50), round(r.said.P99), round(r.said.Max), r.slowed, round(r.said.Late), mib(r.peak))
 	}
 	if t := p.totals; t != nil {
 		line("\nBy its own account: %d accepted, %d refused at once, ended: %s; codes: %s; %d messages, %d bytes in, %d bytes out.",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -224,6 +225,22 @@ func (s *server) cpu() time.Duration {
 		s.t.Fatalf("no times in %s", text)
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// scheduled is the time for which the server's threads had a processor, and
+// that for which they wanted one and had to wait, in the order of
+// Documentation/scheduler/sched-stats.rst; zero where the kernel does not say.
+func (s *server) scheduled() (ran, waited time.Duration) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.pid()))
+	for _, thread := range threads {
+		var r, w time.Duration
+		if text, err := os.ReadFile(thread); err == nil {
+			if _, err := fmt.Sscan(string(text), &r, &w); err == nil {
+				ran, waited = ran+r, waited+w
+			}
+		}
+	}
+	return ran, waited
 }
 
 // descriptors counts what the server has open below a limit. (Above it may be
