@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,7 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
+	"wsecho/internal/flags"
 )
 
 // settings are what the command line and the environment say.
@@ -55,65 +54,54 @@ const (
 // and what is wrong with it.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
-	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(envPrefix)); err != nil {
-		if inner := errors.Unwrap(err); inner != nil {
-			err = inner // without ff's "error parsing …" in front
-		}
+	if err := flags.Parse(fs, args, envPrefix); err != nil {
 		return nil, err
-	}
-	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
 	}
 	return s, s.check()
 }
 
 func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
-	fs := flag.NewFlagSet("wsload", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := flags.NewSet("wsload")
 
-	setting(fs, &s.url, "url", "ws://127.0.0.1:8080/", parseURL,
+	flags.Var(fs, &s.url, "url", "ws://127.0.0.1:8080/", parseURL,
 		"server, as a `URL` ws://host:port/path")
-	setting(fs, &s.mode, "mode", string(modeEcho), parseWord(string(modeEcho), string(modeIdle), string(modeConnect)),
+	flags.Var(fs, &s.mode, "mode", string(modeEcho), flags.Word(string(modeEcho), string(modeIdle), string(modeConnect)),
 		"`what` connections do: echo sends and awaits replies for as long as it lasts; idle echoes once and stays silent, to measure memory; connect opens, echoes once, closes, and begins again")
-	setting(fs, &s.connections, "connections", 100, parseInt(1, mostConnections),
+	flags.Var(fs, &s.connections, "connections", 100, flags.Int(1, mostConnections),
 		"`number` of connections; in mode connect, of those at a time")
-	setting(fs, &s.ramp, "ramp", 0, parseNumber(0, 1e7),
+	flags.Var(fs, &s.ramp, "ramp", 0, parseNumber(0, 1e7),
 		"connections to open, `a second`. 0: as fast as -handshakes allows")
-	setting(fs, &s.handshakes, "handshakes", 128, parseInt(1, mostConnections),
+	flags.Var(fs, &s.handshakes, "handshakes", 128, flags.Int(1, mostConnections),
 		"`number` of handshakes that may be outstanding; more than the server's listen queue takes make each other wait")
-	setting(fs, &s.sources, "source", nil, parseSourceList,
+	flags.Var(fs, &s.sources, "source", nil, parseSourceList,
 		"local `addresses`, in turn: a list with commas, or a number of them from 127.0.0.1 on. Each has some 28000 ports for one server address. None: the kernel chooses")
-	setting(fs, &s.payload, "payload", payloadMix{{128, 1}}, parseMix,
+	flags.Var(fs, &s.payload, "payload", payloadMix{{128, 1}}, parseMix,
 		"length of messages, in `bytes`; or a mix of lengths with their parts, such as 128:90,64KiB:10")
-	setting(fs, &s.kind, "type", string(binaryPayload), parseWord(string(binaryPayload), string(textPayload), string(unicodePayload)),
+	flags.Var(fs, &s.kind, "type", string(binaryPayload), flags.Word(string(binaryPayload), string(textPayload), string(unicodePayload)),
 		"`kind` of messages: binary (random bytes), text (ASCII) or unicode (text of characters of one to four bytes)")
-	setting(fs, &s.inFlight, "inflight", 1, parseInt(1, mostInFlight),
+	flags.Var(fs, &s.inFlight, "inflight", 1, flags.Int(1, mostInFlight),
 		"`number` of messages that a connection may have sent without their replies")
-	setting(fs, &s.rate, "rate", 0, parseNumber(0, 1e9),
+	flags.Var(fs, &s.rate, "rate", 0, parseNumber(0, 1e9),
 		"messages to send, `a second` on all connections together, whether or not replies have come; in mode connect, connections to open. Latency is then from the time at which a message was due. 0: a closed loop, the next message is sent when a reply has come")
-	setting(fs, &s.duration, "duration", 10*time.Second, parseDuration(time.Millisecond, longest),
+	flags.Var(fs, &s.duration, "duration", 10*time.Second, flags.Duration(time.Millisecond, longest),
 		"`time` to measure")
-	setting(fs, &s.warmup, "warmup", time.Second, parseDuration(0, longest),
+	flags.Var(fs, &s.warmup, "warmup", time.Second, flags.Duration(0, longest),
 		"`time` to run before measuring, once all connections are open")
-	setting(fs, &s.timeout, "timeout", 10*time.Second, parseDuration(time.Millisecond, longest),
+	flags.Var(fs, &s.timeout, "timeout", 10*time.Second, flags.Duration(time.Millisecond, longest),
 		"`time` to wait for a handshake, for anything of an outstanding reply, and for the end of a connection")
-	setting(fs, &s.workers, "workers", max(1, runtime.GOMAXPROCS(0)/2), parseInt(1, 4096),
+	flags.Var(fs, &s.workers, "workers", max(1, runtime.GOMAXPROCS(0)/2), flags.Int(1, 4096),
 		"`number` of event loops; the default is half of the CPUs that may be used, the other half being the server's")
-	setting(fs, &s.pid, "pid", 0, parseInt(0, math.MaxInt32),
+	flags.Var(fs, &s.pid, "pid", 0, flags.Int(0, math.MaxInt32),
 		"the server's process `number`, to report its CPU a message and its resident memory a connection. 0: unknown")
-	setting(fs, &s.interval, "interval", time.Second, parseDuration(minInterval, time.Hour),
+	flags.Var(fs, &s.interval, "interval", time.Second, flags.Duration(minInterval, time.Hour),
 		"`time` from one progress line, and one point of the time series, to the next")
 	fs.BoolVar(&s.json, "json", false, "write the report as JSON, for programs")
-	setting(fs, &s.html, "html", "", parseAny,
+	flags.Var(fs, &s.html, "html", "", parseAny,
 		"`file` to write a report with pictures to, with nothing outside of it")
 	s.failIf.set(fs, "fail-if",
 		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
-	fs.BoolFunc("version", "print version, commit and Go version", func(text string) error {
-		s.version = text == "true"
-		return nil
-	})
+	flags.Version(fs, &s.version)
 	return s, fs
 }
 
@@ -176,24 +164,14 @@ usage: wsload [flags]
 
 `)
 	_, fs := newSettings()
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fs.VisitAll(func(f *flag.Flag) {
-		unit, usage := flag.UnquoteUsage(f)
-		variable := envPrefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		byDefault := fmt.Sprintf(" (default %s)", cmp.Or(f.DefValue, "none"))
-		if f.Name == "version" {
-			variable, byDefault = "", ""
-		}
-		fmt.Fprintf(t, "  -%s %s\t%s\n  \t%s%s\n", f.Name, unit, variable, usage, byDefault)
-	})
-	t.Flush()
+	flags.Explain(w, fs, envPrefix)
 	fmt.Fprint(w, `
 Each flag may be given by the environment variable beside it instead. Bytes are a
 number, or one with KiB, MiB or GiB; times are like 300us, 5ms, 10s or 1h30m.
 
 Errors are counted by kind, each with what the first one was, and each costs its connection:
 `)
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for kind, name := range failureNames {
 		fmt.Fprintf(t, "  %s\t%s\n", name, failureMeanings[kind])
 	}
@@ -206,34 +184,6 @@ nothing to measure, 2 if a flag is wrong.
 `)
 }
 
-// value is a flag whose text is checked when it is set, and whose error names
-// the text.
-type value[T any] struct {
-	p     *T
-	parse func(string) (T, error)
-}
-
-func setting[T any](fs *flag.FlagSet, p *T, name string, byDefault T, parse func(string) (T, error), usage string) {
-	*p = byDefault
-	fs.Var(value[T]{p, parse}, name, usage)
-}
-
-func (v value[T]) Set(text string) error {
-	x, err := v.parse(text)
-	if err != nil {
-		return fmt.Errorf("%q %w", text, err)
-	}
-	*v.p = x
-	return nil
-}
-
-func (v value[T]) String() string {
-	if v.p == nil {
-		return ""
-	}
-	return fmt.Sprint(*v.p)
-}
-
 func parseAny(text string) (string, error) { return text, nil }
 
 // parseURL checks what can be checked without asking for the address.
@@ -242,91 +192,21 @@ func parseURL(text string) (string, error) {
 	return text, err
 }
 
-func parseInt(least, most int) func(string) (int, error) {
-	return func(text string) (int, error) {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return 0, errors.New("is not a whole number")
-		}
-		return n, between(n, least, most)
-	}
-}
-
 func parseNumber(least, most float64) func(string) (float64, error) {
 	return func(text string) (float64, error) {
 		x, err := strconv.ParseFloat(strings.TrimSuffix(text, "/s"), 64)
 		if err != nil || math.IsNaN(x) {
 			return 0, errors.New("is not a number")
 		}
-		return x, between(x, least, most)
+		return x, flags.Between(x, least, most)
 	}
-}
-
-func parseDuration(least, most time.Duration) func(string) (time.Duration, error) {
-	return func(text string) (time.Duration, error) {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return 0, errors.New("is not a time such as 500ms, 10s or 1h30m")
-		}
-		return d, between(d, least, most)
-	}
-}
-
-func parseWord(words ...string) func(string) (string, error) {
-	return func(text string) (string, error) {
-		for _, w := range words {
-			if text == w {
-				return w, nil
-			}
-		}
-		return "", fmt.Errorf("is not one of %s", strings.Join(words, ", "))
-	}
-}
-
-func between[T cmp.Ordered](x, least, most T) error {
-	if x < least || x > most {
-		return fmt.Errorf("is not between %v and %v", least, most)
-	}
-	return nil
-}
-
-// byteSize is a number of bytes.
-type byteSize int64
-
-var byteUnits = []struct {
-	name string
-	size byteSize
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
-
-func (b byteSize) String() string {
-	for _, u := range byteUnits {
-		if b >= u.size && b%u.size == 0 && u.size > 1 {
-			return fmt.Sprintf("%d%s", b/u.size, u.name)
-		}
-	}
-	return strconv.FormatInt(int64(b), 10)
-}
-
-func parseSize(text string) (byteSize, error) {
-	digits, unit := text, byteSize(1)
-	for _, u := range byteUnits {
-		if d, found := strings.CutSuffix(text, u.name); found {
-			digits, unit = strings.TrimSpace(d), u.size
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || byteSize(n) > math.MaxInt64/unit {
-		return 0, errors.New("is not a number of bytes such as 65536, 64KiB or 1MiB")
-	}
-	return byteSize(n) * unit, between(byteSize(n)*unit, 0, mostPayload)
 }
 
 // payloadMix is the lengths of messages and their parts of all.
 type payloadMix []portion
 
 func parseMix(text string) (mix payloadMix, err error) {
-	items, err := split(text)
+	items, err := flags.Split(text)
 	if err != nil {
 		return nil, err
 	}
@@ -336,11 +216,11 @@ func parseMix(text string) (mix payloadMix, err error) {
 		if !mixed {
 			part = "1"
 		}
-		size, err := parseSize(length)
+		size, err := flags.Size(0, mostPayload)(length)
 		if err != nil {
 			return nil, fmt.Errorf("has a length %q that %w", length, err)
 		}
-		weight, err := parseInt(1, mostWeight)(part)
+		weight, err := flags.Int(1, mostWeight)(part)
 		if err != nil {
 			return nil, fmt.Errorf("has a part %q that %w", part, err)
 		}
@@ -351,7 +231,7 @@ func parseMix(text string) (mix payloadMix, err error) {
 		return nil, fmt.Errorf("has parts of %d in all, more than %d", total, mostWeight)
 	}
 	if bytes := mix.bytes(); bytes > mostTape {
-		return nil, fmt.Errorf("would take %v for one of each message", byteSize(bytes))
+		return nil, fmt.Errorf("would take %v for one of each message", flags.ByteSize(bytes))
 	}
 	return mix, nil
 }
@@ -372,11 +252,11 @@ func (m payloadMix) bytes() (n int) {
 
 func (m payloadMix) String() string {
 	if len(m) == 1 {
-		return byteSize(m[0].size).String()
+		return flags.ByteSize(m[0].size).String()
 	}
 	var items []string
 	for _, p := range m {
-		items = append(items, fmt.Sprintf("%v:%d", byteSize(p.size), p.weight))
+		items = append(items, fmt.Sprintf("%v:%d", flags.ByteSize(p.size), p.weight))
 	}
 	return strings.Join(items, ",")
 }
@@ -387,7 +267,7 @@ func parseSourceList(text string) (sourceList, error) {
 	if text == "" {
 		return nil, nil
 	}
-	items, err := split(text)
+	items, err := flags.Split(text)
 	if err != nil {
 		return nil, err
 	}
@@ -406,9 +286,9 @@ func (l sourceList) String() string {
 type thresholds []threshold
 
 func (l *thresholds) set(fs *flag.FlagSet, name, usage string) {
-	fs.Var(value[thresholds]{l, func(text string) (thresholds, error) {
+	flags.Var(fs, l, name, nil, func(text string) (thresholds, error) {
 		sum := *l
-		items, err := split(text)
+		items, err := flags.Split(text)
 		for _, item := range items {
 			t, err := parseThreshold(item)
 			if err != nil {
@@ -417,7 +297,7 @@ func (l *thresholds) set(fs *flag.FlagSet, name, usage string) {
 			sum = append(sum, t)
 		}
 		return sum, err
-	}}, name, usage)
+	}, usage)
 }
 
 func (l thresholds) String() string {
@@ -426,14 +306,4 @@ func (l thresholds) String() string {
 		items = append(items, t.text)
 	}
 	return strings.Join(items, ",")
-}
-
-func split(text string) ([]string, error) {
-	items := strings.Split(text, ",")
-	for i := range items {
-		if items[i] = strings.TrimSpace(items[i]); items[i] == "" {
-			return nil, errors.New("has an empty member")
-		}
-	}
-	return items, nil
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"wsecho/internal/flags"
 )
 
 // report is what a run has shown, as programs get it (-json). Times of messages are in
@@ -291,9 +293,9 @@ func seconds(s float64) string {
 }
 
 func bytesText(b float64) string {
-	for _, u := range byteUnits {
-		if size := float64(u.size); math.Abs(b) >= size && u.size > 1 {
-			return fmt.Sprintf("%.1f %s", b/size, u.name)
+	for _, u := range flags.ByteUnits {
+		if size := float64(u.Size); math.Abs(b) >= size && u.Size > 1 {
+			return fmt.Sprintf("%.1f %s", b/size, u.Name)
 		}
 	}
 	return fmt.Sprintf("%.0f B", b)

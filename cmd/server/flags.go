@@ -1,21 +1,16 @@
 package main
 
 import (
-	"cmp"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"runtime"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/peterbourgon/ff/v3"
-
+	"wsecho/internal/flags"
 	"wsecho/internal/pool"
 )
 
@@ -25,13 +20,13 @@ type settings struct {
 	workers          int
 	maxConns         int
 	maxConnsPerIP    int
-	maxMessage       byteSize
-	maxHeader        byteSize
+	maxMessage       flags.ByteSize
+	maxHeader        flags.ByteSize
 	handshakeTimeout time.Duration
 	idleTimeout      time.Duration
 	writeTimeout     time.Duration
 	drainTimeout     time.Duration
-	bufferBudget     byteSize
+	bufferBudget     flags.ByteSize
 	subprotocols     choice
 	origins          choice
 	log              string
@@ -44,57 +39,44 @@ const envPrefix = "WSECHO"
 // and what is wrong with it.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
-	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(envPrefix)); err != nil {
-		if inner := errors.Unwrap(err); inner != nil {
-			err = inner // without ff's "error parsing …" in front
-		}
+	if err := flags.Parse(fs, args, envPrefix); err != nil {
 		return nil, err
-	}
-	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
 	}
 	return s, nil
 }
 
 func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
-	fs := flag.NewFlagSet("wsecho", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
-
+	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
 		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas")
-	setting(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), parseInt(1, 4096),
+	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),
 		"`number` of event loops; the default is the CPUs that may be used")
-	setting(fs, &s.maxConns, "max-conns", 0, parseInt(0, math.MaxInt32),
+	flags.Var(fs, &s.maxConns, "max-conns", 0, flags.Int(0, math.MaxInt32),
 		"`number` of connections; one more gets 503. 0: what the limit of descriptors allows, at most 4194304")
-	setting(fs, &s.maxConnsPerIP, "max-conns-per-ip", 0, parseInt(0, math.MaxInt32),
+	flags.Var(fs, &s.maxConnsPerIP, "max-conns-per-ip", 0, flags.Int(0, math.MaxInt32),
 		"`number` of connections from one IPv4 address or one IPv6 /64; one more gets 503. 0: no limit")
-	setting(fs, &s.maxMessage, "max-message", 0, parseSize(0, math.MaxInt64),
+	flags.Var(fs, &s.maxMessage, "max-message", 0, flags.Size(0, math.MaxInt64),
 		"longest message, in `bytes`; a longer one ends with close code 1009. 0: no limit")
-	setting(fs, &s.maxHeader, "max-header", 8<<10, parseSize(256, bufferSize/2),
+	flags.Var(fs, &s.maxHeader, "max-header", 8<<10, flags.Size(256, bufferSize/2),
 		"longest opening request, in `bytes`; a longer one gets 431")
-	setting(fs, &s.handshakeTimeout, "handshake-timeout", 10*time.Second, parseDuration(time.Millisecond),
+	flags.Var(fs, &s.handshakeTimeout, "handshake-timeout", 10*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
 		"`time` for the opening request to arrive whole; a slower one gets 408")
-	setting(fs, &s.idleTimeout, "idle-timeout", 0, parseDuration(0),
+	flags.Var(fs, &s.idleTimeout, "idle-timeout", 0, flags.Duration(0, pool.MaxTimeout),
 		"`time` of silence after which a connection is closed with 1001; at a third of it it is sent a ping. 0: never")
-	setting(fs, &s.writeTimeout, "write-timeout", 30*time.Second, parseDuration(time.Millisecond),
+	flags.Var(fs, &s.writeTimeout, "write-timeout", 30*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
 		"`time` for which a peer may leave unread what it was sent, before it is cut off")
-	setting(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, parseDuration(0),
+	flags.Var(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, flags.Duration(0, pool.MaxTimeout),
 		"`time` that peers have to answer Close 1001 after SIGTERM or SIGINT")
-	setting(fs, &s.bufferBudget, "buffer-budget", 256<<20, parseSize(bufferSize, 64<<30),
+	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(bufferSize, 64<<30),
 		"most memory for unfinished frames and unread replies of all connections, in `bytes`")
 	s.subprotocols.set(fs, "subprotocols",
 		"subprotocols to agree to: any, which takes the first that is offered, or a `list` with commas")
 	s.origins.set(fs, "origins",
 		"origins to admit: any, or a `list` of hosts with commas. A request without Origin is always admitted")
-	setting(fs, &s.log, "log", "text", parseWord("text", "json"),
+	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
-	fs.BoolFunc("version", "print version, commit and Go version", func(text string) error {
-		// Deployments have a WSECHO_VERSION of their own that says something else.
-		s.version = text == "true"
-		return nil
-	})
+	flags.Version(fs, &s.version)
 	return s, fs
 }
 
@@ -113,19 +95,7 @@ usage: wsecho [flags]
 
 `)
 	_, fs := newSettings()
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fs.VisitAll(func(f *flag.Flag) {
-		unit, usage := flag.UnquoteUsage(f)
-		variable := envPrefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		byDefault := ""
-		if f.Name == "version" {
-			variable = ""
-		} else {
-			byDefault = fmt.Sprintf(" (default %s)", cmp.Or(f.DefValue, "none"))
-		}
-		fmt.Fprintf(t, "  -%s %s\t%s\n  \t%s%s\n", f.Name, unit, variable, usage, byDefault)
-	})
-	t.Flush()
+	flags.Explain(w, fs, envPrefix)
 	fmt.Fprint(w, `
 Each flag may be given by the environment variable beside it instead. Bytes are a
 number, or one with KiB, MiB or GiB; times are like 500ms, 10s or 1h30m.
@@ -136,130 +106,19 @@ is 1 if it cannot start or a part fails, 2 if a flag is wrong.
 `)
 }
 
-// value is a flag whose text is checked when it is set, and whose error names
-// the text.
-type value[T any] struct {
-	p     *T
-	parse func(string) (T, error)
-}
-
-func setting[T any](fs *flag.FlagSet, p *T, name string, byDefault T, parse func(string) (T, error), usage string) {
-	*p = byDefault
-	fs.Var(value[T]{p, parse}, name, usage)
-}
-
-func (v value[T]) Set(text string) error {
-	x, err := v.parse(text)
-	if err != nil {
-		return fmt.Errorf("%q %w", text, err)
-	}
-	*v.p = x
-	return nil
-}
-
-func (v value[T]) String() string {
-	if v.p == nil {
-		return ""
-	}
-	return fmt.Sprint(*v.p)
-}
-
-func parseInt(least, most int) func(string) (int, error) {
-	return func(text string) (int, error) {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return 0, errors.New("is not a whole number")
-		}
-		return n, between(n, least, most)
-	}
-}
-
-func parseDuration(least time.Duration) func(string) (time.Duration, error) {
-	return func(text string) (time.Duration, error) {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return 0, errors.New("is not a time such as 500ms, 10s or 1h30m")
-		}
-		return d, between(d, least, pool.MaxTimeout)
-	}
-}
-
-func parseWord(words ...string) func(string) (string, error) {
-	return func(text string) (string, error) {
-		for _, w := range words {
-			if text == w {
-				return w, nil
-			}
-		}
-		return "", fmt.Errorf("is not one of %s", strings.Join(words, ", "))
-	}
-}
-
-func between[T cmp.Ordered](x, least, most T) error {
-	if x < least || x > most {
-		return fmt.Errorf("is not between %v and %v", least, most)
-	}
-	return nil
-}
-
-// byteSize is a number of bytes.
-type byteSize int64
-
-var byteUnits = []struct {
-	name string
-	size byteSize
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
-
-func (b byteSize) String() string {
-	for _, u := range byteUnits {
-		if b >= u.size && b%u.size == 0 && u.size > 1 {
-			return fmt.Sprintf("%d%s", b/u.size, u.name)
-		}
-	}
-	return strconv.FormatInt(int64(b), 10)
-}
-
-func parseSize(least, most byteSize) func(string) (byteSize, error) {
-	return func(text string) (byteSize, error) {
-		digits, unit := text, byteSize(1)
-		for _, u := range byteUnits {
-			if d, found := strings.CutSuffix(text, u.name); found {
-				digits, unit = strings.TrimSpace(d), u.size
-				break
-			}
-		}
-		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil || n < 0 || byteSize(n) > math.MaxInt64/unit {
-			return 0, errors.New("is not a number of bytes such as 65536, 64KiB or 1GiB")
-		}
-		return byteSize(n) * unit, between(byteSize(n)*unit, least, most)
-	}
-}
-
 // list is a flag that may be repeated. What is set replaces the default.
 type list []string
 
 func (l *list) set(fs *flag.FlagSet, name, byDefault, usage string) {
-	*l = list{byDefault}
 	isDefault := true
-	fs.Var(value[list]{l, func(text string) (list, error) {
+	flags.Var(fs, l, name, list{byDefault}, func(text string) (list, error) {
 		sum := *l
 		if isDefault {
 			sum, isDefault = nil, false
 		}
-		items, err := split(text)
+		items, err := flags.Split(text)
 		return append(sum, items...), err
-	}}, name, usage)
-}
-
-func split(text string) (list, error) {
-	items := strings.Split(text, ",")
-	for i := range items {
-		if items[i] = strings.TrimSpace(items[i]); items[i] == "" {
-			return nil, errors.New("has an empty member")
-		}
-	}
-	return items, nil
+	}, usage)
 }
 
 func (l list) String() string { return strings.Join(l, ",") }
@@ -271,11 +130,11 @@ type choice struct {
 }
 
 func (c *choice) set(fs *flag.FlagSet, name, usage string) {
-	setting(fs, c, name, choice{any: true}, func(text string) (choice, error) {
+	flags.Var(fs, c, name, choice{any: true}, func(text string) (choice, error) {
 		if text == "any" {
 			return choice{any: true}, nil
 		}
-		members, err := split(text)
+		members, err := flags.Split(text)
 		return choice{members: members}, err
 	}, usage)
 }

@@ -1,0 +1,185 @@
+// Package flags is what the programs' command lines have in common: values that
+// are checked when they are set, each also by environment variable, and their explanation.
+// It stands on the standard flag package; ff adds the environment.
+package flags
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/peterbourgon/ff/v3"
+)
+
+// NewSet makes a set of flags that prints nothing by itself.
+func NewSet(program string) *flag.FlagSet {
+	fs := flag.NewFlagSet(program, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	return fs
+}
+
+// Parse sets the flags from the arguments, and from environment variables that begin with
+// prefix those that are not there. Its errors say which flag or variable, what
+// value, and what is wrong with it.
+func Parse(fs *flag.FlagSet, args []string, prefix string) error {
+	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(prefix)); err != nil {
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // without ff's "error parsing …" in front
+		}
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
+	}
+	return nil
+}
+
+// Explain writes what each flag is for, with its unit, variable and default.
+func Explain(w io.Writer, fs *flag.FlagSet, prefix string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fs.VisitAll(func(f *flag.Flag) {
+		unit, usage := flag.UnquoteUsage(f)
+		variable := prefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		byDefault := fmt.Sprintf(" (default %s)", cmp.Or(f.DefValue, "none"))
+		if f.Name == "version" {
+			variable, byDefault = "", ""
+		}
+		fmt.Fprintf(t, "  -%s %s\t%s\n  \t%s%s\n", f.Name, unit, variable, usage, byDefault)
+	})
+	t.Flush()
+}
+
+// Version adds the flag -version, and only as a flag: deployments have a variable of that name of their own,
+// which says something else.
+func Version(fs *flag.FlagSet, p *bool) {
+	fs.BoolFunc("version", "print version, commit and Go version", func(text string) error {
+		*p = text == "true"
+		return nil
+	})
+}
+
+// value is a flag whose text is checked when it is set, and whose error names
+// the text.
+type value[T any] struct {
+	p     *T
+	parse func(string) (T, error)
+}
+
+// Var adds a flag to fs, whose text is checked by parse when it is set. The error names the text.
+func Var[T any](fs *flag.FlagSet, p *T, name string, byDefault T, parse func(string) (T, error), usage string) {
+	*p = byDefault
+	fs.Var(value[T]{p, parse}, name, usage)
+}
+
+func (v value[T]) Set(text string) error {
+	x, err := v.parse(text)
+	if err != nil {
+		return fmt.Errorf("%q %w", text, err)
+	}
+	*v.p = x
+	return nil
+}
+
+func (v value[T]) String() string {
+	if v.p == nil {
+		return ""
+	}
+	return fmt.Sprint(*v.p)
+}
+
+// Int parses a whole number.
+func Int(least, most int) func(string) (int, error) {
+	return func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, errors.New("is not a whole number")
+		}
+		return n, Between(n, least, most)
+	}
+}
+
+// Duration parses a time.
+func Duration(least, most time.Duration) func(string) (time.Duration, error) {
+	return func(text string) (time.Duration, error) {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return 0, errors.New("is not a time such as 500ms, 10s or 1h30m")
+		}
+		return d, Between(d, least, most)
+	}
+}
+
+// Word parses one of some words.
+func Word(words ...string) func(string) (string, error) {
+	return func(text string) (string, error) {
+		for _, w := range words {
+			if text == w {
+				return w, nil
+			}
+		}
+		return "", fmt.Errorf("is not one of %s", strings.Join(words, ", "))
+	}
+}
+
+// Between says so if x is not.
+func Between[T cmp.Ordered](x, least, most T) error {
+	if x < least || x > most {
+		return fmt.Errorf("is not between %v and %v", least, most)
+	}
+	return nil
+}
+
+// ByteSize is a number of bytes.
+type ByteSize int64
+
+// ByteUnits are the units of sizes, largest first.
+var ByteUnits = []struct {
+	Name string
+	Size ByteSize
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+func (b ByteSize) String() string {
+	for _, u := range ByteUnits {
+		if b >= u.Size && b%u.Size == 0 && u.Size > 1 {
+			return fmt.Sprintf("%d%s", b/u.Size, u.Name)
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
+// Size parses a number of bytes.
+func Size(least, most ByteSize) func(string) (ByteSize, error) {
+	return func(text string) (ByteSize, error) {
+		digits, unit := text, ByteSize(1)
+		for _, u := range ByteUnits {
+			if d, found := strings.CutSuffix(text, u.Name); found {
+				digits, unit = strings.TrimSpace(d), u.Size
+				break
+			}
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n < 0 || ByteSize(n) > math.MaxInt64/unit {
+			return 0, errors.New("is not a number of bytes such as 65536, 64KiB or 1GiB")
+		}
+		return ByteSize(n) * unit, Between(ByteSize(n)*unit, least, most)
+	}
+}
+
+// Split parses a list with commas, whose members are not empty.
+func Split(text string) ([]string, error) {
+	items := strings.Split(text, ",")
+	for i := range items {
+		if items[i] = strings.TrimSpace(items[i]); items[i] == "" {
+			return nil, errors.New("has an empty member")
+		}
+	}
+	return items, nil
+}
