@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wsecho/internal/leak"
 )
 
 const soon = 10 * time.Second // long enough for anything that is going to happen
@@ -38,42 +39,11 @@ var built string // directory; empty: none
 
 // TestMain checks once, for all tests, that nothing is left open or running.
 func TestMain(m *testing.M) {
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // Go's own poller opens what it keeps
-		l.Close()
-	}
-	before := leftovers()
-	code := m.Run()
+	code := leak.Run(m)
 	if built != "" {
 		os.RemoveAll(built)
 	}
-	if fuzzing := flag.Lookup("test.fuzz").Value.String() != ""; fuzzing {
-		os.Exit(code) // the fuzzer leaves goroutines of its own
-	}
-	if after, ok := back(before); code == 0 && !ok {
-		fmt.Fprintf(os.Stderr, "goroutines and descriptors were %v, and are %v\n", before, after)
-		code = 1
-	}
 	os.Exit(code)
-}
-
-// leftovers counts goroutines and descriptors.
-func leftovers() [2]int {
-	open, _ := os.ReadDir("/proc/self/fd")
-	return [2]int{runtime.NumGoroutine(), len(open)}
-}
-
-// back says whether there are no more leftovers than before, once goroutines that
-// are about to end have had the time to.
-func back(before [2]int) (after [2]int, ok bool) {
-	for end := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		after = leftovers()
-		if after[0] <= before[0] && after[1] <= before[1] {
-			return after, true
-		}
-		if time.Now().After(end) {
-			return after, false
-		}
-	}
 }
 
 // server is a wsecho in a process of its own.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/leak"
 )
 
 // pair is a connection by TCP over loopback: our end, and the peer's.
@@ -299,7 +301,7 @@ func TestAcceptSkipsWhatHasGoneAgain(t *testing.T) {
 }
 
 func TestAcceptWithoutDescriptors(t *testing.T) {
-	if !alone(t, 64) {
+	if !leak.Alone(t, 64) {
 		return
 	}
 	l := listens(t, "127.0.0.1:0")

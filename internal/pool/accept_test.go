@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsecho/internal/echo"
+	"wsecho/internal/leak"
 	"wsecho/internal/netpoll"
 )
 
@@ -260,7 +261,7 @@ func fills(t *testing.T) []int {
 // Without descriptors, a connection is accepted with the reserve, told so, and
 // closed; and the worker rests.
 func TestDescriptorsRunOut(t *testing.T) {
-	if !alone(t, 100) {
+	if !leak.Alone(t, 100) {
 		return
 	}
 	for _, n := range []int{1, 2} {
@@ -302,7 +303,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 // With the reserve gone as well, the worker does not listen for a while; and
 // the reserve comes first when there are descriptors again.
 func TestReserveIsGone(t *testing.T) {
-	if !alone(t, 100) {
+	if !leak.Alone(t, 100) {
 		return
 	}
 	h := opens(t, workers(2))

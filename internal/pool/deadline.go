@@ -7,7 +7,6 @@ import (
 	"github.com/gobwas/ws"
 
 	"wsecho/internal/echo"
-	"wsecho/internal/netpoll"
 )
 
 // sweepEvery is the time between two looks at deadlines, and so about the
@@ -147,10 +146,9 @@ func (w *worker) check(fd int, s *slot) {
 	}
 }
 
-// ping asks a silent peer for a sign of life, once. In frugal times it waits
-// for room, for a ping that the kernel does not take could not be kept.
+// ping asks a silent peer for a sign of life, once.
 func (w *worker) ping(fd int, s *slot) {
-	if s.is(pinged) || w.spareTaken && !netpoll.Writable(fd) {
+	if s.is(pinged) {
 		return
 	}
 	s.set(pinged)

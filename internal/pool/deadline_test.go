@@ -268,11 +268,51 @@ func TestSweepTakesSlices(t *testing.T) {
 			}
 		}
 	}
+	if sweeps < 15 {
+		t.Errorf("all were looked at in %d sweeps: a sweep has looked at more than a slice", sweeps)
+	}
 	for _, fd := range all {
 		w.timed.set.remove(fd)
 		w.timed.n--
 		h.slots[fd] = slot{}
 	}
+}
+
+// A worker that has something to do, now or later, does not wait for ever for
+// an event.
+func TestPatience(t *testing.T) {
+	h := opens(t)
+	w := h.workers[0]
+	wants := func(why string, want time.Duration) {
+		t.Helper()
+		if got := w.patience(); got != want {
+			t.Errorf("%s: %v, want %v", why, got, want)
+		}
+	}
+	wants("nothing to do", -1)
+	p := h.dials()
+	h.settles()
+	wants("a connection has a deadline", sweepTime)
+	p.upgrades()
+	h.settles()
+	wants("it has none any more", -1)
+	w.untidy = true
+	wants("memory to give back", sweepTime)
+	h.later(3 * trimEvery * tickTime)
+	w.untidy = false
+	w.unlisten()
+	wants("it does not listen", sweepTime)
+	if err := w.listen(); err != nil {
+		t.Fatal(err)
+	}
+	s, fd := p.slot()
+	w.goOn(fd, s)
+	wants("a connection goes on", 0)
+	w.runQueue()
+	w.draining = true
+	wants("it drains", sweepTime)
+	w.draining = false
+	wants("nothing to do", -1)
 }
 
 func TestTicks(t *testing.T) {

@@ -63,6 +63,9 @@ func TestBytesOnTheirWayDestroyNoReply(t *testing.T) {
 	h.settles()
 	p.wantsEcho("the close", closing(1000))
 	p.wantsFIN("no reset")
+	p.sends(masked(messages(100, 1000)...))
+	p.ends()
+	h.until("all of it is read, and the end behind it", func() bool { return h.conns() == 0 })
 }
 
 func TestViolation(t *testing.T) {

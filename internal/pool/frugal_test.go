@@ -266,6 +266,30 @@ func TestControlFrameInPiecesInFrugalTurns(t *testing.T) {
 	p.wantsFIN("and that was all")
 }
 
+// What is left in the kernel for want of memory is taken when there is some, without
+// another edge and without any other deadline.
+func TestStarvedIsLookedAtAgain(t *testing.T) {
+	h := opens(t)
+	givesBack := h.spends()
+	h.hoarder()
+	p := h.connects()
+	half := masked(ping("is it long enough?"))
+	p.sends(half[:9])
+	h.settles()
+	s, _ := p.slot()
+	if !s.is(starved) {
+		t.Fatal("it is not starved")
+	}
+	givesBack()
+	h.later(late)
+	h.settles()
+	if s.is(starved) || len(h.workers[0].rest(s)) != 9 {
+		t.Errorf("there is memory, and %d bytes are held", len(h.workers[0].rest(s)))
+	}
+	p.sends(half[9:])
+	p.wantsEcho("it is whole", ping("is it long enough?"))
+}
+
 func TestEndInFrugalTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
@@ -316,6 +340,28 @@ func TestLongRestInFrugalTurns(t *testing.T) {
 			givesBack()
 		})
 	}
+}
+
+// A block may be full to its last byte when turns become frugal.
+func TestFullBlockInFrugalTurns(t *testing.T) {
+	h := opens(t)
+	p := h.connects()
+	f := binary(1, 20_000)
+	all := masked(f)
+	const first, full = 1100, 4096 - echo.Headroom - echo.Tailroom
+	p.sends(all[:first])
+	h.settles()
+	p.sends(all[first:full])
+	h.settles()
+	s, _ := p.slot()
+	if mem := h.arena.bytes(s.held); len(mem) != 4096 || len(h.workers[0].rest(s)) != full {
+		t.Fatalf("%d bytes are held in a block of %d", len(h.workers[0].rest(s)), len(mem))
+	}
+	defer h.spends()()
+	h.hoarder()
+	p.sends(all[full:])
+	p.wantsMessages("cut through", f)
+	p.alive("it goes on")
 }
 
 // Whoever has the spare block itself is no worse off.

@@ -196,6 +196,50 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 	}
 }
 
+// Also with a large buffer a flood has no long turns, unless it is of one long
+// frame.
+func TestTurnIsCapped(t *testing.T) {
+	h := opens(t, bufferSize(256<<10))
+	w := h.workers[0]
+	for _, c := range []struct {
+		why         string
+		frames      []ws.Frame
+		least, most int
+	}{
+		{"many short frames", messages(400, 1000), 0, turnBytes},
+		{"one long frame", messages(1, 240_000), turnBytes + 1, 256 << 10},
+	} {
+		p := h.connects()
+		h.settles()
+		s, fd := p.slot()
+		all := masked(c.frames...)
+		p.sends(all[:5000])
+		h.settles()
+		before, longest := s.bytes, 0
+		h.limits(fd, unix.SO_RCVBUF, 1<<20)
+		p.sends(all[5000:])
+		for end := time.Now().Add(soon); time.Now().Before(end); {
+			if waiting, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err != nil || waiting > turnBytes+10_000 {
+				break
+			}
+		}
+		for end := time.Now().Add(soon); s.bytes < before+uint64(len(all)-5000) && time.Now().Before(end); p.reads() {
+			if w.hasUnsent(s) {
+				w.drainBacklog(fd, s)
+				continue
+			}
+			at := s.bytes
+			s.set(unread)
+			w.turn(fd, s)
+			longest = max(longest, int(s.bytes-at))
+		}
+		if longest < c.least || longest > c.most {
+			t.Errorf("%s: a turn has read %d bytes, want %d to %d", c.why, longest, c.least, c.most)
+		}
+		p.wantsEcho(c.why, c.frames...)
+	}
+}
+
 // Whoever stops reading early reads on, without another edge.
 func TestTurnThatFilledTheBufferGoesOn(t *testing.T) {
 	h := opens(t, bufferSize(2048))
@@ -279,6 +323,7 @@ func TestStalePlaceInTheQueueOfAnotherWorker(t *testing.T) {
 	ours.goOn(fd, s)
 	ours.end(fd, s, Broken)
 	ours.unlisten()
+	ours.deaf = h.time + ticks(time.Hour)
 	var other sync.WaitGroup
 	other.Go(func() {
 		for theirs.conns.Load() == 0 {
