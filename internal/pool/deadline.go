@@ -57,20 +57,19 @@ func (w *worker) limit(s *slot) time.Duration {
 // watch puts a connection into the set, or out of it, after anything has
 // happened to it that limit looks at.
 func (w *worker) watch(fd int, s *slot) {
-	if on := w.limit(s) > 0 || s.is(starved); on != s.is(timed) {
-		s.put(timed, on)
-		if !on {
-			w.timed.set.remove(fd)
-			w.timed.n--
-			return
-		}
+	on := w.limit(s) > 0 || s.is(starved)
+	switch {
+	case !on:
+		w.forget(fd, s)
+	case !s.is(timed):
+		s.set(timed)
 		w.timed.set.add(fd)
 		w.timed.n++
 		w.timed.high = max(w.timed.high, fd)
 	}
 }
 
-// forget puts a connection out of the set for good.
+// forget puts a connection out of the set, if it is in it.
 func (w *worker) forget(fd int, s *slot) {
 	if s.is(timed) {
 		s.clear(timed)

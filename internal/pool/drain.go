@@ -41,9 +41,6 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 // have been answered all they sent. Peers that are behind with reading have half of the time
 // for that.
 func (w *worker) drain(timeout time.Duration) {
-	if w.draining {
-		return
-	}
 	w.draining = true
 	w.hurryAt = w.now + ticks(timeout/2)
 	w.cutAt = w.now + ticks(timeout)
