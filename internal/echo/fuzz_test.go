@@ -179,7 +179,7 @@ func remembered(s State) State {
 	}
 	clear(s.text.begun[s.text.n:])
 	if s.remaining == 0 {
-		s.mask, s.cut = [maskSize]byte{}, cutFrame{}
+		s.mask, s.cut = 0, cutFrame{}
 	}
 	return s
 }
