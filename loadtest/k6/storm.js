@@ -34,4 +34,4 @@ export function storm() {
   return visit(set);
 }
 
-export const handleSummary = report('storm', set, `at a time; ${rate} new ones a second after ${ramp / 1000} s`);
+export const handleSummary = report('storm', set, `at most at a time; ${rate} new ones a second after ${ramp / 1000} s`);
