@@ -269,13 +269,16 @@ func TestWrongServers(t *testing.T) {
 		{"answers twice", "unasked", third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
 			return echo(c, n, op, p) && echo(c, n, op, p)
 		})},
-		{"never answers a message", "timeout", third(func(net.Conn, int, ws.OpCode, []byte) bool { return true })},
+		{"answers no more", "timeout", server(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
+			return n >= 3 || echo(c, n, op, p)
+		}).listen},
+		{"leaves out an answer", "mismatch", third(func(net.Conn, int, ws.OpCode, []byte) bool { return true })},
 		{"closes", "closed", third(func(c net.Conn, _ int, _ ws.OpCode, _ []byte) bool {
 			ws.WriteFrame(c, ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "bye")))
 			return true
 		})},
 		{"ends", "cut", third(func(net.Conn, int, ws.OpCode, []byte) bool { return false })},
-		{"masks", "protocol", third(func(c net.Conn, _ int, _ ws.OpCode, p []byte) bool {
+		{"masks", "cut", third(func(c net.Conn, _ int, _ ws.OpCode, p []byte) bool {
 			return ws.WriteFrame(c, ws.MaskFrame(ws.NewBinaryFrame(p))) == nil
 		})},
 		{"refuses", "handshake", func(t *testing.T) string {
@@ -298,7 +301,7 @@ func TestWrongServers(t *testing.T) {
 			o := run(t, "steady", x.serve(t), "DURATION="+time, "RATE=4", "TIMEOUT=1s", "RTT_P99=30000")
 			o.wantStatus(exitThreshold)
 			o.wantErrors(x.kind)
-			o.wantOutput(x.kind + ": ") // and why
+			o.wantOutput(x.kind + ": ")                       // and why
 			if x.kind != "connect" && x.kind != "handshake" { // then all is over anyway
 				o.wantOutput("at least one has abortOnFail enabled")
 			}
