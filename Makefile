@@ -21,7 +21,7 @@ ARGS ?=
 .PHONY: help build run test race fuzz chaos k6 bench-calls lint clean clients
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/wsecho, and bin/wsload that measures it
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wsecho ./cmd/server

@@ -84,7 +84,10 @@ function percentiles(values) {
   return ['p(50)', 'p(90)', 'p(99)', 'p(99.9)', 'max'].map((p) => `${p.replace(/[()]/g, '')} ${milliseconds(values[p])}`).join('  ');
 }
 
-const milliseconds = (ms) => (ms < 1 ? `${Math.round(ms * 1000)} µs` : `${ms.toPrecision(3)} ms`);
+function milliseconds(ms) {
+  if (ms < 1) return `${Math.round(ms * 1000)} µs`;
+  return ms < 999.5 ? `${ms.toPrecision(3)} ms` : `${(ms / 1000).toFixed(2)} s`;
+}
 
 // ---- JUnit: one suite, a case for each threshold and each check.
 
