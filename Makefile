@@ -11,13 +11,17 @@ FUZZTIME ?= 1m
 # What `make chaos` rolls its dice from; 0: a new seed, which it prints.
 SEED ?= 0
 
+# Which k6 script `make k6` runs, and after what time it is ended; 0: never.
+SCRIPT ?= smoke
+LIMIT  ?= 2m
+
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz chaos bench-calls lint clean clients
+.PHONY: help build run test race fuzz chaos k6 bench-calls lint clean clients
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/wsecho, and bin/wsload that measures it
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wsecho ./cmd/server
@@ -54,12 +58,19 @@ fuzz: ## run each fuzz target for FUZZTIME
 chaos: ## attack the server for some minutes, and write docs/chaos.md (SEED=1 to repeat a run)
 	$(GO) test ./chaos -count 1 -timeout 20m -v -long -seed $(SEED) -report $(CURDIR)/docs/chaos.md
 
+k6: build bin/k6 ## run a k6 script against a server of its own (SCRIPT=steady DURATION=10s LIMIT=0; see docs/k6.md)
+	LIMIT=$(LIMIT) loadtest/k6/run $(SCRIPT)
+
+# Its version is pinned in a module of its own, so that its many dependencies stay out of ours. Some three minutes of CPU.
+bin/k6: loadtest/k6/tools/go.mod loadtest/k6/tools/go.sum
+	cd loadtest/k6/tools && $(GO) build -mod=mod -trimpath -o $(CURDIR)/bin/k6 go.k6.io/k6/v2
+
 lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is there
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	cd e2e && $(GO) vet ./...
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run; fi
 
 clean: ## remove what was built
-	rm -rf bin e2e/node/node_modules
+	rm -rf bin loadtest/k6/out e2e/node/node_modules
