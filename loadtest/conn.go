@@ -37,15 +37,17 @@ const (
 
 // A conn is a connection, or the place for one. It belongs to its worker.
 type conn struct {
-	fd      int32
-	phase   phase
-	queued  bool // there is more to read: see goOn
-	speaks  bool // a control frame is to be sent: worker.control has it
-	toldEnd bool // in closing: the server's close frame has come
+	fd         int32
+	phase      phase
+	queued     bool // there is more to read: see goOn
+	speaks     bool // a control frame is to be sent: worker.control has it
+	toldEnd    bool // in closing: the server's close frame has come
+	awaitsRoom bool // the poller watches for room to write, too
 
+	rounds uint32 // how often it was opened
+	offset int32  // of the message after those written: how much has been sent
 	since  int64  // when what is awaited began to be
 	base   uint64 // where on the tape it begins
-	rounds uint64 // how often it was opened
 
 	// Numbers of messages, in the order of asking. done <= written+1, and
 	// written <= asked.
@@ -53,7 +55,6 @@ type conn struct {
 	written uint64 // have been sent
 	done    uint64 // have been verified
 	due     uint64 // at a fixed rate: have been due. In modeConnect: rounds, not messages
-	offset  int    // of the message after those written: how much has been sent
 
 	reply reply
 }
@@ -98,7 +99,7 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 		p = p[n:]
 		switch s {
 		case verified:
-			w.verified(slot, c, len(awaited.payload))
+			w.verified(slot, c, awaited.size)
 		case pinged:
 			w.say(slot, c, ws.OpPong, c.reply.control)
 		case toldClose:
@@ -154,7 +155,7 @@ func (w *worker) ask(slot int, c *conn, n int) {
 func (w *worker) dueTime(slot int, c *conn) int64 {
 	switch {
 	case w.paced() && w.mode == modeConnect:
-		return w.pacedTime(slot, c.rounds-1)
+		return w.pacedTime(slot, uint64(c.rounds)-1)
 	case w.paced() && w.mode == modeEcho:
 		return w.pacedTime(slot, c.done)
 	}
@@ -171,7 +172,7 @@ func (w *worker) flush(slot int, c *conn) {
 			}
 			continue
 		}
-		p := w.tape.run(c.base, c.written, c.asked-c.written)[c.offset:]
+		p := w.tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
 		n, err := netpoll.Send(int(c.fd), p)
 		if err != nil {
 			w.ended(slot, c, err)
@@ -179,19 +180,32 @@ func (w *worker) flush(slot int, c *conn) {
 		}
 		c.wrote(w.tape, n)
 		if n < len(p) {
+			w.awaitRoom(slot, c)
 			return
 		}
 	}
 }
 
+// awaitRoom has the poller say when there is room to write. A connection that has filled
+// its socket once will do so again.
+func (w *worker) awaitRoom(slot int, c *conn) {
+	if c.awaitsRoom {
+		return
+	}
+	c.awaitsRoom = true
+	if err := w.poller.Modify(int(c.fd), uint32(slot), netpoll.ReadWrite); err != nil {
+		panic("wsload: " + err.Error()) // it is there
+	}
+}
+
 // wrote notes that n bytes of messages were sent.
 func (c *conn) wrote(t *tape, n int) {
-	for c.offset += n; c.offset > 0; c.written++ {
-		m := t.message(c.base, c.written)
-		if c.offset < m.end-m.start {
+	for c.offset += int32(n); c.offset > 0; c.written++ {
+		size := int32(t.message(c.base, c.written).frameSize())
+		if c.offset < size {
 			return
 		}
-		c.offset -= m.end - m.start
+		c.offset -= size
 	}
 }
 
@@ -215,6 +229,7 @@ func (w *worker) sendControl(slot int, c *conn) bool {
 	}
 	if n < len(w.control[slot]) {
 		w.control[slot] = w.control[slot][n:]
+		w.awaitRoom(slot, c)
 		return false
 	}
 	delete(w.control, slot)

@@ -44,7 +44,7 @@ const (
 	envPrefix = "WSLOAD"
 
 	mostConnections = 4 << 20
-	mostPayload     = 64 << 20 // the tape has several of each
+	mostPayload     = 64 << 20
 	mostInFlight    = 4096
 	mostWeight      = 1000 // of a mix, in all
 	longest         = 30 * 24 * time.Hour
@@ -230,24 +230,7 @@ func parseMix(text string) (mix payloadMix, err error) {
 	if total > mostWeight {
 		return nil, fmt.Errorf("has parts of %d in all, more than %d", total, mostWeight)
 	}
-	if bytes := mix.bytes(); bytes > mostTape {
-		return nil, fmt.Errorf("would take %v for one of each message", flags.ByteSize(bytes))
-	}
 	return mix, nil
-}
-
-// mostTape bounds what a mix is in memory, about.
-const mostTape = 256 << 20
-
-func (m payloadMix) bytes() (n int) {
-	divisor := 0
-	for _, p := range m {
-		divisor = gcd(divisor, p.weight)
-	}
-	for _, p := range m {
-		n += p.size * p.weight / divisor
-	}
-	return n
 }
 
 func (m payloadMix) String() string {

@@ -53,7 +53,7 @@ func (w *worker) oneDue(slot int, c *conn) {
 	c.due++
 	switch {
 	case w.mode == modeConnect:
-		if c.phase == none && c.rounds+1 == c.due { // otherwise it is on its way, or waits already
+		if c.phase == none && uint64(c.rounds)+1 == c.due { // otherwise it is on its way, or waits already
 			w.ready = append(w.ready, slot)
 		}
 	case c.phase != open:

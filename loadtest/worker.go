@@ -205,7 +205,7 @@ func (w *worker) event(e *netpoll.Event) {
 	}
 	if c.phase == connecting {
 		if e.Writable() {
-			w.connected(slot, c)
+			w.connected(slot, c, e.Ended())
 		}
 		return
 	}
@@ -295,9 +295,8 @@ func (w *worker) fail(slot int, c *conn, f *fault) {
 	w.again(slot, c)
 }
 
-// release closes the socket.
+// release closes the socket, which ends the watching too: nobody has a duplicate of it.
 func (w *worker) release(slot int, c *conn) {
-	w.poller.Remove(int(c.fd)) // it is there
 	netpoll.Close(int(c.fd))
 	w.setPhase(c, none)
 	c.fd = -1
@@ -309,7 +308,7 @@ func (w *worker) release(slot int, c *conn) {
 
 // again opens a connection anew, if that is what it is for.
 func (w *worker) again(slot int, c *conn) {
-	if w.mode == modeConnect && (!w.paced() || c.rounds < c.due) {
+	if w.mode == modeConnect && (!w.paced() || uint64(c.rounds) < c.due) {
 		w.ready = append(w.ready, slot)
 	}
 }
