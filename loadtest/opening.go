@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"net/netip"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,7 +43,8 @@ func (w *worker) openReady() {
 func (w *worker) connect(slot int, c *conn) {
 	w.now = w.clock()
 	number := w.share.number(slot, uint64(c.rounds))
-	*c = conn{fd: -1, since: w.now, base: number, rounds: c.rounds + 1, due: c.due}
+	*c = conn{fd: -1, since: w.now, base: number, rounds: c.rounds + 1, tries: c.tries,
+		asked: c.asked, written: c.written, done: c.done, due: c.due}
 	var source netip.Addr
 	if len(w.sources) > 0 {
 		source = w.sources[number%uint64(len(w.sources))]
@@ -96,6 +99,8 @@ func (w *worker) sendRequest(slot int, c *conn) {
 	n, err := netpoll.Send(int(c.fd), w.request)
 	switch {
 	case err == nil && n == 0:
+	case err == unix.ECONNRESET, err == unix.EPIPE: // it had been connected
+		w.fail(slot, c, faultf(handshakeFailed, "request: %v", err))
 	case err != nil:
 		w.fail(slot, c, connectFault(err))
 	case n < len(w.request):
@@ -129,6 +134,9 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 	w.setPhase(c, open)
 	c.since = w.now
 	w.settle(c)
+	if c.rounds > 1 && w.mode != modeConnect {
+		w.stats.reopened++
+	}
 	if w.read(slot, c, rest); c.phase == open { // what came behind the response was not asked for
 		w.begin(slot, c, start)
 	}
@@ -138,17 +146,58 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 func (w *worker) begin(slot int, c *conn, start int64) {
 	switch {
 	case w.winding:
-		w.startClose(slot, c)
+		w.startClose(slot, c, normally)
 		return
 	case w.mode == modeConnect:
 		w.ask(slot, c, 1)
 		w.asked[slot*w.inFlight] = start // what is measured is the whole of it
 	case w.mode == modeIdle:
 		w.ask(slot, c, 1)
-	case !w.paced():
+	case w.paced(): // what was due before, if it is not the first time
+		c.asked = min(c.due, c.done+uint64(w.inFlight))
+	default:
 		w.ask(slot, c, w.inFlight)
 	}
 	w.flush(slot, c)
+}
+
+// openAgain opens a connection anew that is over, if that is what it is for.
+func (w *worker) openAgain(slot int, c *conn) {
+	switch {
+	case w.mode == modeConnect:
+		if !w.paced() || uint64(c.rounds) < c.due {
+			w.ready = append(w.ready, slot)
+		}
+	case w.reopen && c.tries == 0:
+		c.tries = 1
+		w.ready = append(w.ready, slot)
+	case w.reopen:
+		// A server that is away, or closes whatever comes, is not stormed.
+		pause := min(sweepTime<<(c.tries-1), longestPause)
+		c.tries = min(c.tries+1, mostTries)
+		w.later = append(w.later, retrial{slot, w.now + int64(pause)})
+	}
+}
+
+// A retrial is an opening that waits.
+type retrial struct {
+	slot int
+	at   int64
+}
+
+const (
+	longestPause = time.Second
+	mostTries    = 16 // pauses have long been the longest
+)
+
+// retry puts connections whose pause is over in the queue of those to be opened.
+func (w *worker) retry() {
+	w.later = slices.DeleteFunc(w.later, func(r retrial) bool {
+		if r.at <= w.now {
+			w.ready = append(w.ready, r.slot)
+		}
+		return r.at <= w.now
+	})
 }
 
 // settle counts connections that have been opened, or could not be, for the first time.

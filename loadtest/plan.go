@@ -31,6 +31,7 @@ type plan struct {
 	ramp        pace // of connections
 	rate        pace // of messages, or in modeConnect of connections; 0: a closed loop
 	inFlight    int
+	reopen      bool // what the server closes or loses is opened again
 	tape        *tape
 	timeout     time.Duration
 	began       time.Time
