@@ -50,6 +50,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.machine.accelerator, "accelerator", "auto", flags.Word("auto", "kvm", "tcg"),
 		"with -vm: `how` it runs: by kvm, by tcg (software emulation), or auto, which is kvm if a kernel starts with it")
 	flags.Var(fs, &s.machine.log, "log", "bin/vm/million.log", text, "with -vm: the `file` for its console")
+	flags.Var(fs, &s.machine.arguments, "kernel-arguments", "", text, "with -vm: more `arguments` for its kernel")
 	fs.BoolVar(&s.fromLog, "from-log", false, "run nothing, but take the result of an earlier run from -log, for -page")
 	return s, fs
 }

@@ -50,7 +50,12 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 	if connections < 1 {
 		return nil, errors.New("this machine allows no connection")
 	}
-	handshakes := min(s.handshakes, max(1, int(m.Somaxconn)/2))
+	handshakes := s.handshakes
+	for _, queue := range []int64{m.Somaxconn / 2, m.SynBacklog / 2, m.PacketQueue / 4} { // or SYNs are lost, and sent again a second later
+		if queue > 0 {
+			handshakes = min(handshakes, int(queue))
+		}
+	}
 	fmt.Fprintf(out, "%s connections, %s handshakes at a time, %d messages a second\n", limits.Thousands(int64(connections)), limits.Thousands(int64(handshakes)), s.rate)
 
 	server, url, err := startServer(s.server, connections)

@@ -20,6 +20,7 @@ import (
 type machine struct {
 	kernel, sysctl, log string
 	accelerator         string
+	arguments           string
 	memory              flags.ByteSize
 	cpus                int
 }
@@ -99,15 +100,17 @@ var errNotUp = errors.New("the machine did not start")
 
 // qemu runs QEMU. If the machine is not up until late, errNotUp is returned.
 func (s *settings) qemu(how, root string, log, stdout io.Writer, signals <-chan os.Signal, late <-chan time.Time) error {
-	accelerator, cpu := "kvm", "host"
+	accelerator, cpu, arguments := "kvm", "host", s.machine.arguments
 	if how == "tcg" {
 		accelerator, cpu = "tcg,thread=multi", "max" // a host thread for each CPU
+		// The kernel distrusts an emulated counter and reads the time from a device, which is some hundred times as slow.
+		arguments += " tsc=reliable clocksource=tsc"
 	}
 	c := &console{out: io.MultiWriter(log, stdout), up: make(chan struct{})}
 	cmd := exec.Command("qemu-system-x86_64", "-accel", accelerator, "-cpu", cpu, "-smp", strconv.Itoa(s.machine.cpus),
 		"-m", strconv.FormatInt(int64(s.machine.memory)>>20, 10)+"M", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
 		"-kernel", s.machine.kernel, "-initrd", root,
-		"-append", fmt.Sprintf("console=ttyS0 panic=-1 quiet %s=%d %s=%d", guestConnections, s.connections, guestRate, s.rate))
+		"-append", fmt.Sprintf("console=ttyS0 panic=-1 quiet %s=%d %s=%d %s", guestConnections, s.connections, guestRate, s.rate, arguments))
 	cmd.Stdout, cmd.Stderr = c, c
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	fmt.Fprintln(stdout, strings.Join(cmd.Args, " "))
