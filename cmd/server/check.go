@@ -19,68 +19,81 @@ func (s *settings) check(m limits.Machine, w io.Writer) int {
 	least := limits.Smallest(all)
 	allowed, wanted := least.Allows(), int64(s.maxConns)
 
-	fmt.Fprintf(w, "This machine is good for %s connections; %s is what ends first.\n\n", limits.Thousands(allowed), least.Name)
-	writeLimits(w, all, least, max(wanted, 1_000_000))
-	fmt.Fprintf(w, "\nMemory is for connections that are idle, besides %s for the server with its -buffer-budget. Of tcp_mem an idle connection\nmay hold a page; above pressure, TCP shrinks windows.\n",
-		limits.Bytes(load.Memory))
+	fmt.Fprintf(w, "This machine is good for %s connections. What ends first: %s.\n\n", limits.Thousands(allowed), least.Name)
+	writeLimits(w, all, least)
+	fmt.Fprintf(w, `
+Of memory the server has %s for itself with its -buffer-budget, the rest is for
+connections that hold nothing in it. Of tcp_mem a connection holds a page while
+bytes are in flight, as on all of them when they are told to go.
+`, limits.Bytes(load.Memory))
 	writeBursts(w, m)
 
 	fmt.Fprintln(w)
 	short := limits.Short(all, wanted)
-	for _, l := range short {
-		fmt.Fprintf(w, "-max-conns %d is too many for %s\n", wanted, l.Shortage(wanted))
-	}
 	switch {
-	case len(short) > 0:
-		return exitFailed
-	case wanted > 0:
+	case wanted == 0:
+		writeMends(w, all)
+	case len(short) == 0:
 		fmt.Fprintf(w, "-max-conns %d is allowed.\n", wanted)
 	default:
-		fmt.Fprintln(w, "With -max-conns, this checks for a number. deploy/sysctl.d/ has settings for 100,000 and for a million connections.")
+		for _, l := range short {
+			fmt.Fprintf(w, "-max-conns %d is too many for %s\n", wanted, l.Shortage(wanted))
+		}
+		return exitFailed
 	}
 	return exitDrained
 }
 
 // writeLimits writes a row for each limit.
-func writeLimits(w io.Writer, all []limits.Limit, least limits.Limit, wanted int64) {
+func writeLimits(w io.Writer, all []limits.Limit, least limits.Limit) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "limit\there\tfor others\ta connection\tallows\tfor %s\n", limits.Thousands(wanted))
+	fmt.Fprintln(t, "limit\there\tfor others\teach\tconnections")
 	for _, l := range all {
-		allows, mend := "any number", "enough"
+		allows := "any number"
 		if n := l.Allows(); n != limits.Unlimited {
 			allows = limits.Thousands(n)
-		}
-		if l.Allows() < wanted {
-			mend = l.HowTo(wanted)
 		}
 		if l.Name == least.Name {
 			allows += " <"
 		}
-		fmt.Fprintf(t, "%s\t%s%s\t%s\t%s\t%s\t%s\n", l.Name, l.Show(l.Has), l.Note, l.Show(l.Fixed), l.Show(l.Each), allows, mend)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, l.Show(l.Has), l.Show(l.Fixed), l.Show(l.Each), allows)
 	}
 	t.Flush()
+}
+
+// writeMends says what to do for more.
+func writeMends(w io.Writer, all []limits.Limit) {
+	for _, conns := range []int64{100_000, 1_000_000} {
+		short := limits.Short(all, conns)
+		if len(short) == 0 {
+			fmt.Fprintf(w, "%s connections are allowed.\n", limits.Thousands(conns))
+			continue
+		}
+		fmt.Fprintf(w, "For %s connections (deploy/sysctl.d/):\n", limits.Thousands(conns))
+		for _, l := range short {
+			fmt.Fprintf(w, "  %s\n", l.HowTo(conns))
+		}
+	}
 }
 
 // writeBursts writes what bounds how fast connections come, or how many come from one place, and not how
 // many there are.
 func writeBursts(w io.Writer, m limits.Machine) {
-	fmt.Fprint(w, "\nNot of the number, but of how many come at once, or from where:\n\n")
+	fmt.Fprint(w, "\nThese do not bound their number, but how many come at once, or from where:\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range []struct {
-		name  string
-		value int64
-		what  string
-	}{
-		{"net.core.somaxconn", m.Somaxconn, "connections that wait to be accepted, a listener; others try again after a second"},
-		{"net.ipv4.tcp_max_syn_backlog", m.SynBacklog, "handshakes begun, a listener; then SYN cookies"},
-		{"net.core.netdev_max_backlog", m.PacketQueue, "packets that wait for a CPU; then they are lost"},
-		{"net.ipv4.ip_local_port_range", m.LocalPorts, "ports that a client, load generator or proxy has for one address of this server"},
-	} {
-		value := "unknown"
-		if row.value != limits.Unknown {
-			value = limits.Thousands(row.value)
+	row := func(name string, value int64, what string) {
+		text := "unknown"
+		if value != limits.Unknown {
+			text = limits.Thousands(value)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", row.name, value, row.what)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", name, text, what)
+	}
+	row("net.core.somaxconn", m.Somaxconn, "wait to be accepted, a listener")
+	row("net.ipv4.tcp_max_syn_backlog", m.SynBacklog, "have begun, a listener; then SYN cookies")
+	row("net.core.netdev_max_backlog", m.PacketQueue, "packets wait for a CPU; more are lost")
+	row("net.ipv4.ip_local_port_range", m.LocalPorts, "ports, for a client or proxy at one address")
+	if m.Conntrack != limits.Unknown && !m.Tracks() {
+		row("nf_conntrack_max", m.Conntrack, "no firewall rule tracks connections now")
 	}
 	t.Flush()
 }

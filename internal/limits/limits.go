@@ -12,8 +12,8 @@ const (
 	KernelBytes = 4300
 	ServerBytes = 72 // a slot, and a bit in each of some sets
 
-	// tcpPages are what a connection without a byte in flight may hold of tcp_mem: the kernel takes from it in whole
-	// pages, and gives the last one back late.
+	// tcpPages are what a connection holds of tcp_mem with few bytes in flight, as all of them have when they are told 1001: the
+	// kernel takes from it in whole pages. While it is idle, it holds none.
 	tcpPages = 1
 )
 
@@ -33,7 +33,6 @@ type Limit struct {
 	Fixed int64
 	Each  int64
 	Bytes bool   // not a number of things
-	Note  string // behind the value
 	Mend  string // what to do for more; %d is for what is needed
 
 	needs func(conns int64) int64 // if it is not Fixed + Each*conns
@@ -76,6 +75,9 @@ func (l Limit) Show(n int64) string {
 	return Thousands(n)
 }
 
+// Tracks says whether netfilter tracks connections: it has entries as soon as a firewall rule needs them.
+func (m Machine) Tracks() bool { return m.Conntrack != Unknown && m.ConntrackUsed > 0 }
+
 // Of are the limits for a load, the descriptors first.
 func (m Machine) Of(load Load) []Limit {
 	ofProcess := func(name string, has int64, mend string) Limit {
@@ -90,13 +92,9 @@ func (m Machine) Of(load Load) []Limit {
 		{Name: "net.ipv4.tcp_mem, pressure", Has: m.TCPPressure, Each: load.Ends * tcpPages, Fixed: max(0, m.TCPUsed),
 			Mend: "sysctl net.ipv4.tcp_mem, the second of its numbers: %[1]d pages"},
 	}
-	if m.Conntrack != Unknown {
-		l := Limit{Name: "nf_conntrack_max", Has: m.Conntrack, Each: 1, Fixed: max(0, m.ConntrackUsed),
-			Mend: "sysctl net.netfilter.nf_conntrack_max=%[1]d, or a notrack rule for the port"}
-		if m.ConntrackUsed == 0 {
-			l.Has, l.Note = Unlimited, " (no firewall rule tracks connections)"
-		}
-		all = append(all, l)
+	if m.Tracks() {
+		all = append(all, Limit{Name: "nf_conntrack_max", Has: m.Conntrack, Each: 1, Fixed: m.ConntrackUsed,
+			Mend: "sysctl net.netfilter.nf_conntrack_max=%[1]d, or a notrack rule for the port"})
 	}
 	memory := Limit{Name: "memory, available", Has: m.Available, Bytes: true, Fixed: load.Memory, Each: load.Ends*KernelBytes + ServerBytes,
 		Mend: "memory, or a smaller -buffer-budget"}
@@ -141,7 +139,7 @@ func Short(all []Limit, conns int64) (short []Limit) {
 // Shortage says by how much a limit is too small.
 func (l Limit) Shortage(conns int64) string {
 	need := l.Needs(conns)
-	return fmt.Sprintf("%s: %s%s, and %s wanted: %s short, enough for %s connections. For more: %s", l.Name, l.Show(l.Has), l.Note,
+	return fmt.Sprintf("%s: %s, and %s wanted: %s short, enough for %s connections. For more: %s", l.Name, l.Show(l.Has),
 		l.Show(need), l.Show(need-l.Has), Thousands(l.Allows()), l.HowTo(conns))
 }
 

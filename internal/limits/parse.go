@@ -6,6 +6,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // numbers reads the whole numbers of a file under /proc/sys, such as tcp_mem's three. There
@@ -153,7 +154,7 @@ type cgroup struct {
 func memoryGroup(text string) (g cgroup, found bool) {
 	for line := range strings.Lines(text) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(parts) != 3 || !strings.HasPrefix(parts[2], "/") {
+		if len(parts) != 3 || !strings.HasPrefix(parts[2], "/") || !utf8.ValidString(parts[2]) { // io/fs knows no such names
 			continue
 		}
 		for controller := range strings.SplitSeq(parts[1], ",") {
