@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +18,7 @@ const (
 	guestLoad   = "/wsload"
 	guestSysctl = "/sysctl.conf"
 
-	// guestArgument is an argument of the kernel that is for us: it hands those with "=" to the first process as environment.
+	// The kernel hands arguments with "=" that it does not know to its first process, as environment.
 	guestConnections = "MILLION_CONNECTIONS"
 	guestRate        = "MILLION_RATE"
 
@@ -102,7 +103,7 @@ func applySysctl(conf, root string, out io.Writer) error {
 			return fmt.Errorf("sysctl: %q is not key = value", line)
 		}
 		value = strings.TrimSpace(value)
-		err := os.WriteFile(filepath.Join(root, strings.ReplaceAll(key, ".", "/")), []byte(value), 0)
+		err := set(filepath.Join(root, strings.ReplaceAll(key, ".", "/")), value)
 		switch {
 		case err == nil:
 			fmt.Fprintf(out, "%s = %s\n", key, value)
@@ -111,4 +112,14 @@ func applySysctl(conf, root string, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// set writes to a file that is there.
+func set(name, value string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
 }

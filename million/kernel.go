@@ -42,9 +42,9 @@ func parseSlabs(text string, pageSize int64) (map[string]slab, error) {
 			continue
 		}
 		// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata active_slabs num_slabs shared
-		counts, rest, _ := strings.Cut(line, ":")
+		counts, rest, _ := strings.Cut(line, " : ") // a name may begin with a colon
 		fields := strings.Fields(counts)
-		_, data, found := strings.Cut(rest, ": slabdata")
+		_, data, found := strings.Cut(rest, " : slabdata")
 		behind := strings.Fields(data)
 		if !found || len(fields) != 6 || len(behind) != 3 {
 			return nil, fmt.Errorf("has a line %q", strings.TrimSpace(line))

@@ -23,8 +23,8 @@ type result struct {
 	Began       time.Time `json:"began"`
 	CPUs        int       `json:"cpus"`
 	Emulated    bool      `json:"emulated"`
-	Opening     float64   `json:"opening_s"` // until all were open; 0: they never were
-	Sockets     int64     `json:"sockets"`   // both ends, when all were open
+	Opening     float64   `json:"opening_s"` // until all were open, but for some that cannot be told from others' sockets
+	Sockets     int64     `json:"sockets"`   // both ends, and what others have opened since
 
 	ServerEmpty, ServerFull, ServerPeak, LoadFull int64 // RSS
 	TCPPages                                      int64 // of tcp_mem, taken by both ends
@@ -86,7 +86,7 @@ func (r *result) verdict() error {
 	switch {
 	case r.Report.Errors.Total > 0:
 		return fmt.Errorf("%d errors", r.Report.Errors.Total)
-	case r.Report.Open < r.Connections || r.Sockets < 2*int64(r.Connections):
+	case r.Report.Open < r.Connections:
 		return fmt.Errorf("%d of %d connections were open", r.Report.Open, r.Connections)
 	}
 	return nil
@@ -97,7 +97,7 @@ func (r *result) rows() (rows [][2]string) {
 	add := func(name, format string, args ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
 	}
-	add("open connections", "%s of %s, all open after %.0f s", limits.Thousands(int64(r.Report.Open)), limits.Thousands(int64(r.Connections)), r.Opening)
+	add("open connections", "%s of %s, all open after about %.0f s", limits.Thousands(int64(r.Report.Open)), limits.Thousands(int64(r.Connections)), r.Opening)
 	add("server, RSS", "%s; %s before the first connection; at most %s", limits.Bytes(r.ServerFull), limits.Bytes(r.ServerEmpty), limits.Bytes(r.ServerPeak))
 	add("server, a connection", "%.1f bytes in user space", r.each(r.ServerFull-r.ServerEmpty))
 	add("load generator, RSS", "%s", limits.Bytes(r.LoadFull))
