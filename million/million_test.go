@@ -207,6 +207,11 @@ func TestResult(t *testing.T) {
 	if err := r.verdict(); err == nil {
 		t.Error("a connection was lost, and nothing is said")
 	}
+	r = sample()
+	r.Report.Errors.Total = 3
+	if err := r.verdict(); err == nil {
+		t.Error("there were errors, and nothing is said")
+	}
 	for _, odd := range []string{"", "booting", resultMark + "{", resultMark + "{}\n"} {
 		if _, err := findResult(odd); err == nil {
 			t.Errorf("%q has a result", odd)

@@ -81,11 +81,13 @@ func (r *result) slabBytes() (sum int64) {
 	return sum
 }
 
-// verdict is an error if the run was not what it should have been.
+// verdict is an error if the run was not what it should have been. How a million close at once is shown, but not judged: on an
+// emulated machine it takes longer than the server waits for a peer's FIN.
 func (r *result) verdict() error {
+	errors := r.Report.Errors.Total - r.Report.Errors.Kinds["teardown"].Count
 	switch {
-	case r.Report.Errors.Total > 0:
-		return fmt.Errorf("%d errors", r.Report.Errors.Total)
+	case errors > 0:
+		return fmt.Errorf("%d errors", errors)
 	case r.Report.Open < r.Connections:
 		return fmt.Errorf("%d of %d connections were open", r.Report.Open, r.Connections)
 	}
