@@ -67,7 +67,7 @@ million-vm: bin/vm/vmlinuz ## the same in a QEMU machine, in the background (COU
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vm/wsecho ./cmd/server
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vm/wsload ./loadtest
 	@command -v qemu-system-x86_64 >/dev/null || { echo "there is no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 1; }
-	@nohup bin/vm/million -vm -connections $(COUNT) -memory $(MEMORY) -kernel bin/vm/vmlinuz -server bin/vm/wsecho -load bin/vm/wsload \
+	@setsid nohup bin/vm/million -vm -connections $(COUNT) -memory $(MEMORY) -kernel bin/vm/vmlinuz -server bin/vm/wsecho -load bin/vm/wsload \
 		-log bin/vm/million.log -page docs/million.md </dev/null >bin/vm/million.out 2>&1 & \
 	echo "process $$! runs it: see bin/vm/million.out"
 
