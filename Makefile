@@ -15,10 +15,14 @@ SEED ?= 0
 SCRIPT ?= smoke
 LIMIT  ?= 2m
 
+# Connections and the machine's memory for `make million-vm`.
+COUNT  ?= 1000000
+MEMORY ?= 20GiB
+
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz chaos k6 bench-calls lint clean clients
+.PHONY: help build run test race fuzz chaos k6 million million-vm lint clean clients
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +68,27 @@ k6: build bin/k6 ## run a k6 script against a server of its own (SCRIPT=steady D
 # Its version is pinned in a module of its own, so that its many dependencies stay out of ours. Some three minutes of CPU.
 bin/k6: loadtest/k6/tools/go.mod loadtest/k6/tools/go.sum
 	cd loadtest/k6/tools && $(GO) build -mod=mod -trimpath -o $(CURDIR)/bin/k6 go.k6.io/k6/v2
+
+million: build ## open as many connections as this machine allows, up to a million, and say what they cost
+	$(GO) run ./million
+
+# All that the machine has in it is linked statically. MILLION_ACCELERATOR=tcg if KVM is there and better not tried.
+million-vm: bin/vm/vmlinuz ## the same in a QEMU machine, in the background (COUNT=100000 MEMORY=6GiB), and write docs/million.md
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/vm/million ./million
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vm/wsecho ./cmd/server
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vm/wsload ./loadtest
+	@command -v qemu-system-x86_64 >/dev/null || { echo "there is no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 1; }
+	@setsid nohup bin/vm/million -vm -connections $(COUNT) -memory $(MEMORY) -kernel bin/vm/vmlinuz -server bin/vm/wsecho -load bin/vm/wsload \
+		-log bin/vm/million.log -page docs/million.md </dev/null >bin/vm/million.out 2>&1 & \
+	echo "process $$! runs it: see bin/vm/million.out"
+
+# Debian's kernel for virtual machines, not installed. The package linux-image-cloud-amd64 only names the one that has it.
+bin/vm/vmlinuz:
+	@command -v apt-get >/dev/null || { echo "there is no apt-get to download a kernel with: put one at $@"; exit 1; }
+	mkdir -p $(@D)/kernel
+	cd $(@D)/kernel && apt-get download "$$(apt-cache depends linux-image-cloud-amd64 | awk '$$1 == "Depends:" { print $$2; exit }')" \
+		&& dpkg -x linux-image-*.deb . && cp boot/vmlinuz-* ../vmlinuz
+	rm -r $(@D)/kernel
 
 lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is there
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi

@@ -30,6 +30,7 @@ type settings struct {
 	subprotocols     choice
 	origins          choice
 	log              string
+	justCheck        bool
 	version          bool
 }
 
@@ -76,6 +77,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"origins to admit: any, or a `list` of hosts with commas. A request without Origin is always admitted")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
+	fs.BoolVar(&s.justCheck, "check", false,
+		"print what this machine allows, how many connections that makes, and what to change for more; the exit status is 1 if -max-conns is more")
 	flags.Version(fs, &s.version)
 	return s, fs
 }
