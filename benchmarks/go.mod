@@ -12,7 +12,10 @@ require (
 	github.com/panjf2000/gnet/v2 v2.9.7
 	github.com/valyala/fasthttp v1.77.0
 	golang.org/x/sys v0.49.0
+	wsecho v0.0.0
 )
+
+require github.com/peterbourgon/ff/v3 v3.4.0 // indirect
 
 require (
 	github.com/dolthub/maphash v0.1.0 // indirect
@@ -28,7 +31,6 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.23.0 // indirect
-	golang.org/x/tools v0.51.0 // indirect
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
 )
 

@@ -6,7 +6,8 @@
 // and no keepalive deadline. It is also the mode in which the README shows a million connections. The README advises against nbio
 // for ordinary numbers of connections, and has a mode (IOModMixed) that then serves them by a goroutine each.
 //
-// Text is validated, which is its default. Messages may have 4 MiB, and replies longer than 32 KiB are sent in fragments.
+// Text is validated, which is its default. Messages may have 4 MiB, and replies longer than 32 KiB are sent in fragments. Empty
+// messages are not echoed: nbio v1.6.9 does not tell its handler of them.
 package main
 
 import (
