@@ -72,27 +72,71 @@ func firstLine(program string, args ...string) string {
 	return strings.TrimSpace(line)
 }
 
-// stolen is the time that the hypervisor has given to others while we wanted it, on all CPUs (proc_stat(5), steal).
-func stolen() (time.Duration, error) {
+// cpuTimes are of all CPUs together.
+type cpuTimes struct {
+	at           time.Time
+	used, stolen time.Duration // by processes and the kernel; by the hypervisor for others
+}
+
+// since is a time as a number of CPUs in use, on average.
+func (t cpuTimes) since(before cpuTimes, spent time.Duration) float64 {
+	return spent.Seconds() / t.at.Sub(before.at).Seconds()
+}
+
+func allCPUs() (cpuTimes, error) {
 	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return cpuTimes{}, err
+	}
+	t, err := parseCPUs(string(text))
+	t.at = time.Now()
+	return t, err
+}
+
+// tick is the unit of times in /proc (USER_HZ, time(7)).
+const tick = time.Second / 100
+
+// parseCPUs reads the first line of /proc/stat, proc_stat(5).
+func parseCPUs(stat string) (t cpuTimes, err error) {
+	line, _, _ := strings.Cut(stat, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return t, errors.New("/proc/stat: has no line of all CPUs")
+	}
+	const idle, iowait, steal = 4, 5, 8
+	for i, field := range fields[1:9] { // what follows is counted there already
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return t, fmt.Errorf("/proc/stat: %w", err)
+		}
+		switch i + 1 {
+		case idle, iowait:
+		case steal:
+			t.stolen = time.Duration(n) * tick
+		default:
+			t.used += time.Duration(n) * tick
+		}
+	}
+	return t, nil
+}
+
+// cpuOf is what a process has used since it began, in all its threads.
+func cpuOf(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	return parseStolen(string(text))
-}
-
-func parseStolen(stat string) (time.Duration, error) {
-	line, _, _ := strings.Cut(stat, "\n")
-	fields := strings.Fields(line)
-	const steal = 8 // user, nice, system, idle, iowait, irq, softirq, steal
-	if len(fields) <= steal || fields[0] != "cpu" {
-		return 0, errors.New("/proc/stat: has no stolen time")
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	const utime, stime, state = 14, 15, 3 // proc_pid_stat(5)
+	if len(fields) <= stime-state {
+		return 0, fmt.Errorf("/proc/%d/stat: has too few fields", pid)
 	}
-	ticks, err := strconv.ParseInt(fields[steal], 10, 64)
+	user, err := strconv.ParseInt(fields[utime-state], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("/proc/stat: %w", err)
+		return 0, err
 	}
-	return time.Duration(ticks) * (time.Second / 100), nil // USER_HZ, time(7)
+	system, err := strconv.ParseInt(fields[stime-state], 10, 64)
+	return time.Duration(user+system) * tick, err
 }
 
 func (m machine) String() string {

@@ -148,7 +148,8 @@ func writeNotes(b *strings.Builder, r *results, t table) {
 	if slices.ContainsFunc(t.rows, summary.limitedByGenerator) {
 		b.WriteString("† The generator had no time left and the server had: the rate is the generator's, and the server's is higher. CPU a message is the server's own all the same.\n")
 	}
-	fmt.Fprintf(b, "Of each server: %s. The hypervisor gave %s of the two cores' time to others meanwhile.\n", runsText(t), percentOf(r.stolen(t.scenario.name)/2))
+	mean, most := r.disturbance(t.scenario.name)
+	fmt.Fprintf(b, "Of each server: %s. Other processes and the hypervisor took %.2f of a core meanwhile, %.2f in the worst run.\n", runsText(t), mean, most)
 	for _, x := range t.rows {
 		if len(x.failures) > 0 {
 			fmt.Fprintf(b, "\n%s failed in %d of %d runs, which do not count. The first: %s\n", x.server.name, len(x.failures), len(x.failures)+x.rate.N, oneLine(x.failures[0]))

@@ -33,6 +33,7 @@ type run struct {
 	Began    time.Time `json:"began"`
 	Failed   string    `json:"failed,omitempty"` // why its figures do not count
 	Stolen   float64   `json:"stolen"`           // CPUs that the hypervisor gave to others meanwhile, on average
+	Others   float64   `json:"others"`           // CPUs that other processes used meanwhile, about
 	Load     *report   `json:"load,omitempty"`   // nil: wsload had nothing to report
 }
 
@@ -139,15 +140,16 @@ func (r *results) counted(scenario, server string) (reports []*report) {
 	return reports
 }
 
-// stolen is what the hypervisor took, on average of a scenario's runs, in CPUs.
-func (r *results) stolen(scenario string) float64 {
-	total, n := 0.0, 0
+// disturbance is what a scenario's runs did not have of the CPUs, and the most that one of them had not: what
+// the hypervisor took, and what other processes used.
+func (r *results) disturbance(scenario string) (mean, most float64) {
+	n := 0
 	for _, x := range r.Runs {
 		if x.Scenario == scenario {
-			total, n = total+x.Stolen, n+1
+			mean, most, n = mean+x.Stolen+x.Others, max(most, x.Stolen+x.Others), n+1
 		}
 	}
-	return total / float64(max(n, 1))
+	return mean / float64(max(n, 1)), most
 }
 
 func (r *results) failures(scenario, server string) (reasons []string) {

@@ -331,13 +331,29 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("%q, want %q", c.got, c.want)
 		}
 	}
-	if stat, err := parseStolen("cpu  1 2 3 4 5 6 7 150 9 10\n"); err != nil || stat != 1500*time.Millisecond {
-		t.Errorf("stolen: %v, %v", stat, err)
-	}
-	if _, err := parseStolen("intr 1"); err == nil {
-		t.Error("no stolen time, and no error")
-	}
-	if math.IsNaN((&results{}).stolen("small")) {
+	if mean, most := (&results{}).disturbance("small"); math.IsNaN(mean) || most != 0 {
 		t.Error("nothing measured is not a number")
+	}
+}
+
+func TestTimesOfAllCPUs(t *testing.T) {
+	got, err := parseCPUs("cpu  100 20 300 4000 50 6 7 150 9 10\ncpu0 1")
+	if want := (cpuTimes{used: 4330 * time.Millisecond, stolen: 1500 * time.Millisecond}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	for _, text := range []string{"", "intr 1", "cpu 1 2 3", "cpu 1 2 3 4 5 6 7 x"} {
+		if _, err := parseCPUs(text); err == nil {
+			t.Errorf("%q has times", text)
+		}
+	}
+	before, err := cpuOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for used := before; used == before; used, err = cpuOf(os.Getpid()) {
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("a busy process uses no CPU: %v, %v", used, err)
+		}
 	}
 }

@@ -141,13 +141,17 @@ func (b *bench) measure(ctx context.Context, sc scenario, s server) (run, error)
 		return x, nil
 	}
 	defer p.stop()
-	began, before := time.Now(), time.Duration(0)
-	if before, err = stolen(); err != nil {
+	before, err := allCPUs()
+	if err != nil {
 		return x, err
 	}
+	starting, _ := cpuOf(p.cmd.Process.Pid) // if it has gone, that is told below
 	x.Load, err = b.load(ctx, sc, p)
-	if after, known := stolen(); known == nil {
-		x.Stolen = (after - before).Seconds() / time.Since(began).Seconds()
+	if after, known := allCPUs(); known == nil {
+		x.Stolen = after.since(before, after.stolen-before.stolen)
+		if used, known := cpuOf(p.cmd.Process.Pid); known == nil {
+			x.Others = max(0, after.since(before, after.used-before.used-(used-starting)-p.generator))
+		}
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -174,21 +178,27 @@ func (b *bench) load(ctx context.Context, sc scenario, p *running) (*report, err
 	return b.wsload(ctx, p, sc.load(b.duration)...)
 }
 
-// patience is for what should take a moment, beyond the time that is measured.
-const patience = time.Minute
+// patience is for opening and closing the connections, beyond the time that is measured. Most servers need a second or two.
+const patience = 20 * time.Second
 
 func (b *bench) wsload(ctx context.Context, p *running, args ...string) (*report, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.duration+warmup+patience)
+	limit := b.duration + warmup + patience
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	args = append(args, "-url", "ws://"+p.addr+"/", "-pid", strconv.Itoa(p.cmd.Process.Pid))
-	cmd := exec.CommandContext(ctx, b.workshop.wsload(), args...)
+	cmd := exec.CommandContext(limited, b.workshop.wsload(), args...)
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := startOn(b.cores.load, cmd); err != nil {
 		return nil, err
 	}
-	if err := cmd.Wait(); err != nil {
+	err := cmd.Wait()
+	p.generator += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	switch {
+	case limited.Err() != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("wsload was not done within %v: connections were not opened in time, or not closed", limit)
+	case err != nil:
 		return nil, fmt.Errorf("wsload: %w: %s", err, oneLine(stderr.String()))
 	}
 	return parseReport(stdout.Bytes())
@@ -200,6 +210,8 @@ type running struct {
 	addr   string
 	output tail
 	exited chan struct{} // closed when it has gone
+
+	generator time.Duration // what wsload has used of a CPU
 }
 
 // start starts a server on one core, and returns when it accepts connections.
