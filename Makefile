@@ -19,10 +19,13 @@ LIMIT  ?= 2m
 COUNT  ?= 1000000
 MEMORY ?= 20GiB
 
+# Arguments for `make bench`, such as BENCHFLAGS='-rounds 1 -duration 1s -scenarios small'.
+BENCHFLAGS ?=
+
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz chaos k6 million million-vm lint clean clients
+.PHONY: help build run test race fuzz chaos k6 million million-vm bench lint clean clients
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,20 +37,23 @@ build: ## build bin/wsecho, and bin/wsload that measures it
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)
 
-# In e2e go test has no arguments, so that it shows which tests were skipped, and why.
+# In modules of their own go test has no arguments, so that it shows which tests were skipped, and why.
 test: clients ## run all tests: the server's own, and real clients against the binary
 	$(GO) test ./...
 	cd e2e && $(GO) test
+	cd benchmarks/bench && $(GO) test
 
 race: clients ## run all tests under the race detector
 	$(GO) test -race ./...
 	cd e2e && $(GO) test -race
+	cd benchmarks/bench && $(GO) test -race
 
-# Optional clients that need fetching. Without npm, or a way to the registry, the tests
+# Optional clients and peers that need fetching. Without npm, or a way to the registry, the tests
 # that want them are skipped and say so.
 clients:
-	@if command -v npm >/dev/null; then cd e2e/node && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund --silent || \
-		echo "npm ci failed: tests with the npm client will be skipped"; }; fi
+	@if command -v npm >/dev/null; then for dir in e2e/node benchmarks/peers/ws; do \
+		( cd $$dir && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund --silent; } ) || \
+		echo "npm ci failed in $$dir: tests with npm's ws will be skipped"; done; fi
 
 # The inputs that it finds interesting are in the go command's cache. Those of earlier runs are kept
 # in testdata/fuzz, where each run begins with them, and go test tries them all.
@@ -90,12 +96,16 @@ bin/vm/vmlinuz:
 		&& dpkg -x linux-image-*.deb . && cp boot/vmlinuz-* ../vmlinuz
 	rm -r $(@D)/kernel
 
+bench: ## measure wsecho beside its peers for 25 minutes, and write docs/benchmarks (BENCHFLAGS=-h for less)
+	cd benchmarks && $(GO) build -o ../bin/bench/bench ./bench && ../bin/bench/bench $(BENCHFLAGS)
+
 lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is there
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	cd e2e && $(GO) vet ./...
+	@staticcheck=$$($(GO) tool -n staticcheck) && cd benchmarks && $(GO) vet ./... && $$staticcheck ./...
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run; fi
 
 clean: ## remove what was built
-	rm -rf bin loadtest/k6/out e2e/node/node_modules
+	rm -rf bin loadtest/k6/out e2e/node/node_modules benchmarks/peers/ws/node_modules
