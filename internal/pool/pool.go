@@ -20,6 +20,7 @@
 //   - end.go: how connections end, and why
 //   - deadline.go: timeouts, found by a sweep
 //   - drain.go: Shutdown
+//   - health.go: whether every worker's loop turns
 //   - arena.go: the budget's memory
 package pool
 
@@ -115,8 +116,10 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 func (p *Pool) Start() {
 	for _, w := range p.workers {
 		p.running.Go(func() {
-			if err := w.run(); err != nil {
-				p.failed <- err
+			w.failure = w.run()
+			close(w.ended)
+			if w.failure != nil {
+				p.failed <- w.failure
 			}
 		})
 	}

@@ -65,11 +65,12 @@ func (p *Pool) Stats() Counters {
 	var sum Counters
 	sum.init()
 	for _, w := range p.workers {
-		answer := make(chan Counters, 1)
-		if !w.post(letter{do: func(w *worker) { answer <- w.counters() }}) {
-			answer <- w.counters() // it has ended
+		var c Counters
+		select {
+		case c = <-ask(w, (*worker).counters):
+		case <-w.ended:
+			c = w.counters()
 		}
-		c := <-answer
 		sum.add(&c)
 	}
 	return sum

@@ -48,6 +48,9 @@ type worker struct {
 	hurryAt   tick // when everybody is told, whatever is still unanswered
 	cutAt     tick // when what is left is closed
 
+	failure error         // why it could not go on; to be looked at once ended is closed
+	ended   chan struct{} // closed when the worker has: it touches nothing any more, and reads no letter
+
 	_     [64]byte // what others write is not on the cache lines of what the owner reads
 	mail  mailbox
 	conns atomic.Int64 // connections that belong to the worker or are on their way to it
@@ -68,6 +71,7 @@ func newWorker(p *Pool) (*worker, error) {
 		spare:    p.arena.alloc(p.cfg.BufferSize),
 		scratch:  make([]byte, frugalRead),
 		now:      p.clock(),
+		ended:    make(chan struct{}),
 	}
 	w.count.init()
 	var err error
