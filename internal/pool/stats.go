@@ -2,6 +2,8 @@ package pool
 
 import (
 	"maps"
+	"net/http"
+	"sync"
 
 	"wsecho/internal/echo"
 )
@@ -10,6 +12,7 @@ import (
 // worker has its own, which nobody else touches.
 type Counters struct {
 	Accepted      uint64 // from the listeners
+	Adopted       uint64 // from Adopt
 	Upgraded      uint64 // requests answered with 101
 	RefusedFull   uint64 // 503: more than MaxConns
 	RefusedPerIP  uint64 // 503: more than MaxConnsPerIP from there
@@ -35,6 +38,7 @@ func (c *Counters) init() { c.Codes = map[int]uint64{} }
 // add adds all that d has counted.
 func (c *Counters) add(d *Counters) {
 	c.Accepted += d.Accepted
+	c.Adopted += d.Adopted
 	c.Upgraded += d.Upgraded
 	c.RefusedFull += d.RefusedFull
 	c.RefusedPerIP += d.RefusedPerIP
@@ -73,7 +77,44 @@ func (p *Pool) Stats() Counters {
 		}
 		sum.add(&c)
 	}
+	p.others.addTo(&sum)
 	return sum
+}
+
+// otherCounters are what is counted by nobody's worker.
+type otherCounters struct {
+	mu    sync.Mutex // protects count
+	count Counters
+}
+
+func (o *otherCounters) addTo(sum *Counters) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	sum.add(&o.count)
+}
+
+// refusedElsewhere counts a connection that Adopt did not take.
+func (p *Pool) refusedElsewhere(r *echo.Refusal) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock()
+	if r == echo.RefusePerIP {
+		p.others.count.RefusedPerIP++
+		p.warnings.perIP.note()
+	} else {
+		p.others.count.RefusedFull++
+		p.warnings.full.note()
+	}
+}
+
+// CountHandshake counts a request that somebody else's HTTP server has answered with this status.
+func (p *Pool) CountHandshake(status int) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock()
+	if status == http.StatusSwitchingProtocols {
+		p.others.count.Upgraded++
+	} else {
+		p.others.count.Codes[status]++
+	}
 }
 
 func (w *worker) counters() Counters {
