@@ -92,6 +92,7 @@ func (w *worker) welcome(fd int, from netip.Addr) {
 	case refusal == nil:
 		if !w.pool.place(w, arrival{fd: fd, source: source}) {
 			w.pool.countOut(source)
+			w.count.RefusedDraining++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		return
@@ -194,6 +195,7 @@ func (w *worker) exhausted(listener int) {
 		fd, _, err := netpoll.AcceptFrom(listener)
 		if fd >= 0 {
 			w.count.Accepted++
+			w.count.RefusedExhausted++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		if w.pool.reserve.open() != nil || err != nil {

@@ -11,16 +11,18 @@ import (
 // Counters are what one worker has counted, or all of them together. Each
 // worker has its own, which nobody else touches.
 type Counters struct {
-	Accepted      uint64 // from the listeners
-	Adopted       uint64 // from Adopt
-	Upgraded      uint64 // requests answered with 101
-	RefusedFull   uint64 // 503: more than MaxConns
-	RefusedPerIP  uint64 // 503: more than MaxConnsPerIP from there
-	RefusedAtOnce uint64 // of the refused: without a slot, and so without waiting for the peer's end
-	Exhausted     uint64 // times that accept found no descriptor
-	Ended         [numReasons]uint64
-	Codes         map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
-	IdleTimeouts  uint64
+	Accepted         uint64 // from the listeners
+	Adopted          uint64 // from Adopt
+	Upgraded         uint64 // requests answered with 101
+	RefusedFull      uint64 // 503: more than MaxConns
+	RefusedPerIP     uint64 // 503: more than MaxConnsPerIP from there
+	RefusedExhausted uint64 // 503: no descriptor was left
+	RefusedDraining  uint64 // 503: accepted while the pool was shutting down
+	RefusedAtOnce    uint64 // of the refused: without a slot, and so without waiting for the peer's end
+	Exhausted        uint64 // times that accept found no descriptor
+	Ended            [numReasons]uint64
+	Codes            map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
+	IdleTimeouts     uint64
 
 	BytesIn, BytesOut uint64 // over sockets
 	BytesDiscarded    uint64 // of BytesIn none: read after our side was ended
@@ -42,6 +44,8 @@ func (c *Counters) add(d *Counters) {
 	c.Upgraded += d.Upgraded
 	c.RefusedFull += d.RefusedFull
 	c.RefusedPerIP += d.RefusedPerIP
+	c.RefusedExhausted += d.RefusedExhausted
+	c.RefusedDraining += d.RefusedDraining
 	c.RefusedAtOnce += d.RefusedAtOnce
 	c.Exhausted += d.Exhausted
 	for i := range c.Ended {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -48,7 +49,9 @@ type warning struct {
 
 	quiet atomic.Bool   // a report is due, which will tell of what is noted until then
 	noted atomic.Uint64 // since the last report
-	over  atomic.Bool
+
+	mu   sync.Mutex // protects over, and that a report is whole
+	over bool
 }
 
 func (w *warning) note() {
@@ -60,7 +63,9 @@ func (w *warning) note() {
 
 // report tells what was noted since the last one, and has the next one come; if there was nothing, the next note does.
 func (w *warning) report() {
-	if w.over.Load() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
 		return
 	}
 	if w.tell() {
@@ -82,7 +87,10 @@ func (w *warning) tell() bool {
 }
 
 func (w *warning) end() {
-	if !w.over.Swap(true) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		w.over = true
 		w.tell()
 	}
 }
