@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"wsecho/internal/admin"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
@@ -66,6 +67,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	admin.Profiles(s.mutexProfileFraction, s.blockProfileRate)
 	ops, err := listenAdmin(s.admin, log)
 	if err != nil {
 		return err
