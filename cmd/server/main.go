@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"wsecho/internal/admin"
 	"wsecho/internal/limits"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
@@ -74,17 +75,31 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(s.listen)
+	admin.Profiles(s.mutexProfileFraction, s.blockProfileRate)
+	ops, err := listenAdmin(s.admin, log)
 	if err != nil {
 		return err
 	}
+	listeners, err := listen(s.listen)
+	if err != nil {
+		ops.close()
+		return err
+	}
+	var lines *connLog
+	if s.logConnections {
+		lines = newConnLog(log)
+		cfg.OnConn = lines.note
+	}
 	p, err := pool.New(cfg, listeners)
 	if err != nil {
+		ops.close()
+		lines.close()
 		closeAll(listeners)
 		return err
 	}
 	p.Start()
-	log.Info("serving", "listen", addresses(listeners), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+	ops.serve(p, &cfg, log)
+	log.Info("serving", "listen", addresses(listeners), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", version().number)
 
 	var failure error
@@ -93,10 +108,15 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		log.Info("draining", "signal", sig.String(), "connections", p.Open(), "timeout", s.drainTimeout)
 	case failure = <-p.Failed():
 		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
+	case failure = <-ops.failed():
+		failure = fmt.Errorf("-admin %s: %w", s.admin, failure)
+		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	}
 	if err := drain(p, s.drainTimeout, signals); err != nil {
 		return err
 	}
+	ops.close() // after the drain, of which it tells, and before the pool, which it asks
+	lines.close()
 	logTotals(log, p.Stats())
 	p.Close()
 	return failure
