@@ -66,7 +66,10 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(s.listen)
+	listeners, names, err := inherit()
+	if err == nil && len(listeners) == 0 {
+		listeners, err = listen(s.listen)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,8 +79,9 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	p.Start()
-	log.Info("serving", "listen", addresses(listeners), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+	log.Info("serving", "listen", addresses(listeners), "inherited", names, "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", version().number)
+	systemd := supervise(p, log)
 
 	var failure error
 	select {
@@ -86,10 +90,12 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	case failure = <-p.Failed():
 		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	}
+	systemd.stopping(s.drainTimeout)
 	if err := drain(p, s.drainTimeout, signals); err != nil {
 		return err
 	}
 	logTotals(log, p.Stats())
+	systemd.end()
 	p.Close()
 	return failure
 }
@@ -151,10 +157,7 @@ func addresses(listeners []netpoll.Listener) (all []string) {
 
 // logTotals says what has been done, as the last line of the log.
 func logTotals(log *slog.Logger, c pool.Counters) {
-	var messages, frames uint64
-	for _, n := range c.Echo.Messages {
-		messages += n
-	}
+	var frames uint64
 	for _, n := range c.Echo.FramesOut {
 		frames += n
 	}
@@ -164,7 +167,15 @@ func logTotals(log *slog.Logger, c pool.Counters) {
 			ended = append(ended, slog.Uint64(pool.Reason(reason).String(), n))
 		}
 	}
-	log.Info("stopped", "accepted", c.Accepted, "upgraded", c.Upgraded, "messages", messages, "frames", frames,
+	log.Info("stopped", "accepted", c.Accepted, "upgraded", c.Upgraded, "messages", messages(c), "frames", frames,
 		"bytes_in", c.BytesIn, "bytes_out", c.BytesOut, slog.Group("ended", ended...), "codes", c.Codes,
 		"idle_timeouts", c.IdleTimeouts, slog.Group("refused", "full", c.RefusedFull, "per_ip", c.RefusedPerIP, "at_once", c.RefusedAtOnce))
+}
+
+// messages is how many have been echoed, of either type.
+func messages(c pool.Counters) (sum uint64) {
+	for _, n := range c.Echo.Messages {
+		sum += n
+	}
+	return sum
 }

@@ -146,9 +146,8 @@ func (w *worker) admit(a arrival) {
 		w.fail(a.fd, s, err)
 		return
 	}
+	l := life{int32(a.fd), s.gen}
 	switch {
-	case w.draining:
-		w.goodbye(a.fd, s, goingAway)
 	case len(a.read) > 0:
 		if w.spareTaken {
 			w.regainSpare()
@@ -157,8 +156,14 @@ func (w *worker) admit(a arrival) {
 		b.End += copy(b.Bytes[b.Start:], a.read)
 		w.heard(s, len(a.read))
 		w.answer(a.fd, s, b)
+	case w.draining:
+		s.set(unread)
+		w.turn(a.fd, s)
 	default:
 		w.watch(a.fd, s)
+	}
+	if w.draining {
+		w.seeOff(l) // it was on its way when the drain began, and gets what the others got then
 	}
 }
 
