@@ -31,10 +31,19 @@ type server struct {
 // If the test does not stop it, the test's end does, and wants a clean exit all the same.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
-	s := &server{t: t, exited: make(chan struct{})}
-	s.cmd = exec.Command(wsecho, append([]string{"-listen", "127.0.0.1:0", "-log", "json"}, flags...)...)
+	return startBy(t, exec.Command(wsecho, onAnyPort(flags)...))
+}
+
+func onAnyPort(flags []string) []string {
+	return append([]string{"-listen", "127.0.0.1:0", "-log", "json"}, flags...)
+}
+
+// startBy is start by another command, which comes to be the server.
+func startBy(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{t: t, cmd: cmd, exited: make(chan struct{})}
 	// In the environment and not a flag: a server that has no admin endpoints yet does not mind.
-	s.cmd.Env = append(os.Environ(), "WSECHO_ADMIN=127.0.0.1:0")
+	s.cmd.Env = append(s.cmd.Environ(), "WSECHO_ADMIN=127.0.0.1:0")
 	if raceEnabled {
 		// Its race detector would sleep a second at every exit.
 		s.cmd.Env = append(s.cmd.Env, "GORACE=atexit_sleep_ms=50")

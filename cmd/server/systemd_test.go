@@ -132,3 +132,21 @@ func TestSystemdDoesNotListen(t *testing.T) {
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)
 }
+
+// The unit gives the drain its time, and a margin.
+func TestUnitGivesTheDrainItsTime(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/systemd/wsecho.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(string(unit), "\nTimeoutStopSec=")
+	value, _, _ = strings.Cut(value, "\n")
+	stop, err := time.ParseDuration(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, _ := newSettings()
+	if least := settings.drainTimeout + stopMargin; stop < least {
+		t.Errorf("TimeoutStopSec=%v, want at least %v: -drain-timeout and a margin", stop, least)
+	}
+}
