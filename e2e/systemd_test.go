@@ -75,7 +75,7 @@ func TestSocketActivation(t *testing.T) {
 		if got, want := serving["listen"], []any{addr.String(), path}; !reflect.DeepEqual(got, want) {
 			t.Errorf("listens at %v, want %v and nothing of -listen", got, want)
 		}
-		if got, want := serving["inherited"], []any{"front", "back"}; !reflect.DeepEqual(got, want) {
+		if got, want := serving["sockets"], []any{"front", "back"}; !reflect.DeepEqual(got, want) {
 			t.Errorf("the log names the sockets %v, want %v", got, want)
 		}
 		p := s.upgrade(t)
@@ -121,8 +121,8 @@ func TestSocketActivationOfSomebodyElse(t *testing.T) {
 	cmd := exec.Command(wsecho, onAnyPort(nil)...)
 	cmd.Env = append(os.Environ(), "LISTEN_PID=1", "LISTEN_FDS=1")
 	s := startBy(t, cmd)
-	if inherited := s.logged("serving")["inherited"]; inherited != nil {
-		t.Errorf("inherited %v", inherited)
+	if sockets := s.logged("serving")["sockets"]; sockets != "own" {
+		t.Errorf("the sockets are %v, want its own", sockets)
 	}
 	s.upgrade(t).closes()
 }

@@ -49,7 +49,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
-		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas")
+		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
 	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),
 		"`number` of event loops; the default is the CPUs that may be used")
 	flags.Var(fs, &s.maxConns, "max-conns", 0, flags.Int(0, math.MaxInt32),

@@ -79,7 +79,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	p.Start()
-	log.Info("serving", "listen", addresses(listeners), "inherited", names, "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+	log.Info("serving", "listen", addresses(listeners), "sockets", origin(names), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", version().number)
 	systemd := supervise(p, log)
 
@@ -140,6 +140,14 @@ func listen(addrs []string) ([]netpoll.Listener, error) {
 		listeners = append(listeners, l)
 	}
 	return listeners, nil
+}
+
+// origin says where the listening sockets are from: ours, or the names of those that systemd has opened.
+func origin(names []string) any {
+	if len(names) == 0 {
+		return "own"
+	}
+	return names
 }
 
 func closeAll(listeners []netpoll.Listener) {
