@@ -27,7 +27,7 @@ func activated(names string, sockets []*os.File, flags ...string) *exec.Cmd {
 	// The shell becomes the server, and so its process number is the server's.
 	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, wsecho}, onAnyPort(flags)...)...)
 	cmd.ExtraFiles = sockets
-	cmd.Env = append(os.Environ(), "LISTEN_FDS="+strconv.Itoa(len(sockets)), "LISTEN_FDNAMES="+names)
+	cmd.Env = append(os.Environ(), "LISTEN_FDS="+strconv.Itoa(len(sockets)), "LISTEN_FDNAMES="+names, "WSECHO_ADMIN=127.0.0.1:0")
 	return cmd
 }
 

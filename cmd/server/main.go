@@ -66,20 +66,33 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	ops, err := listenAdmin(s.admin, log)
+	if err != nil {
+		return err
+	}
 	listeners, names, err := inherit()
 	if err == nil && len(listeners) == 0 {
 		listeners, err = listen(s.listen)
 	}
 	if err != nil {
+		ops.close()
 		return err
+	}
+	var lines *connLog
+	if s.logConnections {
+		lines = newConnLog(log)
+		cfg.OnConn = lines.note
 	}
 	p, err := pool.New(cfg, listeners)
 	if err != nil {
+		ops.close()
+		lines.close()
 		closeAll(listeners)
 		return err
 	}
 	p.Start()
-	log.Info("serving", "listen", addresses(listeners), "sockets", origin(names), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+	ops.serve(p, &cfg, log)
+	log.Info("serving", "listen", addresses(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", version().number)
 	systemd := supervise(p, log)
 
@@ -89,11 +102,16 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		log.Info("draining", "signal", sig.String(), "connections", p.Open(), "timeout", s.drainTimeout)
 	case failure = <-p.Failed():
 		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
+	case failure = <-ops.failed():
+		failure = fmt.Errorf("-admin %s: %w", s.admin, failure)
+		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	}
 	systemd.stopping(s.drainTimeout)
 	if err := drain(p, s.drainTimeout, signals); err != nil {
 		return err
 	}
+	ops.close() // after the drain, of which it tells, and before the pool, which it asks
+	lines.close()
 	logTotals(log, p.Stats())
 	systemd.end()
 	p.Close()

@@ -77,7 +77,7 @@ set -a
 . /etc/default/wsecho
 set +a
 log=$(mktemp)
-WSECHO_LISTEN=127.0.0.1:0 WSECHO_ADMIN='' WSECHO_LOG=text /usr/bin/wsecho 2>"$log" &
+WSECHO_LISTEN=127.0.0.1:0 WSECHO_ADMIN=127.0.0.1:0 WSECHO_LOG=text /usr/bin/wsecho 2>"$log" &
 server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
 for _ in $(seq 100); do

@@ -197,7 +197,7 @@ func TestImageRuns(t *testing.T) {
 
 	s := exec.Command(only[*instructions.EntrypointCommand](t, image).CmdLine[0])
 	s.Dir = "/"
-	s.Env = []string{"WSECHO_LISTEN=127.0.0.1:0", "WSECHO_LOG=json", "WSECHO_ADMIN="}
+	s.Env = []string{"WSECHO_LISTEN=127.0.0.1:0", "WSECHO_LOG=json", "WSECHO_ADMIN=127.0.0.1:0"}
 	s.SysProcAttr = &syscall.SysProcAttr{Chroot: dir, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
 	stderr, err := s.StderrPipe()
 	if err != nil {

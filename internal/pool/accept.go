@@ -83,6 +83,7 @@ func (w *worker) accept(listener int) {
 func (w *worker) welcome(fd int, from netip.Addr) {
 	if fd >= len(w.pool.slots) {
 		w.count.RefusedFull++
+		w.pool.warnings.full.note()
 		w.refuseAtOnce(fd, echo.RefuseFull)
 		return
 	}
@@ -91,13 +92,16 @@ func (w *worker) welcome(fd int, from netip.Addr) {
 	case refusal == nil:
 		if !w.pool.place(w, arrival{fd: fd, source: source}) {
 			w.pool.countOut(source)
+			w.count.RefusedDraining++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		return
 	case refusal == echo.RefuseFull:
 		w.count.RefusedFull++
+		w.pool.warnings.full.note()
 	default:
 		w.count.RefusedPerIP++
+		w.pool.warnings.perIP.note()
 	}
 	if w.spares >= maxSpares {
 		w.refuseAtOnce(fd, refusal)
@@ -141,7 +145,11 @@ func (w *worker) admit(a arrival) {
 	if s.is(spare) {
 		w.spares++
 	}
+	if a.adopted {
+		w.count.Adopted++
+	}
 	w.mine.add(a.fd)
+	w.tellOpened(a.fd, s)
 	if err := w.poller.Add(a.fd, s.gen, netpoll.Read); err != nil {
 		w.fail(a.fd, s, err)
 		return
@@ -184,6 +192,7 @@ func (w *worker) refuseAtOnce(fd int, r *echo.Refusal) {
 // ever, but taken with the descriptor held in reserve, told so, and closed.
 func (w *worker) exhausted(listener int) {
 	w.count.Exhausted++
+	w.pool.warnings.exhausted.note()
 	w.pool.reserve.mu.Lock()
 	defer w.pool.reserve.mu.Unlock()
 	for range acceptBatch {
@@ -191,6 +200,7 @@ func (w *worker) exhausted(listener int) {
 		fd, _, err := netpoll.AcceptFrom(listener)
 		if fd >= 0 {
 			w.count.Accepted++
+			w.count.RefusedExhausted++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		if w.pool.reserve.open() != nil || err != nil {

@@ -37,6 +37,7 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 		l.Close()
 	}
 	p.running.Wait()
+	p.warnings.end()
 }
 
 // drain gives every connection of the worker a turn, and sees off those that

@@ -27,6 +27,7 @@ type arrival struct {
 	source  uint32 // see perIP.countIn
 	proto   echo.State
 	read    []byte        // what has been read from it
+	adopted bool          // it comes from Adopt
 	refusal *echo.Refusal // if not nil, it is only to be told so, and is not counted against MaxConns
 }
 

@@ -135,6 +135,7 @@ func refused(s *echo.State) bool { return 0 < s.Code() && s.Code() < 1000 }
 func (w *worker) await(fd int, s *slot) bool {
 	s.since = w.now
 	w.count.Backlogs++
+	w.backlogged(s)
 	return s.is(armed) || w.arm(fd, s)
 }
 
@@ -152,6 +153,7 @@ func (w *worker) arm(fd int, s *slot) bool {
 // drainBacklog sends on after the kernel has said that it has room.
 func (w *worker) drainBacklog(fd int, s *slot) {
 	n, err := w.flush(fd, s)
+	w.backlogSent(s, n)
 	if err != nil {
 		w.lost(fd, s, err)
 		return
