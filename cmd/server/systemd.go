@@ -83,7 +83,7 @@ func (s *supervisor) attend(ctx context.Context) {
 	defer close(s.left)
 	every, patience := statusEvery, statusEvery/2
 	if s.watchdog > 0 {
-		// A slow answer and a prompt one after it are three quarters of its time apart.
+		// A prompt answer and a slow one after it are three quarters of its time apart.
 		every, patience = min(every, s.watchdog/2), s.watchdog/4
 	}
 	ticker := time.NewTicker(every)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What run.sh's machine does, with systemd as PID 1. It is all written to the serial console; the last line is the result.
-set -euo pipefail
+set -Eeuo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_PAGER='' SYSTEMD_COLORS=0 LC_ALL=C.UTF-8
 trap 'echo "wsecho-test: FAIL: line $LINENO: $BASH_COMMAND"; journalctl --no-pager -n 40 -u wsecho.service -u wsecho.socket' ERR
 
@@ -15,7 +15,10 @@ until_true() {
 	local end=$((SECONDS + $1))
 	shift
 	until "$@"; do
-		[ $SECONDS -lt $end ]
+		if [ $SECONDS -ge $end ]; then
+			echo "waited in vain until $*"
+			return 1
+		fi
 		sleep 0.2
 	done
 }

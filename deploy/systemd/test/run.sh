@@ -55,7 +55,7 @@ accel=tcg
 status=0
 timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu max -smp 2 -m 1536 -nographic -no-reboot \
 	-kernel vmlinuz -initrd initramfs \
-	-append 'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check systemd.unit=wsecho-test.service systemd.show_status=false' \
+	-append 'console=ttyS0 quiet panic=-1 mitigations=off systemd.unit=wsecho-test.service systemd.show_status=false' \
 	</dev/null | tr -d '\r' | tee console.log || status=$?
 rm -rf added initramfs
 [ $status = 0 ] || { echo "QEMU ended with $status (124: after $limit seconds)" >&2; exit 1; }
