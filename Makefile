@@ -5,6 +5,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT)
 
+# Where programs are built.
+BIN ?= bin
+
 # How long each fuzz target runs with `make fuzz`.
 FUZZTIME ?= 1m
 
@@ -25,14 +28,14 @@ BENCHFLAGS ?=
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz chaos k6 million million-vm bench lint clean clients
+.PHONY: help build run test race fuzz chaos k6 million million-vm bench deb deb-test systemd-test lint clean clients
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/wsecho, and bin/wsload that measures it
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wsecho ./cmd/server
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wsload ./loadtest
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsecho ./cmd/server
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsload ./loadtest
 
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)
@@ -40,6 +43,7 @@ run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 # In modules of their own go test has no arguments, so that it shows which tests were skipped, and why.
 test: clients ## run all tests: the server's own, and real clients against the binary
 	$(GO) test ./...
+	cd deploy/image && $(GO) test ./...
 	cd e2e && $(GO) test
 	cd benchmarks/bench && $(GO) test
 	cd deploy/prometheus && $(GO) test
@@ -100,6 +104,15 @@ bin/vm/vmlinuz:
 bench: ## measure wsecho beside its peers for 25 minutes, and write docs/benchmarks (BENCHFLAGS=-h for less)
 	cd benchmarks && $(GO) build -o ../bin/bench/bench ./bench && ../bin/bench/bench $(BENCHFLAGS)
 
+deb: ## make a Debian package in bin/: programs, units, man pages
+	deploy/deb/build.sh
+
+deb-test: deb ## install, run, remove and purge it, in a throwaway layer over this machine's files (root)
+	deploy/deb/test.sh bin/wsecho_*.deb
+
+systemd-test: deb ## boot Debian in QEMU, and run the package under a real systemd (root, some minutes)
+	deploy/systemd/test/run.sh bin/wsecho_*.deb
+
 lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is there
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
@@ -107,7 +120,8 @@ lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is th
 	cd e2e && $(GO) vet ./...
 	@staticcheck=$$($(GO) tool -n staticcheck) && cd benchmarks && $(GO) vet ./... && $$staticcheck ./...
 	cd deploy/prometheus && $(GO) vet ./...
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run; fi
+	cd deploy/image && $(GO) vet ./...
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/systemd/test/*.sh; fi
 
 clean: ## remove what was built
 	rm -rf bin loadtest/k6/out e2e/node/node_modules benchmarks/peers/ws/node_modules

@@ -58,7 +58,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
-		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas")
+		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
 	flags.Var(fs, &s.admin, "admin", "127.0.0.1:6060", adminAddress,
 		"`address` of the admin endpoints (metrics, health, profiles), host:port; they are for operators only. none: there are none")
 	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),

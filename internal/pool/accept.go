@@ -154,13 +154,18 @@ func (w *worker) admit(a arrival) {
 		w.fail(a.fd, s, err)
 		return
 	}
+	l := life{int32(a.fd), s.gen}
 	switch {
-	case w.draining:
-		w.goodbye(a.fd, s, goingAway)
 	case len(a.read) > 0:
 		w.answerRead(a.fd, s, a.read)
+	case w.draining:
+		s.set(unread)
+		w.turn(a.fd, s)
 	default:
 		w.watch(a.fd, s)
+	}
+	if w.draining {
+		w.seeOff(l) // it was on its way when the drain began, and gets what the others got then
 	}
 }
 
