@@ -28,14 +28,14 @@ BENCHFLAGS ?=
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz chaos k6 million million-vm bench deb deb-test systemd-test lint clean clients
+.PHONY: help build run test race fuzz chaos k6 million million-vm bench pgo deb deb-test systemd-test lint clean clients
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/wsecho, and bin/wsload that measures it
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsecho ./cmd/server
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsload ./loadtest
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsecho ./cmd/server
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsload ./loadtest
 
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)
@@ -104,6 +104,9 @@ bin/vm/vmlinuz:
 bench: ## measure wsecho beside its peers for 25 minutes, and write docs/benchmarks (BENCHFLAGS=-h for less)
 	cd benchmarks && $(GO) build -o ../bin/bench/bench ./bench && ../bin/bench/bench $(BENCHFLAGS)
 
+pgo: build ## profile bin/wsecho under load for half a minute, for the compiler (cmd/server/default.pgo)
+	cmd/server/profile.sh
+
 deb: ## make a Debian package in bin/: programs, units, man pages
 	deploy/deb/build.sh
 
@@ -121,7 +124,7 @@ lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is th
 	@staticcheck=$$($(GO) tool -n staticcheck) && cd benchmarks && $(GO) vet ./... && $$staticcheck ./...
 	cd deploy/prometheus && $(GO) vet ./...
 	cd deploy/image && $(GO) vet ./...
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/systemd/test/*.sh; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run cmd/server/profile.sh deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/systemd/test/*.sh; fi
 
 clean: ## remove what was built
 	rm -rf bin loadtest/k6/out e2e/node/node_modules benchmarks/peers/ws/node_modules

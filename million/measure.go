@@ -180,7 +180,7 @@ func (p *process) stop() {
 
 // startServer starts wsecho and waits until it serves.
 func startServer(program string, connections int) (p *process, url string, err error) {
-	p = &process{cmd: exec.Command(program, "-listen", "127.0.0.1:0", "-workers", workers, "-max-conns", strconv.Itoa(connections),
+	p = &process{cmd: exec.Command(program, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-workers", workers, "-max-conns", strconv.Itoa(connections),
 		"-buffer-budget", fmt.Sprintf("%dMiB", bufferBudget>>20), "-handshake-timeout", patience.String(), "-log", "json"), ended: make(chan error, 1)}
 	log := &serverLog{text: &p.stderr, serving: make(chan string, 1)}
 	p.cmd.Stderr = log

@@ -91,7 +91,7 @@ func (w workshop) peer(name string) string {
 func (s server) command(w workshop, addr string) []string {
 	switch s.name {
 	case ours, control:
-		return []string{w.wsecho(), "-listen", addr, "-workers", "1"}
+		return []string{w.wsecho(), "-listen", addr, "-admin", "127.0.0.1:0", "-workers", "1"}
 	case floor, gnet:
 		return []string{w.path(s.name), "-addr", addr, "-buffer", strconv.Itoa(readBuffer)}
 	case nodeWS:
