@@ -20,6 +20,23 @@ func TestRollingRestartBehindNginx(t *testing.T) {
 	rolling(t, startNginx)
 }
 
+// Without a load whose failures would tell it, HAProxy learns of a drain from /readyz, while the node's peers still have time.
+func TestHAProxyAsksWhoIsReady(t *testing.T) {
+	at := newSite(t)
+	node := at.node(t, 0)
+	b := startHAProxy(t, at)
+	b.wantStatus("node1", "UP")
+	b.wantStatus("node2", "DOWN") // there is none
+	p := node.upgrade(t)
+	node.signal(syscall.SIGTERM)
+	p.wantFailWith(1001)
+	b.wantStatus("node1", "DOWN")
+	if is := b.stat("node1"); is["check_status"] != "L7STS" || is["check_code"] != "503" {
+		t.Errorf("HAProxy has it from %s %s, want the status 503", is["check_status"], is["check_code"])
+	}
+	node.wantStopped()
+}
+
 func rolling(t *testing.T, balance func(*testing.T, site) *balancer) {
 	wsload := filepath.Join(t.TempDir(), "wsload")
 	if err := build(wsload, "wsecho/loadtest"); err != nil {
@@ -104,7 +121,8 @@ func rolling(t *testing.T, balance func(*testing.T, site) *balancer) {
 	}
 
 	ofLoad := ofStaying.wantOnlyTold1001(t) + ofComing.wantOnlyTold1001(t)
-	if ofLoad != told || ofLoad < stay {
+	// Who comes and goes may have said 1000 just when the node said 1001: told, and gone by itself.
+	if ofLoad > told || ofLoad+come*uint64(len(nodes)) < told || ofLoad < stay {
 		t.Errorf("the nodes told %d connections 1001, and %d heard it; %d were open all the time", told, ofLoad, stay)
 	}
 	if ofStaying.Open != stay {
