@@ -38,7 +38,8 @@ type settings struct {
 	mutexProfileFraction int
 	blockProfileRate     int
 
-	version bool
+	justCheck bool
+	version   bool
 }
 
 const envPrefix = "WSECHO"
@@ -86,6 +87,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"origins to admit: any, or a `list` of hosts with commas. A request without Origin is always admitted")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
+	fs.BoolVar(&s.justCheck, "check", false,
+		"print what this machine allows, how many connections that makes, and what to change for more; the exit status is 1 if -max-conns is more")
 	fs.BoolVar(&s.logConnections, "log-connections", false,
 		"log a line for each connection that comes, and one for its end with peer, close code, bytes and duration")
 	flags.Var(fs, &s.mutexProfileFraction, "mutex-profile-fraction", 0, flags.Int(0, math.MaxInt32),

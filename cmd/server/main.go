@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"wsecho/internal/admin"
+	"wsecho/internal/limits"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
@@ -46,6 +48,13 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	case s.version:
 		fmt.Fprintln(stdout, versionLine())
 		return exitDrained
+	case s.justCheck:
+		m, err := limits.Here()
+		if err != nil {
+			fmt.Fprintf(stderr, "wsecho: -check: %v\n", err)
+			return exitFailed
+		}
+		return s.check(m, stdout)
 	}
 	log := s.logger(stderr)
 	if err := serve(s, log, signals); err != nil {
@@ -66,6 +75,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	admin.Profiles(s.mutexProfileFraction, s.blockProfileRate)
 	ops, err := listenAdmin(s.admin, log)
 	if err != nil {
 		return err

@@ -64,6 +64,12 @@ type Server struct {
 
 // Start starts to serve on a listener, which it will close.
 func Start(l net.Listener, cfg Config) *Server {
+	s := newServer(cfg)
+	s.start(l)
+	return s
+}
+
+func newServer(cfg Config) *Server {
 	s := &Server{cfg: cfg, served: make(chan struct{}), failed: make(chan error, 1)}
 	s.http = http.Server{
 		Handler:           s.mux(),
@@ -74,13 +80,16 @@ func Start(l net.Listener, cfg Config) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 	}
+	return s
+}
+
+func (s *Server) start(l net.Listener) {
 	go func() {
 		defer close(s.served)
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err
 		}
 	}()
-	return s
 }
 
 // Failed delivers the error that keeps it from serving on.
