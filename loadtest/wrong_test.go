@@ -403,7 +403,6 @@ func TestReopen(t *testing.T) {
 	for code, third := range servers {
 		for _, args := range [][]string{{}, {"-rate", "200"}} {
 			t.Run(strings.Join(append(args, code), " "), func(t *testing.T) {
-				t.Parallel()
 				var connections, received atomic.Uint64
 				s := startWrong(t, func(c *wrongConn) {
 					connections.Add(1)

@@ -6,8 +6,6 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"wsecho/internal/flags"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
@@ -24,7 +23,7 @@ import (
 const (
 	exitDrained = 0 // asked to stop, and every connection was told
 	exitFailed  = 1 // could not start, a part failed, or was told a second time to stop
-	exitUsage   = 2
+	exitUsage   = flags.ExitUsage
 )
 
 func main() {
@@ -36,16 +35,8 @@ func main() {
 // run is the program: from arguments to exit status.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, err := parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		help(stdout)
-		return exitDrained
-	case err != nil:
-		fmt.Fprintf(stderr, "wsecho: %v\nwsecho -h explains the flags\n", err)
-		return exitUsage
-	case s.version:
-		fmt.Fprintln(stdout, versionLine())
-		return exitDrained
+	if status, answered := flags.Answer("wsecho", err, s.version, help, stdout, stderr); answered {
+		return status
 	}
 	log := s.logger(stderr)
 	if err := serve(s, log, signals); err != nil {
@@ -77,7 +68,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	}
 	p.Start()
 	log.Info("serving", "listen", addresses(listeners), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
-		"descriptors", limit, "version", version().number)
+		"descriptors", limit, "version", flags.BuildVersion())
 
 	var failure error
 	select {
