@@ -52,7 +52,7 @@ func start(t *testing.T, descriptors int, flags ...string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{path, "-listen", "127.0.0.1:0", "-log", "json"}, flags...)
+	args := append([]string{path, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json"}, flags...)
 	if descriptors > 0 {
 		args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, descriptors)}, args...)
 	}

@@ -21,6 +21,7 @@ type server struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string        // where it listens
+	admin  string        // where operators ask
 	exited chan struct{} // closed once the process is gone and its log complete
 
 	mu  sync.Mutex // guards log
@@ -31,13 +32,20 @@ type server struct {
 // If the test does not stop it, the test's end does, and wants a clean exit all the same.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
-	s := &server{t: t, exited: make(chan struct{})}
-	s.cmd = exec.Command(wsecho, append([]string{"-listen", "127.0.0.1:0", "-log", "json"}, flags...)...)
-	// In the environment and not a flag: a server that has no admin endpoints yet does not mind.
-	s.cmd.Env = append(os.Environ(), "WSECHO_ADMIN=127.0.0.1:0")
+	return startBy(t, exec.Command(wsecho, onAnyPort(flags)...))
+}
+
+func onAnyPort(flags []string) []string {
+	return append([]string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json"}, flags...)
+}
+
+// startBy is start by another command, which comes to be the server.
+func startBy(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{t: t, cmd: cmd, exited: make(chan struct{})}
 	if raceEnabled {
 		// Its race detector would sleep a second at every exit.
-		s.cmd.Env = append(s.cmd.Env, "GORACE=atexit_sleep_ms=50")
+		s.cmd.Env = append(s.cmd.Environ(), "GORACE=atexit_sleep_ms=50")
 	}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -47,10 +55,11 @@ func start(t *testing.T, flags ...string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.cleanUp)
-	serving := make(chan string, 1)
+	serving := make(chan [2]string, 1)
 	go s.follow(stderr, serving)
 	select {
-	case s.addr = <-serving:
+	case at := <-serving:
+		s.addr, s.admin = at[0], at[1]
 	case <-s.exited:
 		t.Fatalf("the server left before it served: %v", s.cmd.ProcessState)
 	case <-time.After(patience):
@@ -59,8 +68,8 @@ func start(t *testing.T, flags ...string) *server {
 	return s
 }
 
-// follow collects the log until the process ends, and passes on the address it serves.
-func (s *server) follow(stderr io.Reader, serving chan<- string) {
+// follow collects the log until the process ends, and passes on the addresses it serves.
+func (s *server) follow(stderr io.Reader, serving chan<- [2]string) {
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		s.mu.Lock()
@@ -69,9 +78,10 @@ func (s *server) follow(stderr io.Reader, serving chan<- string) {
 		var entry struct {
 			Msg    string
 			Listen []string
+			Admin  string
 		}
 		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" && len(entry.Listen) > 0 {
-			serving <- entry.Listen[0]
+			serving <- [2]string{entry.Listen[0], entry.Admin}
 		}
 	}
 	s.cmd.Wait() // its answer is in ProcessState

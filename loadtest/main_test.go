@@ -58,7 +58,7 @@ func startServer(t *testing.T) server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-listen", "127.0.0.1:0", "-log", "json", "-workers", "1")
+	cmd := exec.Command(path, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json", "-workers", "1")
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

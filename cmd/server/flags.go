@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"runtime"
 	"strings"
 	"time"
@@ -17,6 +19,7 @@ import (
 // settings are what the command line and the environment say.
 type settings struct {
 	listen           list
+	admin            string // empty: none
 	workers          int
 	maxConns         int
 	maxConnsPerIP    int
@@ -30,7 +33,13 @@ type settings struct {
 	subprotocols     choice
 	origins          choice
 	log              string
-	version          bool
+	logConnections   bool
+
+	mutexProfileFraction int
+	blockProfileRate     int
+
+	justCheck bool
+	version   bool
 }
 
 const envPrefix = "WSECHO"
@@ -46,7 +55,9 @@ func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
-		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas")
+		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
+	flags.Var(fs, &s.admin, "admin", "127.0.0.1:6060", adminAddress,
+		"`address` of the admin endpoints (metrics, health, profiles), host:port; they are for operators only. none: there are none")
 	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),
 		"`number` of event loops; the default is the CPUs that may be used")
 	flags.Var(fs, &s.maxConns, "max-conns", 0, flags.Int(0, math.MaxInt32),
@@ -73,6 +84,14 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"origins to admit: any, or a `list` of hosts with commas. A request without Origin is always admitted")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
+	fs.BoolVar(&s.justCheck, "check", false,
+		"print what this machine allows, how many connections that makes, and what to change for more; the exit status is 1 if -max-conns is more")
+	fs.BoolVar(&s.logConnections, "log-connections", false,
+		"log a line for each connection that comes, and one for its end with peer, close code, bytes and duration")
+	flags.Var(fs, &s.mutexProfileFraction, "mutex-profile-fraction", 0, flags.Int(0, math.MaxInt32),
+		"sample one of so many `contentions` of mutexes for /debug/pprof/mutex; 1: all, 0: none")
+	flags.Var(fs, &s.blockProfileRate, "block-profile-rate", 0, flags.Int(0, math.MaxInt32),
+		"sample one blocking event for so many `nanoseconds` spent blocked for /debug/pprof/block; 1: all, 0: none")
 	flags.Version(fs, &s.version)
 	return s, fs
 }
@@ -101,6 +120,17 @@ SIGTERM and SIGINT end it: no connection is accepted any more, every peer is tol
 1001, and the exit status is 0. A second signal ends it at once. The exit status
 is 1 if it cannot start or a part fails, 2 if a flag is wrong.
 `)
+}
+
+// adminAddress is the address of the admin endpoints; "" and "none" are none, for an empty environment variable counts as unset.
+func adminAddress(text string) (string, error) {
+	if text == "" || text == "none" {
+		return "", nil
+	}
+	if _, _, err := net.SplitHostPort(text); err != nil {
+		return "", errors.New("is not host:port")
+	}
+	return text, nil
 }
 
 // list is a flag that may be repeated. What is set replaces the default.

@@ -23,6 +23,7 @@ type server struct {
 	signals chan os.Signal
 	exit    chan int
 	addr    string
+	admin   string
 }
 
 const soon = 10 * time.Second // long enough for anything that is going to happen
@@ -42,10 +43,12 @@ func start(t *testing.T, args ...string) *server {
 		close(s.log)
 	}()
 	go func() {
-		s.exit <- run(append([]string{"-log", "json", "-listen", "127.0.0.1:0"}, args...), io.Discard, w, s.signals)
+		s.exit <- run(append([]string{"-log", "json", "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, args...), io.Discard, w, s.signals)
 		w.Close()
 	}()
-	s.addr = s.wantsLog("serving")["listen"].([]any)[0].(string)
+	serving := s.wantsLog("serving")
+	s.addr = serving["listen"].([]any)[0].(string)
+	s.admin = serving["admin"].(string)
 	return s
 }
 
@@ -229,6 +232,11 @@ func TestCannotStart(t *testing.T) {
 		{"port in use", []string{"-listen", inUse}, [2]string{}, exitFailed, []string{"-listen", inUse, "address already in use"}},
 		{"no such address", []string{"-listen", "192.0.2.1:80"}, [2]string{}, exitFailed, []string{"-listen", "192.0.2.1:80", "cannot assign"}},
 		{"no port", []string{"-listen", "localhost"}, [2]string{}, exitFailed, []string{"-listen", "localhost", "missing port"}},
+		{"admin port in use", []string{"-admin", inUse}, [2]string{}, exitFailed, []string{"-admin", inUse, "address already in use"}},
+		{"admin without port", []string{"-admin", "localhost"}, [2]string{}, exitUsage, []string{"-admin", "localhost", "not host:port"}},
+		{"no bool", []string{"-log-connections=maybe"}, [2]string{}, exitUsage, []string{"-log-connections", "maybe"}},
+		{"no fraction", []string{"-mutex-profile-fraction", "-1"}, [2]string{}, exitUsage, []string{"-mutex-profile-fraction", "-1", "not between"}},
+		{"no rate", []string{"-block-profile-rate", "1ms"}, [2]string{}, exitUsage, []string{"-block-profile-rate", "1ms", "not a whole number"}},
 		{"no directory", []string{"-listen", "unix:/nowhere/socket"}, [2]string{}, exitFailed, []string{"-listen", "unix:/nowhere/socket", "no such file"}},
 		{"beyond the descriptors", []string{"-max-conns", "2000000000"}, [2]string{}, exitFailed, []string{"-max-conns", "2000000000", "descriptor limit"}},
 		{"no number", []string{"-workers", "many"}, [2]string{}, exitUsage, []string{"-workers", "many", "not a whole number"}},
@@ -244,6 +252,7 @@ func TestCannotStart(t *testing.T) {
 		{"environment", nil, [2]string{"WSECHO_WORKERS", "many"}, exitUsage, []string{"workers", "WSECHO_WORKERS", "many", "not a whole number"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("WSECHO_ADMIN", "127.0.0.1:0")
 			if c.env[0] != "" {
 				t.Setenv(c.env[0], c.env[1])
 			}

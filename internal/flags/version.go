@@ -19,11 +19,12 @@ var (
 
 // BuildVersion is the version of the program.
 func BuildVersion() string {
-	number, _ := build()
+	number, _ := Build()
 	return number
 }
 
-func build() (number, commit string) {
+// Build is the version of the program, and the commit that it was built from.
+func Build() (number, commit string) {
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {
 		info = &debug.BuildInfo{}
@@ -51,7 +52,7 @@ func Answer(program string, err error, version bool, help func(io.Writer), stdou
 		fmt.Fprintf(stderr, "%s: %v\n%s -h explains the flags\n", program, err, program)
 		return ExitUsage, true
 	case version:
-		number, commit := build()
+		number, commit := Build()
 		fmt.Fprintf(stdout, "%s %s (commit %s, %s, %s/%s)\n", program, number, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	default:
 		return 0, false

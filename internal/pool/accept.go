@@ -83,6 +83,7 @@ func (w *worker) accept(listener int) {
 func (w *worker) welcome(fd int, from netip.Addr) {
 	if fd >= len(w.pool.slots) {
 		w.count.RefusedFull++
+		w.pool.warnings.full.note()
 		w.refuseAtOnce(fd, echo.RefuseFull)
 		return
 	}
@@ -91,13 +92,16 @@ func (w *worker) welcome(fd int, from netip.Addr) {
 	case refusal == nil:
 		if !w.pool.place(w, arrival{fd: fd, source: source}) {
 			w.pool.countOut(source)
+			w.count.RefusedDraining++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		return
 	case refusal == echo.RefuseFull:
 		w.count.RefusedFull++
+		w.pool.warnings.full.note()
 	default:
 		w.count.RefusedPerIP++
+		w.pool.warnings.perIP.note()
 	}
 	if w.spares >= maxSpares {
 		w.refuseAtOnce(fd, refusal)
@@ -141,24 +145,46 @@ func (w *worker) admit(a arrival) {
 	if s.is(spare) {
 		w.spares++
 	}
+	if a.adopted {
+		w.count.Adopted++
+	}
 	w.mine.add(a.fd)
+	w.tellOpened(a.fd, s)
 	if err := w.poller.Add(a.fd, s.gen, netpoll.Read); err != nil {
 		w.fail(a.fd, s, err)
 		return
 	}
+	l := life{int32(a.fd), s.gen}
 	switch {
-	case w.draining:
-		w.goodbye(a.fd, s, goingAway)
 	case len(a.read) > 0:
-		if w.spareTaken {
-			w.regainSpare()
-		}
-		b := w.open(s)
-		b.End += copy(b.Bytes[b.Start:], a.read)
-		w.heard(s, len(a.read))
-		w.answer(a.fd, s, b)
+		w.answerRead(a.fd, s, a.read)
+	case w.draining:
+		s.set(unread)
+		w.turn(a.fd, s)
 	default:
 		w.watch(a.fd, s)
+	}
+	if w.draining {
+		w.seeOff(l) // it was on its way when the drain began, and gets what the others got then
+	}
+}
+
+// answerRead is the first turn of a connection of which somebody else has read something already.
+func (w *worker) answerRead(fd int, s *slot, read []byte) {
+	frugal := w.spareTaken && !w.regainSpare()
+	b := w.open(s)
+	b.End += copy(b.Bytes[b.Start:], read)
+	w.heard(s, len(read))
+	before := s.proto.Phase()
+	w.endpoint.Receive(&s.proto, b, !frugal)
+	switch {
+	case !w.send(fd, s, b):
+	case w.keep(s, b):
+		w.settle(fd, s, before)
+	case frugal:
+		w.forgo(fd, s)
+	default:
+		panic("pool: the spare was taken during a full turn")
 	}
 }
 
@@ -179,6 +205,7 @@ func (w *worker) refuseAtOnce(fd int, r *echo.Refusal) {
 // ever, but taken with the descriptor held in reserve, told so, and closed.
 func (w *worker) exhausted(listener int) {
 	w.count.Exhausted++
+	w.pool.warnings.exhausted.note()
 	w.pool.reserve.mu.Lock()
 	defer w.pool.reserve.mu.Unlock()
 	for range acceptBatch {
@@ -186,6 +213,7 @@ func (w *worker) exhausted(listener int) {
 		fd, _, err := netpoll.AcceptFrom(listener)
 		if fd >= 0 {
 			w.count.Accepted++
+			w.count.RefusedExhausted++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
 		if w.pool.reserve.open() != nil || err != nil {

@@ -179,7 +179,9 @@ func (w *worker) say(fd int, s *slot, what func(dst []byte) []byte) {
 	if len(backlog) > 0 {
 		if len(out) > len(backlog) && !w.hold(s, out, w.rest(s)) {
 			s.proto, w.endpoint.Count = proto, count
+			return
 		}
+		w.backlog.bytes += len(out) - len(backlog)
 		return
 	}
 	b := &echo.Buffer{Bytes: w.buffer, OutEnd: len(out)}

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"math/bits"
-	"sync"
 	"time"
 )
 
@@ -19,22 +18,26 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 		p.running.Wait()
 		return
 	}
-	var deaf sync.WaitGroup
-	for _, w := range p.workers {
-		deaf.Add(1)
-		if !w.post(letter{do: func(w *worker) {
+	deaf := make([]chan struct{}, len(p.workers))
+	for i, w := range p.workers {
+		deaf[i] = make(chan struct{})
+		w.post(letter{do: func(w *worker) {
 			w.unlisten()
-			deaf.Done()
+			close(deaf[i])
 			w.drain(timeout)
-		}}) {
-			deaf.Done()
+		}})
+	}
+	for i, w := range p.workers {
+		select {
+		case <-deaf[i]:
+		case <-w.ended:
 		}
 	}
-	deaf.Wait()
 	for _, l := range p.listeners {
 		l.Close()
 	}
 	p.running.Wait()
+	p.warnings.end()
 }
 
 // drain gives every connection of the worker a turn, and sees off those that

@@ -101,6 +101,8 @@ func (w *worker) fail(fd int, s *slot, err error) {
 // not watched any more, then the slot is cleared, then the descriptor is given back.
 func (w *worker) end(fd int, s *slot, why Reason) {
 	w.count.Ended[why]++
+	w.tellClosed(fd, s, why)
+	w.backlogGone(s)
 	if code := s.proto.Code(); code != 0 {
 		w.count.Codes[code]++
 	}

@@ -23,6 +23,7 @@ const frugalRead = 4096
 // read, and which can be all that the receive buffer may have. There is no window then for the rest to come through.
 func (w *worker) frugalTurn(fd int, s *slot) {
 	w.count.FrugalTurns++
+	w.pool.warnings.budget.note()
 	if !netpoll.Writable(fd) {
 		w.park(fd, s)
 		return

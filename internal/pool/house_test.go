@@ -137,6 +137,9 @@ func (h *house) balances() {
 	for i, w := range h.workers {
 		w.mine.each(func(fd int) { h.t.Errorf("worker %d still has descriptor %d", i, fd) })
 		w.timed.set.each(func(fd int) { h.t.Errorf("worker %d still watches the time of descriptor %d", i, fd) })
+		if w.backlog != (backlog{}) || len(w.peers) != 0 {
+			h.t.Errorf("worker %d counts a backlog of %+v, and knows %d peers", i, w.backlog, len(w.peers))
+		}
 		if w.timed.n != 0 || w.spares != 0 || w.spareTaken || w.conns.Load() != 0 {
 			h.t.Errorf("worker %d: %d timed, %d spares, spare block taken: %v, %d connections",
 				i, w.timed.n, w.spares, w.spareTaken, w.conns.Load())
@@ -173,6 +176,9 @@ func (h *house) pass() {
 	for i, w := range h.workers {
 		if err := w.pass(0); err != nil {
 			h.t.Fatalf("worker %d: %v", i, err)
+		}
+		if counted, is := w.backlog, w.looksForBacklogs(); counted != is {
+			h.t.Fatalf("worker %d counts a backlog of %+v, and has %+v", i, counted, is)
 		}
 		if used := h.arena.used; used > len(h.arena.mem) {
 			h.t.Fatalf("%d bytes are held of %d", used, len(h.arena.mem))

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
 )
 
 // mailbox is where others leave what they want of a worker.
@@ -26,6 +27,7 @@ type arrival struct {
 	source  uint32 // see perIP.countIn
 	proto   echo.State
 	read    []byte        // what has been read from it
+	adopted bool          // it comes from Adopt
 	refusal *echo.Refusal // if not nil, it is only to be told so, and is not counted against MaxConns
 }
 
@@ -59,11 +61,34 @@ func (w *worker) readMail() {
 	}
 }
 
-// abandonMail ends the mailbox whatever is in it: the worker has ended.
+// abandonMail ends the mailbox whatever is in it: the worker has ended. Connections
+// that nobody will take are closed. Whoever waits for an answer hears of the end by w.ended.
 func (w *worker) abandonMail() {
 	w.mail.mu.Lock()
 	defer w.mail.mu.Unlock()
 	w.mail.closed = true
+	for _, l := range w.mail.letters {
+		if l.do == nil {
+			w.turnBack(l.arrival)
+		}
+	}
+	w.mail.letters = nil
+}
+
+// turnBack closes an arrival that the worker cannot make its own.
+func (w *worker) turnBack(a arrival) {
+	w.pool.countOut(a.source)
+	w.conns.Add(-1)
+	w.count.Ended[InternalFailed]++
+	netpoll.Close(a.fd)
+}
+
+// ask has a worker answer a question between two turns. A worker that has ended, or
+// does so with the question unread, does not answer: whoever waits for that looks at w.ended, too.
+func ask[T any](w *worker, question func(*worker) T) <-chan T {
+	answer := make(chan T, 1)
+	w.post(letter{do: func(w *worker) { answer <- question(w) }})
+	return answer
 }
 
 // closeMail ends the mailbox if there is nothing in it.

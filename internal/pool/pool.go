@@ -12,6 +12,7 @@
 // # Where to find things
 //
 //   - accept.go: from the listeners' backlog to a worker; what happens when descriptors run out
+//   - adopt.go: from somebody else to a worker
 //   - perip.go: how many connections come from where
 //   - slot.go: what is known of a connection
 //   - turn.go: a connection's turn: read, echo, send
@@ -20,6 +21,11 @@
 //   - end.go: how connections end, and why
 //   - deadline.go: timeouts, found by a sweep
 //   - drain.go: Shutdown
+//   - health.go: whether every worker's loop turns
+//   - stats.go, snapshot.go: what is counted, and how things stand
+//   - list.go: the connections that are most of something
+//   - events.go: a line a connection
+//   - warn.go: refusals and overload, said now and then
 //   - arena.go: the budget's memory
 package pool
 
@@ -58,6 +64,10 @@ type Config struct {
 
 	Echo echo.Config // MaxFrame is set by the pool
 	Log  *slog.Logger
+
+	// OnConn is told of every connection that a worker takes, and of its end. The worker
+	// waits until it returns. Nil: nobody is told, and nothing is spent on it.
+	OnConn func(ConnEvent)
 }
 
 // Pool is a pool of workers.
@@ -73,6 +83,8 @@ type Pool struct {
 
 	open     atomic.Int64 // connections that count against MaxConns
 	draining atomic.Bool
+	warnings warnings
+	others   otherCounters
 
 	running sync.WaitGroup
 	failed  chan error // the first worker that fails says so
@@ -88,6 +100,8 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	p := &Pool{cfg: cfg, listeners: listeners, clock: now, failed: make(chan error, cfg.Workers)}
 
 	p.perIP.init(cfg.MaxConnsPerIP)
+	p.warnings.init(cfg.Log)
+	p.others.count.init()
 	var err error
 	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
 		return nil, fmt.Errorf("slots: %w", err)
@@ -115,8 +129,10 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 func (p *Pool) Start() {
 	for _, w := range p.workers {
 		p.running.Go(func() {
-			if err := w.run(); err != nil {
-				p.failed <- err
+			w.failure = w.run()
+			close(w.ended)
+			if w.failure != nil {
+				p.failed <- w.failure
 			}
 		})
 	}
@@ -136,41 +152,6 @@ func (p *Pool) Close() error {
 		p.arena.close()
 	}
 	unreserve(p.slots)
-	return nil
-}
-
-// Why Adopt may not take a connection.
-var (
-	ErrFull     = errors.New("as many connections are open as may be")
-	ErrDraining = errors.New("the pool is shutting down")
-)
-
-// Adopt makes a connection the pool's: a non-blocking socket (see netpoll.Prepare), how
-// far its protocol has come, and what has been read from it already. It is
-// the one way into the pool; any goroutine may go it. After an error the socket is
-// still the caller's.
-func (p *Pool) Adopt(fd int, proto echo.State, read []byte) error {
-	if len(read) > p.cfg.Echo.MaxFrame {
-		return fmt.Errorf("%d bytes already read are more than a buffer holds", len(read))
-	}
-	if p.draining.Load() {
-		return ErrDraining
-	}
-	if fd >= len(p.slots) {
-		return fmt.Errorf("descriptor %d: %w", fd, ErrFull)
-	}
-	from, err := netpoll.PeerAddress(fd)
-	if err != nil {
-		return fmt.Errorf("descriptor %d: %w", fd, err)
-	}
-	source, refusal := p.countIn(from)
-	if refusal != nil {
-		return fmt.Errorf("%w: %w", ErrFull, refusal)
-	}
-	if !p.place(nil, arrival{fd: fd, source: source, proto: proto, read: read}) {
-		p.countOut(source)
-		return ErrDraining
-	}
 	return nil
 }
 

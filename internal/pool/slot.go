@@ -46,6 +46,7 @@ const (
 	timed           // has a deadline, and stands in the worker's set of those
 	pinged          // has been sent a ping since it was last heard of
 	spare           // not counted against MaxConns, and only there to be turned away
+	behind          // counted among those with a write backlog
 	perSource       // turned away because of MaxConnsPerIP
 )
 

@@ -2,6 +2,8 @@ package pool
 
 import (
 	"maps"
+	"net/http"
+	"sync"
 
 	"wsecho/internal/echo"
 )
@@ -9,15 +11,18 @@ import (
 // Counters are what one worker has counted, or all of them together. Each
 // worker has its own, which nobody else touches.
 type Counters struct {
-	Accepted      uint64 // from the listeners
-	Upgraded      uint64 // requests answered with 101
-	RefusedFull   uint64 // 503: more than MaxConns
-	RefusedPerIP  uint64 // 503: more than MaxConnsPerIP from there
-	RefusedAtOnce uint64 // of the refused: without a slot, and so without waiting for the peer's end
-	Exhausted     uint64 // times that accept found no descriptor
-	Ended         [numReasons]uint64
-	Codes         map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
-	IdleTimeouts  uint64
+	Accepted         uint64 // from the listeners
+	Adopted          uint64 // from Adopt
+	Upgraded         uint64 // requests answered with 101
+	RefusedFull      uint64 // 503: more than MaxConns
+	RefusedPerIP     uint64 // 503: more than MaxConnsPerIP from there
+	RefusedExhausted uint64 // 503: no descriptor was left
+	RefusedDraining  uint64 // 503: accepted while the pool was shutting down
+	RefusedAtOnce    uint64 // of the refused: without a slot, and so without waiting for the peer's end
+	Exhausted        uint64 // times that accept found no descriptor
+	Ended            [numReasons]uint64
+	Codes            map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
+	IdleTimeouts     uint64
 
 	BytesIn, BytesOut uint64 // over sockets
 	BytesDiscarded    uint64 // of BytesIn none: read after our side was ended
@@ -35,9 +40,12 @@ func (c *Counters) init() { c.Codes = map[int]uint64{} }
 // add adds all that d has counted.
 func (c *Counters) add(d *Counters) {
 	c.Accepted += d.Accepted
+	c.Adopted += d.Adopted
 	c.Upgraded += d.Upgraded
 	c.RefusedFull += d.RefusedFull
 	c.RefusedPerIP += d.RefusedPerIP
+	c.RefusedExhausted += d.RefusedExhausted
+	c.RefusedDraining += d.RefusedDraining
 	c.RefusedAtOnce += d.RefusedAtOnce
 	c.Exhausted += d.Exhausted
 	for i := range c.Ended {
@@ -65,14 +73,52 @@ func (p *Pool) Stats() Counters {
 	var sum Counters
 	sum.init()
 	for _, w := range p.workers {
-		answer := make(chan Counters, 1)
-		if !w.post(letter{do: func(w *worker) { answer <- w.counters() }}) {
-			answer <- w.counters() // it has ended
+		var c Counters
+		select {
+		case c = <-ask(w, (*worker).counters):
+		case <-w.ended:
+			c = w.counters()
 		}
-		c := <-answer
 		sum.add(&c)
 	}
+	p.others.addTo(&sum)
 	return sum
+}
+
+// otherCounters are what is counted by nobody's worker.
+type otherCounters struct {
+	mu    sync.Mutex // protects count
+	count Counters
+}
+
+func (o *otherCounters) addTo(sum *Counters) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	sum.add(&o.count)
+}
+
+// refusedElsewhere counts a connection that Adopt did not take.
+func (p *Pool) refusedElsewhere(r *echo.Refusal) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock()
+	if r == echo.RefusePerIP {
+		p.others.count.RefusedPerIP++
+		p.warnings.perIP.note()
+	} else {
+		p.others.count.RefusedFull++
+		p.warnings.full.note()
+	}
+}
+
+// CountHandshake counts a request that somebody else's HTTP server has answered with this status.
+func (p *Pool) CountHandshake(status int) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock()
+	if status == http.StatusSwitchingProtocols {
+		p.others.count.Upgraded++
+	} else {
+		p.others.count.Codes[status]++
+	}
 }
 
 func (w *worker) counters() Counters {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ const listenerGen = 0
 // the goroutine of run.
 type worker struct {
 	pool     *Pool
+	index    int // among the pool's workers
 	poller   *netpoll.Poller
 	endpoint *echo.Endpoint
 	count    Counters
@@ -48,6 +50,12 @@ type worker struct {
 	hurryAt   tick // when everybody is told, whatever is still unanswered
 	cutAt     tick // when what is left is closed
 
+	backlog backlog                  // of all connections: see snapshot.go
+	peers   map[int32]netip.AddrPort // of connections, if somebody wants to hear of their end
+
+	failure error         // why it could not go on; to be looked at once ended is closed
+	ended   chan struct{} // closed when the worker has: it touches nothing any more, and reads no letter
+
 	_     [64]byte // what others write is not on the cache lines of what the owner reads
 	mail  mailbox
 	conns atomic.Int64 // connections that belong to the worker or are on their way to it
@@ -62,12 +70,14 @@ type life struct {
 func newWorker(p *Pool) (*worker, error) {
 	w := &worker{
 		pool:     p,
+		index:    len(p.workers),
 		endpoint: echo.New(p.cfg.Echo),
 		buffer:   make([]byte, p.cfg.BufferSize),
 		events:   make([]netpoll.Event, eventBatch),
 		spare:    p.arena.alloc(p.cfg.BufferSize),
 		scratch:  make([]byte, frugalRead),
 		now:      p.clock(),
+		ended:    make(chan struct{}),
 	}
 	w.count.init()
 	var err error

@@ -1,0 +1,521 @@
+package hijack
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"wsecho/internal/echo"
+	"wsecho/internal/netpoll"
+	"wsecho/internal/pool"
+)
+
+const soon = 10 * time.Second // longer than anything here takes that happens at all
+
+// house is a pool that can be entered both ways: at front by its own listener, at side by net/http.
+type house struct {
+	t     testing.TB
+	pool  *pool.Pool
+	front string
+	side  string
+}
+
+func opens(t testing.TB, changes ...func(*pool.Config)) *house {
+	t.Helper()
+	h := opensPool(t, changes...)
+	server := httptest.NewServer(h.handler)
+	t.Cleanup(server.Close)
+	h.side = server.Listener.Addr().String()
+	return h.house
+}
+
+type poolHouse struct {
+	*house
+	handler *Handler
+}
+
+func opensPool(t testing.TB, changes ...func(*pool.Config)) poolHouse {
+	t.Helper()
+	cfg := pool.Config{
+		Workers: 2, MaxConns: 20_000, MaxFDs: 20_000,
+		BufferSize: 64 << 10, BufferBudget: 16 << 20,
+		HandshakeTimeout: soon, WriteTimeout: soon, CloseTimeout: soon, LingerTimeout: 2 * time.Second,
+		Echo: echo.Config{MaxHeader: 8 << 10, AnySubprotocol: true, AnyOrigin: true, Now: time.Now},
+		Log:  slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	l, err := netpoll.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pool.New(cfg, []netpoll.Listener{l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Start()
+	t.Cleanup(func() {
+		p.Shutdown(0)
+		p.Close()
+	})
+	return poolHouse{&house{t: t, pool: p, front: l.Addr.String()}, New(p, cfg.Echo)}
+}
+
+// peer is the other end of a connection.
+type peer struct {
+	t testing.TB
+	net.Conn
+	r *bufio.Reader
+}
+
+func dials(t testing.TB, network, addr string) *peer {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
+		t.Fatal(err)
+	}
+	return &peer{t, c, bufio.NewReaderSize(c, 256)}
+}
+
+func (p *peer) sends(bytes string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.Conn, bytes); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) wants(bytes, why string) {
+	p.t.Helper()
+	got := make([]byte, len(bytes))
+	if n, err := io.ReadFull(p.r, got); err != nil || string(got) != bytes {
+		p.t.Fatalf("%s: got %q, %v; want %q", why, got[:n], err, bytes)
+	}
+}
+
+// response is the answer to a request, with its body.
+func (p *peer) response() (*http.Response, string) {
+	p.t.Helper()
+	r, err := http.ReadResponse(p.r, nil)
+	if err != nil {
+		p.t.Fatal("no response: ", err)
+	}
+	if r.StatusCode == http.StatusSwitchingProtocols {
+		return r, ""
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return r, string(body)
+}
+
+func (p *peer) wantsUpgrade() *http.Response {
+	p.t.Helper()
+	r, body := p.response()
+	if r.StatusCode != http.StatusSwitchingProtocols || r.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		p.t.Fatalf("%s, %v, %q", r.Status, r.Header, body)
+	}
+	return r
+}
+
+func (p *peer) wantsRefusal(status int, reason string) {
+	p.t.Helper()
+	r, body := p.response()
+	if r.StatusCode != status || !strings.Contains(body, reason) {
+		p.t.Errorf("refused with %s, %q; want %d, %q", r.Status, body, status, reason)
+	}
+}
+
+const (
+	request = "GET /echo HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	maskedHello = "\x81\x85\x00\x00\x00\x00hello"
+	hello       = "\x81\x05hello"
+	maskedClose = "\x88\x82\x00\x00\x00\x00\x03\xe8"
+	closed      = "\x88\x02\x03\xe8"
+)
+
+func TestEcho(t *testing.T) {
+	h := opens(t)
+	p := dials(t, "tcp", h.side)
+	p.sends(request)
+	p.wantsUpgrade()
+	p.sends(maskedHello)
+	p.wants(hello, "an echo")
+	p.sends(maskedClose)
+	p.wants(closed, "a close")
+	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
+		t.Errorf("want the server to end TCP first, got %q, %v", rest, err)
+	}
+	c := h.pool.Stats()
+	if c.Adopted != 1 || c.Upgraded != 1 || c.Accepted != 0 || c.BytesIn != uint64(len(maskedHello+maskedClose)) {
+		t.Errorf("counted: %+v", c)
+	}
+}
+
+// Frames in the same segment as the request, whole and half, are in net/http's buffer.
+func TestFramesBehindTheRequest(t *testing.T) {
+	h := opens(t)
+	p := dials(t, "tcp", h.side)
+	p.sends(request + maskedHello + maskedHello[:4])
+	p.wantsUpgrade()
+	p.wants(hello, "the whole one")
+	p.sends(maskedHello[4:])
+	p.wants(hello, "the half one")
+}
+
+// As much as net/http reads beyond a request, and more after it.
+func TestManyFramesBehindTheRequest(t *testing.T) {
+	h := opens(t)
+	p := dials(t, "tcp", h.side)
+	const n = 10_000
+	go p.sends(request + strings.Repeat(maskedHello, n))
+	p.wantsUpgrade()
+	p.wants(strings.Repeat(hello, n), "all of them")
+}
+
+func TestSubprotocol(t *testing.T) {
+	h := opens(t, func(cfg *pool.Config) {
+		cfg.Echo.AnySubprotocol, cfg.Echo.Subprotocols = false, []string{"chat", "superchat"}
+	})
+	p := dials(t, "tcp", h.side)
+	p.sends(strings.Replace(request, "\r\n\r\n", "\r\nSec-WebSocket-Protocol: other, superchat\r\nSec-WebSocket-Protocol: chat\r\n"+
+		"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", 1))
+	r := p.wantsUpgrade()
+	if got := r.Header.Get("Sec-WebSocket-Protocol"); got != "superchat" || r.Header.Get("Sec-WebSocket-Extensions") != "" {
+		t.Errorf("subprotocol %q, extensions %q", got, r.Header.Get("Sec-WebSocket-Extensions"))
+	}
+}
+
+// Both ways in have the same rules, and say the same, where net/http does not judge by itself.
+func TestBothWaysAreAsStrict(t *testing.T) {
+	h := opens(t, func(cfg *pool.Config) { cfg.Echo.AnyOrigin, cfg.Echo.Origins = false, []string{"example.com"} })
+	with := func(old, new string) string {
+		if !strings.Contains(request, old) {
+			t.Fatal(old)
+		}
+		return strings.Replace(request, old, new, 1)
+	}
+	end := "\r\n\r\n"
+	for name, c := range map[string]struct {
+		request string
+		itself  bool // net/http answers itself, with the same status
+	}{
+		"good":                     {request, false},
+		"lists":                    {with("Connection: Upgrade", "Connection: keep-alive\r\nConnection: foo, Upgrade"), false},
+		"upgrade list":             {with("Upgrade: websocket", "Upgrade: h2c, WebSocket"), false},
+		"absolute target":          {with("/echo", "http://test/echo"), false},
+		"origin":                   {with(end, "\r\nOrigin: https://example.com"+end), false},
+		"not asked":                {"GET /echo HTTP/1.1\r\nHost: test\r\n\r\n", false},
+		"another origin":           {with(end, "\r\nOrigin: https://example.org"+end), false},
+		"two origins":              {with(end, "\r\nOrigin: https://example.com\r\nOrigin: https://example.com"+end), false},
+		"no upgrade":               {with("Upgrade: websocket\r\n", ""), false},
+		"another upgrade":          {with("Upgrade: websocket", "Upgrade: h2c"), false},
+		"no connection":            {with("Connection: Upgrade\r\n", ""), false},
+		"no version":               {with("Sec-WebSocket-Version: 13\r\n", ""), false},
+		"another version":          {with("Version: 13", "Version: 8"), false},
+		"what is no version":       {with("Version: 13", "Version: x"), false},
+		"two versions":             {with("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13"), false},
+		"no key":                   {with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""), false},
+		"short key":                {with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"), false},
+		"key that is not base64":   {with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZ?=="), false},
+		"two keys":                 {with(end, "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="+end), false},
+		"subprotocol of no token":  {with(end, "\r\nSec-WebSocket-Protocol: a b"+end), false},
+		"malformed extension":      {with(end, "\r\nSec-WebSocket-Extensions: ;;"+end), false},
+		"POST":                     {with("GET", "POST"), false},
+		"HTTP/1.0":                 {with("HTTP/1.1", "HTTP/1.0"), false},
+		"a body":                   {with(end, "\r\nContent-Length: 3"+end+"abc"), false},
+		"a chunked body":           {with(end, "\r\nTransfer-Encoding: chunked"+end+"0\r\n\r\n"), false},
+		"no host":                  {with("Host: test\r\n", ""), true},
+		"two hosts":                {with("Host: test", "Host: test\r\nHost: test"), true},
+		"malformed host":           {with("Host: test", "Host: te st"), true},
+		"space before a colon":     {with("Host:", "Host :"), true},
+		"no request line":          {"hello\r\n\r\n", true},
+		"another version of HTTP":  {with("HTTP/1.1", "HTTP/3.0"), true},
+		"control byte in a field":  {with("Host: test", "Host: test\r\nX: a\x01b"), true},
+		"malformed request target": {with("/echo", "echo"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var answers [2]*http.Response
+			var bodies [2]string
+			for i, addr := range []string{h.front, h.side} {
+				p := dials(t, "tcp", addr)
+				p.sends(c.request)
+				answers[i], bodies[i] = p.response()
+				p.Close()
+			}
+			front, side := answers[0], answers[1]
+			if front.StatusCode != side.StatusCode {
+				t.Fatalf("%s and %s, %q and %q", front.Status, side.Status, bodies[0], bodies[1])
+			}
+			if c.itself {
+				return
+			}
+			if bodies[0] != bodies[1] {
+				t.Errorf("%q and %q", bodies[0], bodies[1])
+			}
+			for _, field := range []string{"Upgrade", "Allow", "Sec-WebSocket-Version", "Sec-WebSocket-Accept"} {
+				if front.Header.Get(field) != side.Header.Get(field) {
+					t.Errorf("%s: %q and %q", field, front.Header.Get(field), side.Header.Get(field))
+				}
+			}
+			if front.Close != side.Close {
+				t.Errorf("to be closed: %v and %v", front.Close, side.Close)
+			}
+		})
+	}
+}
+
+// net/http still reads a field that goes on in the next line (obs-fold), which RFC 9112, section 5.2, lets a server do or
+// refuse. We refuse it, and cannot here: nothing of it is left to be seen.
+func TestContinuedFieldIsReadByNetHTTP(t *testing.T) {
+	h := opens(t)
+	folded := strings.Replace(request, "Upgrade: websocket", "Upgrade:\r\n websocket", 1)
+	front, side := dials(t, "tcp", h.front), dials(t, "tcp", h.side)
+	front.sends(folded)
+	front.wantsRefusal(http.StatusBadRequest, "malformed header field")
+	side.sends(folded)
+	side.wantsUpgrade()
+}
+
+func TestRefusedByThePool(t *testing.T) {
+	limits := map[string]struct {
+		change func(*pool.Config)
+		reason string
+	}{
+		"full":   {func(cfg *pool.Config) { cfg.MaxConns = 2 }, echo.RefuseFull.Reason},
+		"per ip": {func(cfg *pool.Config) { cfg.MaxConnsPerIP = 2 }, echo.RefusePerIP.Reason},
+	}
+	for name, c := range limits {
+		t.Run(name, func(t *testing.T) {
+			h := opens(t, c.change)
+			for range 2 {
+				p := dials(t, "tcp", h.side)
+				p.sends(request)
+				p.wantsUpgrade()
+			}
+			p := dials(t, "tcp", h.side)
+			p.sends(request)
+			p.wantsRefusal(http.StatusServiceUnavailable, c.reason)
+			s := h.pool.Stats()
+			if s.RefusedFull+s.RefusedPerIP != 1 || s.Codes[503] != 1 || s.Upgraded != 2 || h.pool.Open() != 2 {
+				t.Errorf("counted: %+v", s)
+			}
+		})
+	}
+}
+
+func TestRefusedWhileShuttingDown(t *testing.T) {
+	h := opens(t)
+	h.pool.Shutdown(soon)
+	p := dials(t, "tcp", h.side)
+	p.sends(request)
+	p.wantsRefusal(http.StatusServiceUnavailable, "shutting down")
+}
+
+// Adopted connections are told when the pool shuts down, like all others.
+func TestShutdown(t *testing.T) {
+	h := opens(t)
+	p := dials(t, "tcp", h.side)
+	p.sends(request)
+	p.wantsUpgrade()
+	go h.pool.Shutdown(soon)
+	p.wants("\x88\x1d\x03\xe9the server is shutting down", "goodbye")
+	p.sends("\x88\x82\x00\x00\x00\x00\x03\xe9")
+}
+
+func TestTLS(t *testing.T) {
+	h := opensPool(t)
+	server := httptest.NewTLSServer(h.handler)
+	defer server.Close()
+	c, err := tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) // it is ours
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p := &peer{t, c, bufio.NewReader(c)}
+	p.sends(request)
+	p.wantsRefusal(http.StatusNotImplemented, "TLS")
+	if n := h.pool.Stats().Codes[http.StatusNotImplemented]; n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
+// opaque is a listener whose connections do not show their descriptor.
+type opaque struct{ net.Listener }
+
+func (o opaque) Accept() (net.Conn, error) {
+	c, err := o.Listener.Accept()
+	return struct{ net.Conn }{c}, err
+}
+
+func TestWrappedConnection(t *testing.T) {
+	h := opensPool(t)
+	server := httptest.NewUnstartedServer(h.handler)
+	server.Listener = opaque{server.Listener}
+	server.Start()
+	defer server.Close()
+	p := dials(t, "tcp", server.Listener.Addr().String())
+	p.sends(request)
+	p.wantsRefusal(http.StatusNotImplemented, "descriptor")
+}
+
+func TestWriterThatCannotBeHijacked(t *testing.T) {
+	h := opensPool(t)
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(request)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.handler.ServeHTTP(w, r)
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "response writer") {
+		t.Errorf("%d, %q", w.Code, w.Body)
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	h := opensPool(t)
+	path := t.TempDir() + "/socket"
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := http.Server{Handler: h.handler}
+	go server.Serve(l)
+	defer server.Close()
+	p := dials(t, "unix", path)
+	p.sends(request + maskedHello)
+	p.wantsUpgrade()
+	p.wants(hello, "an echo")
+}
+
+// standing counts what this process has: goroutines, descriptors, and descriptors in all of its epolls.
+type standing struct{ goroutines, descriptors, watched int }
+
+func counts(t testing.TB) (s standing) {
+	t.Helper()
+	s.goroutines = runtime.NumGoroutine()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		info, err := os.ReadFile("/proc/self/fdinfo/" + fd.Name())
+		if err != nil {
+			continue // it was ReadDir's
+		}
+		s.descriptors++
+		s.watched += strings.Count("\n"+string(info), "\ntfd:")
+	}
+	return s
+}
+
+// net/http lets go: of a connection that the pool has adopted there is one descriptor, watched by one epoll, and no
+// goroutine. Of one that has ended there is nothing.
+func TestNetHTTPLetsGo(t *testing.T) {
+	const n = 100
+	h := opens(t)
+	warm := dials(t, "tcp", h.side)
+	warm.sends(request + maskedHello)
+	warm.wantsUpgrade()
+	warm.wants(hello, "an echo, so that a worker watches it")
+	before := counts(t)
+	var peers []*peer
+	for range n {
+		p := dials(t, "tcp", h.side)
+		p.sends(request + maskedHello)
+		p.wantsUpgrade()
+		p.wants(hello, "an echo")
+		peers = append(peers, p)
+	}
+	// Our ends are in this process, too: each has a descriptor, which Go's poller watches.
+	with := standing{before.goroutines, before.descriptors + 2*n, before.watched + 2*n}
+	wantsCounts(t, "with all of them open", with)
+	for _, p := range peers {
+		p.Close()
+	}
+	wantsCounts(t, "when all have left", before)
+}
+
+func wantsCounts(t *testing.T, when string, want standing) {
+	t.Helper()
+	var got standing
+	for end := time.Now().Add(soon); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		// No goroutine more, but there may be fewer: some were about to end.
+		if got = counts(t); got.goroutines <= want.goroutines && got.descriptors == want.descriptors && got.watched == want.watched {
+			return
+		}
+	}
+	t.Errorf("%s: %+v, want %+v", when, got, want)
+}
+
+// Both ways in at once, and a shutdown in the middle: whoever was told 101 is told 1001.
+func TestShutdownUnderLoad(t *testing.T) {
+	h := opens(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 8)
+	for range cap(done) {
+		go func() { done <- comesAndGoes(ctx, h.side) }()
+	}
+	for h.pool.Stats().Adopted < 50 {
+		time.Sleep(time.Millisecond)
+	}
+	h.pool.Shutdown(soon)
+	cancel()
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// comesAndGoes connects again and again, until it is told that the server is shutting down.
+func comesAndGoes(ctx context.Context, addr string) error {
+	for {
+		over, err := comes(ctx, addr)
+		if over || err != nil {
+			return err
+		}
+	}
+}
+
+func comes(ctx context.Context, addr string) (over bool, err error) {
+	c, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), "tcp", addr)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(soon))
+	if _, err := io.WriteString(c, request+maskedHello); err != nil {
+		return false, err
+	}
+	r := bufio.NewReader(c)
+	response, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return false, fmt.Errorf("no response: %w", err)
+	}
+	if response.StatusCode == http.StatusServiceUnavailable {
+		return true, nil
+	}
+	frame := make([]byte, 4)
+	if _, err := io.ReadFull(r, frame); err != nil {
+		return false, fmt.Errorf("after 101: %w", err)
+	}
+	return frame[0] == 0x88 && frame[2] == 0x03 && frame[3] == 0xe9, nil
+}
