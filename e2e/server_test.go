@@ -32,11 +32,20 @@ type server struct {
 // If the test does not stop it, the test's end does, and wants a clean exit all the same.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
-	s := &server{t: t, exited: make(chan struct{})}
-	s.cmd = exec.Command(wsecho, append([]string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json"}, flags...)...)
+	return startBy(t, exec.Command(wsecho, onAnyPort(flags)...))
+}
+
+func onAnyPort(flags []string) []string {
+	return append([]string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json"}, flags...)
+}
+
+// startBy is start by another command, which comes to be the server.
+func startBy(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{t: t, cmd: cmd, exited: make(chan struct{})}
 	if raceEnabled {
 		// Its race detector would sleep a second at every exit.
-		s.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=50")
+		s.cmd.Env = append(s.cmd.Environ(), "GORACE=atexit_sleep_ms=50")
 	}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {

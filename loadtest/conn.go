@@ -14,7 +14,7 @@ import (
 //
 //	none → connecting → handshaking → open → closing → none
 //
-// A fault leads from each of them back to none. In modeConnect it goes around again.
+// A fault leads from each of them back to none. In modeConnect, and with -reopen, it goes around again.
 type phase uint8
 
 const (
@@ -30,22 +30,26 @@ const (
 	// open: messages are sent, and their replies compared.
 	open
 
-	// closing: our close frame has been sent. The server's is awaited, and then the end
-	// of TCP, which is the server's to begin (RFC 6455, section 7.1.1).
+	// closing: our close frame has been sent, or is about to be. The server's is awaited unless it was
+	// first, and then the end of TCP, which is the server's to begin (RFC 6455, section 7.1.1).
 	closing
 )
 
 // A conn is a connection, or the place for one. It belongs to its worker.
 type conn struct {
-	fd      int32
-	phase   phase
-	queued  bool // there is more to read: see goOn
-	speaks  bool // a control frame is to be sent: worker.control has it
-	toldEnd bool // in closing: the server's close frame has come
+	fd         int32
+	phase      phase
+	queued     bool   // there is more to read or to send: see goOn
+	speaks     bool   // a control frame is to be sent: worker.control has it
+	toldEnd    bool   // in closing: the server's close frame has come
+	awaitsRoom bool   // the poller watches for room to write, too
+	tries      uint8  // openings since a message was last verified: see openAgain
+	code       uint16 // with which the server has ended it; 0: it has not
 
+	rounds uint32 // how often it was opened
+	offset int32  // of the message after those written: how much has been sent
 	since  int64  // when what is awaited began to be
 	base   uint64 // where on the tape it begins
-	rounds uint64 // how often it was opened
 
 	// Numbers of messages, in the order of asking. done <= written+1, and
 	// written <= asked.
@@ -53,14 +57,13 @@ type conn struct {
 	written uint64 // have been sent
 	done    uint64 // have been verified
 	due     uint64 // at a fixed rate: have been due. In modeConnect: rounds, not messages
-	offset  int    // of the message after those written: how much has been sent
 
 	reply reply
 }
 
 func (c *conn) outstanding() bool { return c.done < c.asked }
 
-// turn reads from a connection, once. If there may be more, it goes on after
+// turn reads from a connection, once, and sends. If there may be more, it goes on after
 // the others.
 func (w *worker) turn(slot int, c *conn, ended bool) {
 	n, err := netpoll.Recv(int(c.fd), w.buffer)
@@ -72,14 +75,15 @@ func (w *worker) turn(slot int, c *conn, ended bool) {
 	if n == len(w.buffer) || n > 0 && ended { // an end that is known to be there has to be read for itself
 		w.goOn(slot, c)
 	}
-	if n == 0 {
-		return
-	}
-	if c.phase == handshaking {
+	switch {
+	case n == 0 && c.phase >= open:
+		w.flush(slot, c)
+	case n == 0:
+	case c.phase == handshaking:
 		w.readResponse(slot, c, w.buffer[:n])
-		return
+	case !c.toldEnd: // nothing follows a close frame
+		w.read(slot, c, w.buffer[:n])
 	}
-	w.read(slot, c, w.buffer[:n])
 }
 
 // read takes what has arrived on an open connection.
@@ -98,7 +102,7 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 		p = p[n:]
 		switch s {
 		case verified:
-			w.verified(slot, c, len(awaited.payload))
+			w.verified(slot, c, awaited.size)
 		case pinged:
 			w.say(slot, c, ws.OpPong, c.reply.control)
 		case toldClose:
@@ -124,9 +128,10 @@ func (w *worker) verified(slot int, c *conn, size int) {
 		record(w.stats.latency, w.now-due)
 	}
 	c.done++
+	c.tries = 0
 	switch {
 	case w.mode == modeConnect:
-		w.startClose(slot, c)
+		w.startClose(slot, c, normally)
 	case w.mode == modeIdle:
 	case w.paced():
 		c.asked = min(c.due, c.done+uint64(w.inFlight))
@@ -134,7 +139,7 @@ func (w *worker) verified(slot int, c *conn, size int) {
 		w.ask(slot, c, 1)
 	}
 	if w.winding && c.phase == open && !c.outstanding() {
-		w.startClose(slot, c)
+		w.startClose(slot, c, normally)
 	}
 }
 
@@ -154,56 +159,96 @@ func (w *worker) ask(slot int, c *conn, n int) {
 func (w *worker) dueTime(slot int, c *conn) int64 {
 	switch {
 	case w.paced() && w.mode == modeConnect:
-		return w.pacedTime(slot, c.rounds-1)
+		return w.pacedTime(slot, uint64(c.rounds)-1)
 	case w.paced() && w.mode == modeEcho:
 		return w.pacedTime(slot, c.done)
 	}
 	return w.asked[slot*w.inFlight+int(c.done%uint64(w.inFlight))]
 }
 
-// flush sends what there is to send, until the kernel takes no more. There will
-// be an event when it does again.
+// sendMost is after how much of long messages the others have their turn. More would lie in the
+// kernel unread, in memory that no cache holds when the server comes to it.
+const sendMost = 128 << 10
+
+// flush sends what there is to send, until the kernel takes no more, when there will
+// be an event when it does again; or sendMost, when it goes on in another turn.
 func (w *worker) flush(slot int, c *conn) {
+	sent := 0
 	for c.written < c.asked || c.speaks {
+		if sent >= sendMost {
+			w.goOn(slot, c)
+			return
+		}
 		if c.speaks && c.offset == 0 { // between two frames
 			if !w.sendControl(slot, c) {
 				return
 			}
 			continue
 		}
-		p := w.tape.run(c.base, c.written, c.asked-c.written)[c.offset:]
+		p := w.tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
 		n, err := netpoll.Send(int(c.fd), p)
 		if err != nil {
 			w.ended(slot, c, err)
 			return
 		}
 		c.wrote(w.tape, n)
+		sent += n
 		if n < len(p) {
+			w.awaitRoom(slot, c)
 			return
 		}
+	}
+}
+
+// awaitRoom has the poller say when there is room to write. A connection that has filled
+// its socket once will do so again.
+func (w *worker) awaitRoom(slot int, c *conn) {
+	if c.awaitsRoom {
+		return
+	}
+	c.awaitsRoom = true
+	if err := w.poller.Modify(int(c.fd), uint32(slot), netpoll.ReadWrite); err != nil {
+		panic("wsload: " + err.Error()) // it is there
 	}
 }
 
 // wrote notes that n bytes of messages were sent.
 func (c *conn) wrote(t *tape, n int) {
-	for c.offset += n; c.offset > 0; c.written++ {
-		m := t.message(c.base, c.written)
-		if c.offset < m.end-m.start {
+	for c.offset += int32(n); c.offset > 0; c.written++ {
+		size := int32(t.message(c.base, c.written).frameSize())
+		if c.offset < size {
 			return
 		}
-		c.offset -= m.end - m.start
+		c.offset -= size
 	}
 }
 
-// say sends a control frame as soon as no frame is half sent.
+// say sends a control frame, or has it sent as soon as no frame is half sent and there is room.
 func (w *worker) say(slot int, c *conn, op ws.OpCode, payload []byte) {
 	mask := [4]byte{0x5e, 0xa7, 0x31, 0x0d}
-	frame := append(w.control[slot], finBit|byte(op), maskBit|byte(len(payload)))
+	frame := append(w.spoken[:0], finBit|byte(op), maskBit|byte(len(payload)))
 	frame = append(frame, mask[:]...)
 	frame = append(frame, payload...)
 	ws.Cipher(frame[len(frame)-len(payload):], mask, 0)
-	w.control[slot] = frame
+	w.spoken = frame
+	if c.speaks {
+		w.control[slot] = append(w.control[slot], frame...)
+		return
+	}
+	n := 0
+	if c.offset == 0 {
+		var err error
+		if n, err = netpoll.Send(int(c.fd), frame); err != nil {
+			w.ended(slot, c, err)
+			return
+		}
+		if n == len(frame) {
+			return
+		}
+		w.awaitRoom(slot, c)
+	}
 	c.speaks = true
+	w.control[slot] = append([]byte(nil), frame[n:]...)
 }
 
 // sendControl says whether all that there was to say has been taken.
@@ -215,6 +260,7 @@ func (w *worker) sendControl(slot int, c *conn) bool {
 	}
 	if n < len(w.control[slot]) {
 		w.control[slot] = w.control[slot][n:]
+		w.awaitRoom(slot, c)
 		return false
 	}
 	delete(w.control, slot)
@@ -222,25 +268,47 @@ func (w *worker) sendControl(slot int, c *conn) bool {
 	return true
 }
 
-// startClose begins the close handshake.
-func (w *worker) startClose(slot int, c *conn) {
+// startClose begins the close handshake, or answers the server's. A message that is half
+// sent is sent to its end before, and no other is.
+func (w *worker) startClose(slot int, c *conn, code []byte) {
 	w.setPhase(c, closing)
 	c.since = w.now
-	w.say(slot, c, ws.OpClose, []byte{1000 >> 8, 1000 & 0xff})
-	w.flush(slot, c)
+	c.asked = c.sent()
+	w.say(slot, c, ws.OpClose, code)
 }
+
+// normally is the code of a connection that has done what it was for.
+var normally = []byte{1000 >> 8, 1000 & 0xff}
+
+// sent is how many messages have been sent, with one that has only been begun.
+func (c *conn) sent() uint64 {
+	if c.offset > 0 {
+		return c.written + 1
+	}
+	return c.written
+}
+
+const (
+	goingAway      = 1001 // the server is shut down (RFC 6455, section 7.4.1)
+	noCode         = 1005 // a close frame without a code
+	noCloseFrame   = 1006 // the end of TCP without one
+	serviceRestart = 1012 // of IANA's registry: come again
+)
 
 // closed handles the server's close frame, which is in the reply's control.
 func (w *worker) closed(slot int, c *conn) {
-	if c.phase == closing {
-		c.toldEnd = true
+	if c.toldEnd = true; c.phase == closing {
 		return
 	}
-	code, reason := 1005, ""
+	code, reason := noCode, ""
 	if p := c.reply.control; len(p) >= 2 {
 		code, reason = int(binary.BigEndian.Uint16(p)), string(p[2:])
 	}
-	w.fail(slot, c, faultf(closed, "the server closed with %d %q", code, reason))
+	c.code = uint16(code)
+	if !w.reopen || code != goingAway && code != serviceRestart {
+		w.count(slot, c, faultf(closed, "the server closed with %d %q", code, reason))
+	}
+	w.startClose(slot, c, c.reply.control[:min(2, len(c.reply.control))])
 }
 
 // ended handles the end of TCP: io.EOF, or an error.
@@ -252,12 +320,13 @@ func (w *worker) ended(slot int, c *conn, err error) {
 	switch {
 	case c.phase == closing && c.toldEnd:
 		w.release(slot, c)
-		w.again(slot, c)
+		w.openAgain(slot, c)
 	case c.phase == closing:
 		w.fail(slot, c, faultf(teardownFailed, "the connection was %s, without a close frame", how))
 	case c.phase == handshaking:
 		w.fail(slot, c, faultf(handshakeFailed, "the connection was %s before the response", how))
 	default:
+		c.code = noCloseFrame
 		w.fail(slot, c, faultf(cut, "the connection was %s, without a close frame", how))
 	}
 }

@@ -15,7 +15,7 @@ const (
 	closed                         // the server closed, with a close frame
 	cut                            // TCP ended or was reset without one
 	timedOut                       // nothing came for -timeout while a reply was awaited
-	unsent                         // a message was due on a connection that has failed
+	unsent                         // a message was due on a connection that had failed, or was not open in time
 	teardownFailed                 // our close frame was not answered by a close frame and the end of TCP
 	failures                       // how many kinds there are
 )
@@ -33,7 +33,7 @@ var failureMeanings = [failures]string{
 	"the server closed with a close frame",
 	"TCP ended or was reset without a close frame",
 	"nothing came for -timeout while a reply was awaited",
-	"a message was due on a connection that had failed",
+	"a message was due on a connection that had failed, or was not open in time",
 	"a close frame was not answered by a close frame and the end of TCP",
 }
 

@@ -28,6 +28,7 @@ type settings struct {
 	kind        string
 	inFlight    int
 	rate        float64
+	reopen      bool
 	duration    time.Duration
 	warmup      time.Duration
 	timeout     time.Duration
@@ -44,7 +45,7 @@ const (
 	envPrefix = "WSLOAD"
 
 	mostConnections = 4 << 20
-	mostPayload     = 64 << 20 // the tape has several of each
+	mostPayload     = 64 << 20
 	mostInFlight    = 4096
 	mostWeight      = 1000 // of a mix, in all
 	longest         = 30 * 24 * time.Hour
@@ -84,6 +85,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`number` of messages that a connection may have sent without their replies")
 	flags.Var(fs, &s.rate, "rate", 0, parseNumber(0, 1e9),
 		"messages to send, `a second` on all connections together, whether or not replies have come; in mode connect, connections to open. Latency is then from the time at which a message was due. 0: a closed loop, the next message is sent when a reply has come")
+	fs.BoolVar(&s.reopen, "reopen", false,
+		"open connections again that the server closes or loses, at once and then with pauses of up to 1s. To be closed with 1001 or 1012 is no error then; at a rate, what is due meanwhile is sent when the connection is open again. Messages that were sent and not echoed are lost, and counted")
 	flags.Var(fs, &s.duration, "duration", 10*time.Second, flags.Duration(time.Millisecond, longest),
 		"`time` to measure")
 	flags.Var(fs, &s.warmup, "warmup", time.Second, flags.Duration(0, longest),
@@ -100,7 +103,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.html, "html", "", parseAny,
 		"`file` to write a report with pictures to, with nothing outside of it")
 	s.failIf.set(fs, "fail-if",
-		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
+		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), lost (messages), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
 	flags.Version(fs, &s.version)
 	return s, fs
 }
@@ -145,6 +148,7 @@ func (s *settings) plan() (*plan, error) {
 		ramp:        pace{s.ramp},
 		rate:        pace{s.rate},
 		inFlight:    s.inFlight,
+		reopen:      s.reopen,
 		tape:        newTape(s.payload, payloadKind(s.kind), s.inFlight),
 		timeout:     s.timeout,
 		began:       time.Now(),
@@ -230,24 +234,7 @@ func parseMix(text string) (mix payloadMix, err error) {
 	if total > mostWeight {
 		return nil, fmt.Errorf("has parts of %d in all, more than %d", total, mostWeight)
 	}
-	if bytes := mix.bytes(); bytes > mostTape {
-		return nil, fmt.Errorf("would take %v for one of each message", flags.ByteSize(bytes))
-	}
 	return mix, nil
-}
-
-// mostTape bounds what a mix is in memory, about.
-const mostTape = 256 << 20
-
-func (m payloadMix) bytes() (n int) {
-	divisor := 0
-	for _, p := range m {
-		divisor = gcd(divisor, p.weight)
-	}
-	for _, p := range m {
-		n += p.size * p.weight / divisor
-	}
-	return n
 }
 
 func (m payloadMix) String() string {

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"net/netip"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,21 +38,18 @@ func (w *worker) openReady() {
 	w.ready = w.ready[:copy(w.ready, w.ready[n:])]
 }
 
-// connect opens a socket and begins to connect it.
+// connect opens a socket and begins to connect it. To a server on this host TCP is connected by the time that
+// connect(2) returns, so the request can leave at once, without an event.
 func (w *worker) connect(slot int, c *conn) {
 	w.now = w.clock()
-	number := w.share.number(slot, c.rounds)
-	*c = conn{fd: -1, since: w.now, base: number, rounds: c.rounds + 1, due: c.due}
+	number := w.share.number(slot, uint64(c.rounds))
+	*c = conn{fd: -1, since: w.now, base: number, rounds: c.rounds + 1, tries: c.tries,
+		asked: c.asked, written: c.written, done: c.done, due: c.due}
 	var source netip.Addr
 	if len(w.sources) > 0 {
 		source = w.sources[number%uint64(len(w.sources))]
 	}
-	fd, err := dial(w.target.addr, source)
-	if err == nil {
-		if err = w.poller.Add(fd, uint32(slot), netpoll.ReadWrite); err != nil {
-			netpoll.Close(fd)
-		}
-	}
+	fd, err := netpoll.Connect(w.target.addr, source)
 	if err != nil {
 		w.fail(slot, c, connectFault(err))
 		return
@@ -58,37 +57,22 @@ func (w *worker) connect(slot int, c *conn) {
 	c.fd = int32(fd)
 	w.live++
 	w.setPhase(c, connecting)
+	w.sendRequest(slot, c)
+	switch c.phase {
+	case connecting: // there will be an event when it is connected
+		w.watch(slot, c, netpoll.ReadWrite)
+	case handshaking:
+		w.watch(slot, c, netpoll.Read)
+	}
 }
 
-// dial begins to connect a socket, without waiting for it.
-func dial(to netip.AddrPort, from netip.Addr) (fd int, err error) {
-	family, remote := sockaddr(to)
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	if err != nil {
-		return -1, err
+// watch adds a connection to the poller. Room to write is watched for only on connections that
+// have to wait for it once: see flush.
+func (w *worker) watch(slot int, c *conn, i netpoll.Interest) {
+	c.awaitsRoom = i == netpoll.ReadWrite
+	if err := w.poller.Add(int(c.fd), uint32(slot), i); err != nil {
+		w.fail(slot, c, connectFault(err))
 	}
-	err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if err == nil && from.IsValid() {
-		err = bind(fd, from)
-	}
-	if err == nil {
-		err = unix.Connect(fd, remote)
-	}
-	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR { // connect(2): it goes on in both cases
-		netpoll.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// bind chooses the local address, and leaves the port until the remote address is known too: so
-// that a port may be used once for every remote address.
-func bind(fd int, from netip.Addr) error {
-	_, local := sockaddr(netip.AddrPortFrom(from, 0))
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-		return err
-	}
-	return unix.Bind(fd, local)
 }
 
 func connectFault(err error) *fault {
@@ -99,23 +83,30 @@ func connectFault(err error) *fault {
 }
 
 // connected sends the request when TCP is connected, or finds out why it is not.
-func (w *worker) connected(slot int, c *conn) {
-	errno, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && errno != 0 {
-		err = unix.Errno(errno)
+func (w *worker) connected(slot int, c *conn, ended bool) {
+	if ended {
+		if err := netpoll.ConnectError(int(c.fd)); err != nil {
+			w.fail(slot, c, connectFault(err))
+			return
+		}
 	}
-	if err != nil {
-		w.fail(slot, c, connectFault(err))
-		return
-	}
-	w.setPhase(c, handshaking)
+	w.sendRequest(slot, c)
+}
+
+// sendRequest sends the opening request if TCP is connected.
+func (w *worker) sendRequest(slot int, c *conn) {
 	w.request = appendRequest(w.request[:0], w.target.host, w.target.path, c.base)
 	n, err := netpoll.Send(int(c.fd), w.request)
-	if err == nil && n < len(w.request) {
-		err = unix.ENOBUFS // an empty socket takes so little
-	}
-	if err != nil {
+	switch {
+	case err == nil && n == 0:
+	case err == unix.ECONNRESET, err == unix.EPIPE: // it had been connected
 		w.fail(slot, c, faultf(handshakeFailed, "request: %v", err))
+	case err != nil:
+		w.fail(slot, c, connectFault(err))
+	case n < len(w.request):
+		w.fail(slot, c, faultf(handshakeFailed, "request: %v", unix.ENOBUFS)) // an empty socket takes so little
+	default:
+		w.setPhase(c, handshaking)
 	}
 }
 
@@ -143,6 +134,9 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 	w.setPhase(c, open)
 	c.since = w.now
 	w.settle(c)
+	if c.rounds > 1 && w.mode != modeConnect {
+		w.stats.reopened++
+	}
 	if w.read(slot, c, rest); c.phase == open { // what came behind the response was not asked for
 		w.begin(slot, c, start)
 	}
@@ -152,17 +146,58 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 func (w *worker) begin(slot int, c *conn, start int64) {
 	switch {
 	case w.winding:
-		w.startClose(slot, c)
+		w.startClose(slot, c, normally)
 		return
 	case w.mode == modeConnect:
 		w.ask(slot, c, 1)
 		w.asked[slot*w.inFlight] = start // what is measured is the whole of it
 	case w.mode == modeIdle:
 		w.ask(slot, c, 1)
-	case !w.paced():
+	case w.paced(): // what was due before, if it is not the first time
+		c.asked = min(c.due, c.done+uint64(w.inFlight))
+	default:
 		w.ask(slot, c, w.inFlight)
 	}
 	w.flush(slot, c)
+}
+
+// openAgain opens a connection anew that is over, if that is what it is for.
+func (w *worker) openAgain(slot int, c *conn) {
+	switch {
+	case w.mode == modeConnect:
+		if !w.paced() || uint64(c.rounds) < c.due {
+			w.ready = append(w.ready, slot)
+		}
+	case w.reopen && c.tries == 0:
+		c.tries = 1
+		w.ready = append(w.ready, slot)
+	case w.reopen:
+		// A server that is away, or closes whatever comes, is not stormed.
+		pause := min(sweepTime<<(c.tries-1), longestPause)
+		c.tries = min(c.tries+1, mostTries)
+		w.later = append(w.later, retrial{slot, w.now + int64(pause)})
+	}
+}
+
+// A retrial is an opening that waits.
+type retrial struct {
+	slot int
+	at   int64
+}
+
+const (
+	longestPause = time.Second
+	mostTries    = 16 // pauses have long been the longest
+)
+
+// retry puts connections whose pause is over in the queue of those to be opened.
+func (w *worker) retry() {
+	w.later = slices.DeleteFunc(w.later, func(r retrial) bool {
+		if r.at <= w.now {
+			w.ready = append(w.ready, r.slot)
+		}
+		return r.at <= w.now
+	})
 }
 
 // settle counts connections that have been opened, or could not be, for the first time.

@@ -18,6 +18,21 @@ func (p pace) at(n uint64) time.Duration {
 	return time.Duration(float64(n) / p.perSecond * float64(time.Second))
 }
 
+// before is how many are due before a time after the beginning.
+func (p pace) before(d time.Duration) uint64 {
+	if d <= 0 {
+		return 0
+	}
+	n := uint64(d.Seconds() * p.perSecond)
+	for p.at(n) < d {
+		n++
+	}
+	for n > 0 && p.at(n-1) >= d {
+		n--
+	}
+	return n
+}
+
 // share is a worker's part of a numbered sequence that several connections take
 // turns in: of every round of `of` numbers it has those of its slots, which are
 // first, first+step, first+2*step, …
@@ -28,4 +43,13 @@ type share struct {
 // number is the place in the whole sequence of what a slot does in a round.
 func (s share) number(slot int, round uint64) uint64 {
 	return round*s.of + s.first + uint64(slot)*s.step
+}
+
+// rounds is in how many rounds the place of what a slot does is below total.
+func (s share) rounds(slot int, total uint64) uint64 {
+	first := s.number(slot, 0)
+	if total <= first {
+		return 0
+	}
+	return (total - first + s.of - 1) / s.of
 }

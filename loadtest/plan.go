@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // mode is what connections do.
@@ -33,6 +31,7 @@ type plan struct {
 	ramp        pace // of connections
 	rate        pace // of messages, or in modeConnect of connections; 0: a closed loop
 	inFlight    int
+	reopen      bool // what the server closes or loses is opened again
 	tape        *tape
 	timeout     time.Duration
 	began       time.Time
@@ -112,17 +111,4 @@ func loopback(n int) (addrs []netip.Addr, err error) {
 		addr = addr.Next()
 	}
 	return addrs, nil
-}
-
-func sockaddr(addr netip.AddrPort) (family int, sa unix.Sockaddr) {
-	if addr.Addr().Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
-	}
-	in6 := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
-	if zone := addr.Addr().Zone(); zone != "" {
-		if i, err := net.InterfaceByName(zone); err == nil {
-			in6.ZoneId = uint32(i.Index)
-		}
-	}
-	return unix.AF_INET6, in6
 }

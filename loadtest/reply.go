@@ -152,8 +152,8 @@ func (r *reply) checkData(awaited *message) error {
 		return faultf(unasked, "a frame of %d bytes, opcode %#x, when no reply was awaited", r.left, r.op)
 	case !r.inside && r.op != awaited.op:
 		return faultf(mismatched, "opcode %#x for a message of opcode %#x", r.op, awaited.op)
-	case r.left > int64(len(awaited.payload))-r.matched:
-		return faultf(mismatched, "a reply of %d bytes or more to a message of %d", r.matched+r.left, len(awaited.payload))
+	case r.left > int64(awaited.size)-r.matched:
+		return faultf(mismatched, "a reply of %d bytes or more to a message of %d", r.matched+r.left, awaited.size)
 	}
 	r.inside = true
 	return nil
@@ -161,15 +161,19 @@ func (r *reply) checkData(awaited *message) error {
 
 // compare compares a part of a payload.
 func (r *reply) compare(part []byte, awaited *message) error {
-	want := awaited.payload[r.matched : r.matched+int64(len(part))]
-	if !bytes.Equal(part, want) {
-		for i := range part {
-			if part[i] != want[i] {
-				return faultf(mismatched, "byte %d of %d is %#02x, want %#02x", r.matched+int64(i), len(awaited.payload), part[i], want[i])
+	for len(part) > 0 {
+		want := awaited.from(int(r.matched))
+		want = want[:min(len(want), len(part))]
+		if !bytes.Equal(part[:len(want)], want) {
+			for i := range want {
+				if part[i] != want[i] {
+					return faultf(mismatched, "byte %d of %d is %#02x, want %#02x", r.matched+int64(i), awaited.size, part[i], want[i])
+				}
 			}
 		}
+		part = part[len(want):]
+		r.matched += int64(len(want))
 	}
-	r.matched += int64(len(part))
 	return nil
 }
 
@@ -183,8 +187,8 @@ func (r *reply) endFrame(awaited *message) (step, error) {
 		return toldClose, nil
 	case !r.fin:
 		return more, nil
-	case r.matched < int64(len(awaited.payload)):
-		return more, faultf(mismatched, "a reply of %d bytes to a message of %d", r.matched, len(awaited.payload))
+	case r.matched < int64(awaited.size):
+		return more, faultf(mismatched, "a reply of %d bytes to a message of %d", r.matched, awaited.size)
 	}
 	r.matched, r.inside = 0, false
 	return verified, nil

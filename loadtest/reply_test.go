@@ -9,10 +9,13 @@ import (
 	"github.com/gobwas/ws"
 )
 
-var hello = &message{op: ws.OpText, payload: []byte("hello")}
+// repeated is a message of which only a part is held.
+var repeated = &message{op: ws.OpText, size: 11, payload: []byte("abcd")}
+
+var hello = &message{op: ws.OpText, size: 5, payload: []byte("hello")}
 
 // long is a message whose header has a length of two bytes.
-var long = &message{op: ws.OpBinary, payload: newPayload(300, binaryPayload, random())}
+var long = &message{op: ws.OpBinary, size: 300, payload: newPayload(300, binaryPayload, random())}
 
 // What a server sends while a message is awaited, and what that comes to.
 var conversations = []struct {
@@ -25,6 +28,8 @@ var conversations = []struct {
 	{"whole", hello, "\x81\x05hello", []step{verified}, noFault},
 	{"empty", &message{op: ws.OpBinary}, "\x82\x00", []step{verified}, noFault},
 	{"long", long, "\x82\x7e\x01\x2c" + string(long.payload), []step{verified}, noFault},
+	{"repeated", repeated, "\x81\x0babcdabcdabc", []step{verified}, noFault},
+	{"repeated, in fragments", repeated, "\x01\x05abcda\x80\x06bcdabc", []step{verified}, noFault},
 	{"in fragments", hello, "\x01\x02he\x00\x00\x80\x03llo", []step{verified}, noFault},
 	{"in fragments, the last empty", hello, "\x01\x05hello\x80\x00", []step{verified}, noFault},
 	{"ping between fragments", hello, "\x01\x02he\x89\x02hi\x80\x03llo", []step{pinged, verified}, noFault},
@@ -33,6 +38,8 @@ var conversations = []struct {
 	{"close in the middle", hello, "\x01\x02he\x88\x05\x03\xe9bye", []step{toldClose}, noFault},
 	{"ping, with nothing awaited", nil, "\x89\x00", []step{pinged}, noFault},
 
+	{"repeated, last byte wrong", repeated, "\x81\x0babcdabcdabd", nil, mismatched},
+	{"repeated too often", repeated, "\x81\x0fabcdabcdabcdabc", nil, mismatched},
 	{"first byte wrong", hello, "\x81\x05Hello", nil, mismatched},
 	{"last byte wrong", hello, "\x81\x05hellO", nil, mismatched},
 	{"wrong in a fragment", hello, "\x01\x02he\x80\x03lLo", nil, mismatched},

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -31,6 +33,7 @@ type report struct {
 	Payload     string   `json:"payload"`
 	Type        string   `json:"type"`
 	InFlight    int      `json:"in_flight"`
+	Reopen      bool     `json:"reopen"`
 	Connections int      `json:"connections"`
 	Ramp        float64  `json:"ramp"`
 	Sources     []string `json:"sources"`
@@ -45,6 +48,9 @@ type report struct {
 	Latency   quantiles     `json:"latency_us"`
 	Handshake quantiles     `json:"handshake_us"`
 	Open      int           `json:"open"` // at the end of the measured time
+	Reopened  uint64        `json:"reopened"`
+	Lost      uint64        `json:"lost"`   // messages that were sent, and not echoed when their connection was over
+	Closes    []closeCount  `json:"closes"` // connections that the server ended
 	Errors    errorCounts   `json:"errors"`
 	Server    *process      `json:"server"` // null without -pid
 	Generator process       `json:"generator"`
@@ -63,6 +69,13 @@ type quantiles struct {
 	P99   float64 `json:"p99"`
 	P999  float64 `json:"p99.9"`
 	Max   float64 `json:"max"`
+}
+
+// closeCount is how many connections the server ended with a code.
+type closeCount struct {
+	Code        uint16 `json:"code"` // of its close frame; 1005: it had none; 1006: TCP ended without one (RFC 6455, section 7.4.1)
+	Connections uint64 `json:"connections"`
+	Lost        uint64 `json:"lost"` // messages on them
 }
 
 type errorCounts struct {
@@ -109,13 +122,13 @@ func newReport(s *settings, p *plan, out *outcome) *report {
 	r := &report{
 		Version: version(), Go: runtime.Version(), Kernel: kernel(), CPUs: runtime.NumCPU(), Began: p.began.Format(time.RFC3339),
 		URL: p.target.url, Mode: p.mode, Loop: "closed", RateAsked: p.rate.perSecond,
-		Payload: s.payload.String(), Type: s.kind, InFlight: p.inFlight,
+		Payload: s.payload.String(), Type: s.kind, InFlight: p.inFlight, Reopen: p.reopen,
 		Connections: p.connections, Ramp: p.ramp.perSecond, Sources: []string{}, Workers: p.workers,
 		Warmup: s.warmup.Seconds(), Duration: out.measured.Seconds(), Interrupted: out.interrupted,
 
 		Messages: out.stats.messages, Bytes: out.stats.bytes,
 		Latency: quantilesOf(out.stats.latency), Handshake: quantilesOf(out.stats.handshake),
-		Open: out.open, Errors: countErrors(out.stats),
+		Open: out.open, Reopened: out.stats.reopened, Lost: out.stats.lost, Closes: countCloses(out.stats), Errors: countErrors(out.stats),
 		Generator: processOf(os.Getpid(), out.own, p, out), Verdicts: []verdict{}, Series: []seriesPoint{},
 		distribution: out.stats.latency.CumulativeDistributionWithTicks(10),
 	}
@@ -161,6 +174,15 @@ func countErrors(s *stats) errorCounts {
 		if n > 0 {
 			counts.Kinds[failureNames[kind]] = errorCount{n, s.examples[kind]}
 		}
+	}
+	return counts
+}
+
+func countCloses(s *stats) []closeCount {
+	counts := []closeCount{}
+	for _, code := range slices.Sorted(maps.Keys(s.closes)) {
+		c := s.closes[code]
+		counts = append(counts, closeCount{code, c.connections, c.lost})
 	}
 	return counts
 }
@@ -246,6 +268,15 @@ func (r *report) rows() (rows [][2]string) {
 	if r.Mode != modeConnect {
 		add("open", "%s of %s at the end", thousands(r.Open), thousands(r.Connections))
 	}
+	if r.Reopen {
+		add("reopened", "%s times", thousands(int(r.Reopened)))
+	}
+	for _, c := range r.Closes {
+		add("closed", "%s connections by the server, %s; %s messages on them were sent and never echoed", thousands(int(c.Connections)), codeText(c.Code), thousands(int(c.Lost)))
+	}
+	if r.Reopen || r.Lost > 0 {
+		add("lost", "%s messages in all were sent and never echoed", thousands(int(r.Lost)))
+	}
 	if r.Errors.Total == 0 {
 		add("errors", "none")
 	}
@@ -259,6 +290,16 @@ func (r *report) rows() (rows [][2]string) {
 	}
 	add("generator", "%v", r.Generator)
 	return rows
+}
+
+func codeText(code uint16) string {
+	switch code {
+	case noCode:
+		return "without a code (1005)"
+	case noCloseFrame:
+		return "without a close frame (1006)"
+	}
+	return fmt.Sprintf("with %d", code)
 }
 
 func (q quantiles) String() string {

@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // At a fixed rate messages are numbered, and connections take turns: message n is due at the
 // time that the rate says, on connection n modulo their number, whether or not
 // replies have come. A connection that has as many in flight as it may sends
@@ -19,50 +21,97 @@ func (w *worker) pacedTime(slot int, round uint64) int64 {
 // nextDue is when the next message is due.
 func (w *worker) nextDue() int64 { return w.pacedTime(w.slot, w.round) }
 
-func (w *worker) pacing() bool { return w.paced() && w.paceFrom >= 0 }
+func (w *worker) pacing() bool { return w.paced() && w.paceFrom >= 0 && !w.handedOut }
 
 // behind says whether a message is due that sendDue has not come to.
 func (w *worker) behind() bool {
 	return w.pacing() && w.nextDue() <= w.now && w.nextDue() < w.until
 }
 
-// sendDue sends what is due by now, and has the worker woken when the next is.
+// sendDue sends what is due by now, and has the worker woken when the next is. What is due on one
+// connection is sent at once.
 func (w *worker) sendDue() {
 	if !w.pacing() {
 		return
 	}
-	for range paceBatch {
+	first := w.slot
+	n := w.handOut()
+	if w.mode == modeConnect {
+		return
+	}
+	for i := range min(n, len(w.conns)) {
+		slot := (first + i) % len(w.conns)
+		if c := &w.conns[slot]; c.phase == open {
+			w.flush(slot, c)
+		}
+	}
+}
+
+// handOut gives connections the messages that are due by now, and says how many.
+func (w *worker) handOut() (n int) {
+	for ; n < paceBatch; n++ {
 		at := w.nextDue()
 		if at >= w.until {
-			return
+			break
 		}
 		if at > w.now {
 			w.wakeAt(at)
-			return
+			break
 		}
-		w.oneDue(w.slot, &w.conns[w.slot])
+		w.moreDue(w.slot, &w.conns[w.slot], 1)
 		if w.slot++; w.slot == len(w.conns) {
 			w.slot = 0
 			w.round++
 		}
 	}
+	return n
 }
 
-// oneDue notes that one more message, or round, of a connection is due.
-func (w *worker) oneDue(slot int, c *conn) {
-	c.due++
+// moreDue notes that n more messages, or rounds, of a connection are due.
+func (w *worker) moreDue(slot int, c *conn, n uint64) {
+	c.due += n
 	switch {
 	case w.mode == modeConnect:
-		if c.phase == none && c.rounds+1 == c.due { // otherwise it is on its way, or waits already
+		if c.phase == none && uint64(c.rounds)+1 == c.due { // otherwise it is on its way, or waits already
 			w.ready = append(w.ready, slot)
 		}
-	case c.phase != open:
-		w.stats.fault(faultf(unsent, "connection %d, which has failed before", w.share.number(slot, 0)))
-	default:
+	case c.phase == open:
 		if !c.outstanding() {
 			c.since = w.now
 		}
 		c.asked = min(c.due, c.done+uint64(w.inFlight))
-		w.flush(slot, c)
+	case !w.reopen: // otherwise they are sent when it is open again
+		w.unsent(slot, n)
+	}
+}
+
+// lastDue hands out the rest when no more is going to be due, and counts what nobody is left to send.
+func (w *worker) lastDue() {
+	if !w.pacing() {
+		return
+	}
+	total := w.rate.before(time.Duration(w.until - w.paceFrom))
+	for slot := range w.conns {
+		c := &w.conns[slot]
+		if due := w.share.rounds(slot, total); due > c.due {
+			w.moreDue(slot, c, due-c.due)
+		}
+		switch {
+		case w.mode == modeConnect:
+			w.unsent(slot, c.due-min(c.due, uint64(c.rounds)))
+		case c.phase == open:
+			w.flush(slot, c)
+		case w.reopen:
+			w.unsent(slot, c.due-min(c.due, c.sent()))
+		}
+	}
+	w.handedOut = true
+}
+
+// unsent counts messages that were due and cannot be sent any more.
+func (w *worker) unsent(slot int, n uint64) {
+	if n > 0 {
+		w.stats.fault(faultf(unsent, "connection %d, which was not open", w.share.number(slot, 0)))
+		w.stats.faults[unsent] += n - 1
 	}
 }

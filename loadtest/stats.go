@@ -19,6 +19,10 @@ type stats struct {
 	faults    [failures]uint64
 	examples  [failures]string // the first of each kind
 
+	closes   map[uint16]closes // by the code with which the server ended them
+	lost     uint64            // messages that were sent and not echoed when their connections were over
+	reopened uint64            // connections
+
 	open int // connections at the moment
 }
 
@@ -52,6 +56,28 @@ func (s *stats) fault(f *fault) {
 	s.faults[f.kind]++
 }
 
+// closes is how often connections were ended in one way.
+type closes struct {
+	connections, lost uint64
+}
+
+// ended notes the end of a connection, with messages that are lost. Code is 0 if it was not the
+// server that ended it.
+func (s *stats) ended(code uint16, lost uint64) {
+	s.lost += lost
+	if code != 0 {
+		s.addCloses(code, closes{1, lost})
+	}
+}
+
+func (s *stats) addCloses(code uint16, more closes) {
+	if s.closes == nil {
+		s.closes = map[uint16]closes{}
+	}
+	sum := s.closes[code]
+	s.closes[code] = closes{sum.connections + more.connections, sum.lost + more.lost}
+}
+
 // startMeasuring forgets the messages so far.
 func (s *stats) startMeasuring() {
 	s.latency.Reset()
@@ -79,6 +105,11 @@ func (s *stats) add(more *stats) {
 // addLasting adds only what counts from the very beginning.
 func (s *stats) addLasting(more *stats) {
 	s.handshake.Merge(more.handshake)
+	s.lost += more.lost
+	s.reopened += more.reopened
+	for code, c := range more.closes {
+		s.addCloses(code, c)
+	}
 	for kind, n := range more.faults {
 		if s.faults[kind] == 0 {
 			s.examples[kind] = more.examples[kind]

@@ -10,13 +10,34 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A message that is sent, and wanted back.
+// A message that is sent, and wanted back. A long one repeats its beginning, over and over: so that all of it
+// stays in the processor's nearer caches, both what is sent and what replies are compared with, and the generator does not take
+// longer over it than the server.
 type message struct {
 	op      ws.OpCode
-	payload []byte
-	start   int // of its masked frame on the tape
+	size    int    // of the payload
+	payload []byte // or what is repeated
+	start   int    // of its masked frame on the tape; of a long one as far as payload goes
 	end     int
 }
+
+// repeats says whether the message is longer than what is held of it.
+func (m *message) repeats() bool { return m.size > len(m.payload) }
+
+// from is the payload from a place on, as much as lies in one piece.
+func (m *message) from(at int) []byte {
+	if !m.repeats() {
+		return m.payload[at:]
+	}
+	p := m.payload[at%len(m.payload):]
+	return p[:min(len(p), m.size-at)]
+}
+
+// headSize is that of the header, mask and all.
+func (m *message) headSize() int { return m.end - m.start - len(m.payload) }
+
+// frameSize is that of the whole frame.
+func (m *message) frameSize() int { return m.headSize() + m.size }
 
 // A tape is what every connection sends, over and over: some messages, made and masked once, whose frames lie
 // one behind the other so that several can be sent at once. Connections begin at
@@ -26,6 +47,7 @@ type message struct {
 type tape struct {
 	messages []message
 	frames   []byte // of the messages, and of the first ones again
+	long     bool   // some messages repeat: each is sent by itself
 	overlap  int    // how many messages follow again, so that a run across the end is one piece
 }
 
@@ -53,6 +75,9 @@ const (
 
 	// Runs longer than this are cut at the tape's end, where it makes no difference any more.
 	overlapBytes = 64 << 10
+
+	// longestPiece is about the most that is held of a message.
+	longestPiece = 128 << 10
 )
 
 // newTape makes the messages of a mix. The same arguments make the same tape.
@@ -65,10 +90,11 @@ func newTape(mix []portion, kind payloadKind, inFlight int) *tape {
 	}
 	var frames bytes.Buffer
 	for _, size := range sequence(mix, random) {
-		m := message{op: op, payload: newPayload(size, kind, random), start: frames.Len()}
-		writeMasked(&frames, op, m.payload, random)
+		m := message{op: op, size: size, payload: newHeld(size, kind, random), start: frames.Len()}
+		writeMasked(&frames, &m, random)
 		m.end = frames.Len()
 		t.messages = append(t.messages, m)
+		t.long = t.long || m.repeats()
 	}
 	t.frames = frames.Bytes()
 	for t.overlap < min(inFlight, len(t.messages)) && t.messages[t.overlap].end <= overlapBytes {
@@ -108,6 +134,25 @@ func gcd(a, b int) int {
 	return a
 }
 
+// newHeld makes a message's payload, or what is repeated of it: so that text does not
+// end within a character.
+func newHeld(size int, kind payloadKind, random *rand.Rand) []byte {
+	if size <= longestPiece {
+		return newPayload(size, kind, random)
+	}
+	whole := pieceSize(size)
+	last := size % whole
+	return append(newPayload(last, kind, random), newPayload(whole-last, kind, random)...)
+}
+
+// pieceSize is how much of a long message is repeated: about as much each time, so that none is sent in driblets.
+// It is a multiple of the mask's four bytes, but not of eight: so it is of no size that a
+// buffer has, and a server that loses, doubles or exchanges parts of a message does not do so by multiples of it.
+func pieceSize(size int) int {
+	times := (size + longestPiece - 1) / longestPiece
+	return (size/times+7)&^7 + 4
+}
+
 func newPayload(size int, kind payloadKind, random *rand.Rand) []byte {
 	p := make([]byte, size)
 	switch kind {
@@ -135,14 +180,14 @@ func fillASCII(p []byte, random *rand.Rand) {
 	}
 }
 
-// writeMasked writes a whole frame as a client sends it.
-func writeMasked(b *bytes.Buffer, op ws.OpCode, payload []byte, random *rand.Rand) {
-	h := ws.Header{Fin: true, OpCode: op, Masked: true, Length: int64(len(payload))}
+// writeMasked writes the frame of a message as a client sends it, as far as its payload is held.
+func writeMasked(b *bytes.Buffer, m *message, random *rand.Rand) {
+	h := ws.Header{Fin: true, OpCode: m.op, Masked: true, Length: int64(m.size)}
 	for i := range h.Mask {
 		h.Mask[i] = byte(1 + random.IntN(255)) // 0 would leave bytes as they are
 	}
 	ws.WriteHeader(b, h) // a bytes.Buffer takes everything
-	masked := slices.Clone(payload)
+	masked := slices.Clone(m.payload)
 	ws.Cipher(masked, h.Mask, 0)
 	b.Write(masked)
 }
@@ -152,15 +197,29 @@ func (t *tape) message(base, n uint64) *message {
 	return &t.messages[(base+n)%uint64(len(t.messages))]
 }
 
-// run is the frames of messages from number n on, as many as lie in one piece, at the most most.
-func (t *tape) run(base, n, most uint64) []byte {
+// run is the frames of messages from number n on, as many as lie in one piece, at the most most; of the
+// first without the first offset bytes.
+func (t *tape) run(base, n, most uint64, offset int) []byte {
+	if t.long {
+		return t.piece(t.message(base, n), offset)
+	}
 	first := (base + n) % uint64(len(t.messages))
 	last := min(first+most, uint64(len(t.messages)+t.overlap)) - 1
 	start := t.messages[first].start
 	if over := last - uint64(len(t.messages)); last >= uint64(len(t.messages)) {
-		return t.frames[start : t.length()+t.messages[over].end]
+		return t.frames[start+offset : t.length()+t.messages[over].end]
 	}
-	return t.frames[start:t.messages[last].end]
+	return t.frames[start+offset : t.messages[last].end]
+}
+
+// piece is a message's frame from offset on, as much as lies in one piece.
+func (t *tape) piece(m *message, offset int) []byte {
+	frame := t.frames[m.start:m.end]
+	if offset < len(frame) {
+		return frame[offset:]
+	}
+	p := frame[m.headSize()+(offset-m.headSize())%len(m.payload):]
+	return p[:min(len(p), m.frameSize()-offset)]
 }
 
 // length is that of the frames without the repetition.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"unicode/utf8"
@@ -10,48 +11,78 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Every message can be read back from the tape, masked, whatever the place and
-// the number of those that are sent together.
+// Every message can be read back from what is sent, masked, whatever the place, the number of
+// those that are sent together, and how much the kernel takes at a time.
 func TestTapeHoldsItsMessages(t *testing.T) {
 	for _, mix := range [][]portion{
-		{{0, 1}}, {{1, 1}}, {{128, 1}}, {{1024, 1}}, {{70_000, 1}}, {{1 << 20, 1}},
-		{{128, 90}, {65536, 10}},
+		{{0, 1}}, {{1, 1}}, {{128, 1}}, {{1024, 1}}, {{70_000, 1}}, {{longestPiece, 1}}, {{longestPiece + 1, 1}}, {{1 << 20, 1}}, {{1_500_001, 1}},
+		{{128, 90}, {65536, 10}}, {{0, 1}, {300_000, 1}},
 	} {
 		for _, inFlight := range []int{1, 3, 16, 500} {
 			tape := newTape(mix, binaryPayload, inFlight)
 			for base := range uint64(len(tape.messages)) {
-				wantMessages(t, tape, base, uint64(inFlight))
+				wantMessages(t, tape, base, min(uint64(inFlight), 20), math.MaxInt)
 			}
+			wantMessages(t, tape, 1, min(uint64(inFlight), 5), 7_919)
 		}
 	}
 }
 
-// wantMessages reads as many messages as may be in flight from what is sent.
-func wantMessages(t *testing.T, tape *tape, base, count uint64) {
+// wantMessages reads count messages from what a connection sends, of which the kernel takes at
+// most so many bytes at a time.
+func wantMessages(t *testing.T, tape *tape, base, count uint64, takes int) {
 	t.Helper()
 	var sent bytes.Buffer
-	var stretch []byte
-	for n := range min(count, 20) {
-		if len(stretch) == 0 {
-			stretch = tape.run(base, n, count-n)
-			sent.Write(stretch)
-		}
+	for c := (&conn{base: base, asked: count}); c.written < c.asked; {
+		p := tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
+		p = p[:min(len(p), takes)]
+		sent.Write(p)
+		c.wrote(tape, len(p))
+	}
+	for n := range count {
 		want := tape.message(base, n)
-		stretch = stretch[want.end-want.start:]
 		h, err := ws.ReadHeader(&sent)
-		if err != nil || !h.Masked || !h.Fin || h.OpCode != want.op || h.Length != int64(len(want.payload)) {
+		if err != nil || !h.Masked || !h.Fin || h.OpCode != want.op || h.Length != int64(want.size) {
 			t.Fatalf("frame %d from %d: %+v, %v", n, base, h, err)
 		}
 		payload := make([]byte, h.Length)
 		if _, err := io.ReadFull(&sent, payload); err != nil {
 			t.Fatal(err)
 		}
-		if h.Length >= 4 && bytes.Equal(payload, want.payload) {
+		if h.Length >= 4 && bytes.Equal(payload, want.whole()) {
 			t.Fatalf("frame %d from %d is not masked", n, base)
 		}
 		ws.Cipher(payload, h.Mask, 0)
-		if !bytes.Equal(payload, want.payload) {
+		if !bytes.Equal(payload, want.whole()) {
 			t.Fatalf("frame %d from %d has another payload", n, base)
+		}
+	}
+	if sent.Len() > 0 {
+		t.Fatalf("%d bytes behind %d frames from %d", sent.Len(), count, base)
+	}
+}
+
+// whole is the payload in one piece.
+func (m *message) whole() []byte {
+	p := make([]byte, 0, m.size)
+	for len(p) < m.size {
+		p = append(p, m.from(len(p))...)
+	}
+	return p
+}
+
+// What is repeated in a long message never begins at a multiple of eight bytes again, nor
+// is any part of it like the parts at distances that buffers have.
+func TestLongMessagesDoNotRepeatAsBuffersDo(t *testing.T) {
+	for _, size := range []int{longestPiece + 1, 192 << 10, 256 << 10, 1 << 20, 10_000_000, mostPayload} {
+		m := newTape([]portion{{size, 1}}, binaryPayload, 1).messages[0]
+		if len(m.payload)%8 != 4 || len(m.payload) > longestPiece+8 {
+			t.Errorf("of %d bytes %d are repeated", size, len(m.payload))
+		}
+		for distance := 1 << 10; distance <= size/2; distance *= 2 {
+			if bytes.Equal(m.from(0)[:100], m.from(distance)[:100]) {
+				t.Errorf("a message of %d bytes is the same at a distance of %d", size, distance)
+			}
 		}
 	}
 }
@@ -60,7 +91,7 @@ func TestTapeKeepsProportions(t *testing.T) {
 	tape := newTape([]portion{{128, 90}, {65536, 10}, {7, 100}}, binaryPayload, 1)
 	count := map[int]int{}
 	for _, m := range tape.messages {
-		count[len(m.payload)]++
+		count[m.size]++
 	}
 	if count[128] != 9*count[65536] || count[7] != 10*count[65536] || count[65536] == 0 {
 		t.Errorf("%v", count)
@@ -78,13 +109,14 @@ func TestNeighboursDiffer(t *testing.T) {
 
 func TestTextIsText(t *testing.T) {
 	for _, kind := range []payloadKind{textPayload, unicodePayload} {
-		for _, size := range []int{0, 1, 2, 3, 5, 100, 10_000} {
+		for _, size := range []int{0, 1, 2, 3, 5, 100, 10_000, 333_333, 1 << 20} {
 			for _, m := range newTape([]portion{{size, 1}}, kind, 1).messages {
-				if len(m.payload) != size || !utf8.Valid(m.payload) || m.op != ws.OpText {
-					t.Fatalf("%s of %d bytes: %d bytes, %q", kind, size, len(m.payload), m.payload)
+				payload := m.whole()
+				if len(payload) != size || !utf8.Valid(payload) || m.op != ws.OpText {
+					t.Fatalf("%s of %d bytes: %d bytes, %.200q", kind, size, len(payload), payload)
 				}
-				if kind == textPayload && utf8.RuneCount(m.payload) != size {
-					t.Fatalf("text is more than ASCII: %q", m.payload)
+				if kind == textPayload && utf8.RuneCount(payload) != size {
+					t.Fatalf("text is more than ASCII: %.200q", payload)
 				}
 			}
 		}

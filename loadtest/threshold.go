@@ -34,6 +34,7 @@ var metrics = []struct {
 	{"errors", false, "of all kinds", func(r *report) (float64, bool) { return float64(r.Errors.Total), true }},
 	{"rate", false, "replies a second", func(r *report) (float64, bool) { return r.Rate, true }},
 	{"open", false, "connections at the end of the measured time", func(r *report) (float64, bool) { return float64(r.Open), true }},
+	{"lost", false, "messages sent and never echoed", func(r *report) (float64, bool) { return float64(r.Lost), true }},
 	{"cpu", true, "the server's, a message, as a time", func(r *report) (float64, bool) {
 		return r.Server.cpuPerMessage() / 1e6, r.Server.cpuPerMessage() > 0
 	}},

@@ -19,9 +19,9 @@ const (
 	sweepTime  = 20 * time.Millisecond
 	sweepParts = 50
 
-	// paceBatch is how many messages are sent before replies are looked at again: at a rate
+	// paceBatch is how many messages are handed out before replies are looked at again: at a rate
 	// that cannot be kept there is always one more that is due.
-	paceBatch = 64
+	paceBatch = 256
 
 	// alarmSlot is the alarm's in events; no connection has it.
 	alarmSlot = math.MaxUint32
@@ -44,25 +44,27 @@ type worker struct {
 
 	conns     []conn
 	asked     []int64 // when the outstanding messages of each connection were sent, inFlight for each
-	queue     []int   // slots that have more to read
+	queue     []int   // slots that have more to read or to send
 	control   map[int][]byte
 	responses map[int][]byte // that have not arrived whole
 	buffer    []byte
 	request   []byte
+	spoken    []byte
 	stats     *stats
 	now       int64
 
 	ramped    int   // slots whose time to be opened has come
 	ready     []int // slots to be opened as soon as may be
-	later     []int // slots to be opened again, but not at once
-	opening   int   // handshakes outstanding
+	later     []retrial
+	opening   int // handshakes outstanding
 	unsettled int
 	live      int // sockets
 	open      int // connections that are open
 
-	paceFrom int64 // when message 0 is due; -1: not yet
-	round    uint64
-	slot     int // whose turn it is
+	paceFrom  int64 // when message 0 is due; -1: not yet
+	round     uint64
+	slot      int  // whose turn it is
+	handedOut bool // no more is going to be due
 
 	floor   int64 // what was due earlier is not counted any more
 	from    int64 // when measuring begins
@@ -205,7 +207,7 @@ func (w *worker) event(e *netpoll.Event) {
 	}
 	if c.phase == connecting {
 		if e.Writable() {
-			w.connected(slot, c)
+			w.connected(slot, c, e.Ended())
 		}
 		return
 	}
@@ -218,7 +220,7 @@ func (w *worker) event(e *netpoll.Event) {
 	}
 }
 
-// goOn puts a connection in the queue of those that have more to read, but have had
+// goOn puts a connection in the queue of those that have more to read or to send, but have had
 // their turn.
 func (w *worker) goOn(slot int, c *conn) {
 	if !c.queued {
@@ -245,8 +247,7 @@ func (w *worker) sweep() {
 		return
 	}
 	w.sweepAt = w.now + int64(sweepTime)
-	w.ready = append(w.ready, w.later...)
-	w.later = w.later[:0]
+	w.retry()
 	if w.winding && w.now >= w.giveUp {
 		w.abandon()
 		return
@@ -279,8 +280,7 @@ func (w *worker) setPhase(c *conn, to phase) {
 
 // fail counts a fault, and closes the connection.
 func (w *worker) fail(slot int, c *conn, f *fault) {
-	f.detail = fmt.Sprintf("connection %d, message %d: %s", w.share.number(slot, 0), c.done, f.detail)
-	w.stats.fault(f)
+	w.count(slot, c, f)
 	settled := c.phase > handshaking
 	if c.fd >= 0 {
 		w.release(slot, c)
@@ -289,29 +289,34 @@ func (w *worker) fail(slot int, c *conn, f *fault) {
 		w.settle(c)
 	}
 	if w.mode == modeConnect && !w.paced() {
-		w.later = append(w.later, slot)
+		w.later = append(w.later, retrial{slot, w.now})
 		return
 	}
-	w.again(slot, c)
+	w.openAgain(slot, c)
 }
 
-// release closes the socket.
+// count counts a fault.
+func (w *worker) count(slot int, c *conn, f *fault) {
+	f.detail = fmt.Sprintf("connection %d, message %d: %s", w.share.number(slot, 0), c.done, f.detail)
+	w.stats.fault(f)
+}
+
+// release closes the socket, which ends the watching too: nobody has a duplicate of it.
 func (w *worker) release(slot int, c *conn) {
-	w.poller.Remove(int(c.fd)) // it is there
 	netpoll.Close(int(c.fd))
 	w.setPhase(c, none)
 	c.fd = -1
-	c.speaks = false
-	delete(w.control, slot)
-	delete(w.responses, slot)
 	w.live--
-}
-
-// again opens a connection anew, if that is what it is for.
-func (w *worker) again(slot int, c *conn) {
-	if w.mode == modeConnect && (!w.paced() || c.rounds < c.due) {
-		w.ready = append(w.ready, slot)
+	if c.speaks {
+		c.speaks = false
+		delete(w.control, slot)
 	}
+	delete(w.responses, slot)
+
+	// What was sent and not echoed is lost. If the connection is opened again, it goes on with the message after that.
+	sent := c.sent()
+	w.stats.ended(c.code, sent-min(sent, c.done))
+	c.asked, c.written, c.done, c.offset = sent, sent, sent, 0
 }
 
 // windUp closes what is open, as soon as nothing is outstanding on it.
@@ -319,12 +324,13 @@ func (w *worker) windUp() {
 	w.winding = true
 	w.giveUp = w.now + int64(w.timeout)
 	w.until = min(w.until, w.now)
+	w.lastDue()
 	for slot := range w.conns {
 		switch c := &w.conns[slot]; {
 		case c.phase == connecting || c.phase == handshaking:
 			w.release(slot, c)
 		case c.phase == open && !c.outstanding():
-			w.startClose(slot, c)
+			w.startClose(slot, c, normally)
 		}
 	}
 }

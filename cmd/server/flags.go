@@ -38,7 +38,8 @@ type settings struct {
 	mutexProfileFraction int
 	blockProfileRate     int
 
-	version bool
+	justCheck bool
+	version   bool
 }
 
 const envPrefix = "WSECHO"
@@ -57,7 +58,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
-		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas")
+		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
 	flags.Var(fs, &s.admin, "admin", "127.0.0.1:6060", adminAddress,
 		"`address` of the admin endpoints (metrics, health, profiles), host:port; they are for operators only. none: there are none")
 	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),
@@ -86,6 +87,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"origins to admit: any, or a `list` of hosts with commas. A request without Origin is always admitted")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
+	fs.BoolVar(&s.justCheck, "check", false,
+		"print what this machine allows, how many connections that makes, and what to change for more; the exit status is 1 if -max-conns is more")
 	fs.BoolVar(&s.logConnections, "log-connections", false,
 		"log a line for each connection that comes, and one for its end with peer, close code, bytes and duration")
 	flags.Var(fs, &s.mutexProfileFraction, "mutex-profile-fraction", 0, flags.Int(0, math.MaxInt32),

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsecho/internal/echo"
+	"wsecho/internal/limits"
 	"wsecho/internal/pool"
 )
 
@@ -40,11 +41,14 @@ func raiseDescriptorLimit() (int, error) {
 	return int(min(limit.Cur, 1<<31-1)), nil
 }
 
+// ownDescriptors are those kept from connections.
+func (s *settings) ownDescriptors() int { return ownDescriptors + ownDescriptorsPerWorker*s.workers }
+
 // poolConfig is the pool that the settings ask for, within what the limit of
 // descriptors allows.
 func (s *settings) poolConfig(limit int, log *slog.Logger) (pool.Config, error) {
-	own := min(ownDescriptors+ownDescriptorsPerWorker*s.workers, limit/4)
-	allowed := limit - own
+	allowed := int(limits.ConnsFor(int64(limit), int64(s.ownDescriptors())))
+	own := limit - allowed
 	conns := s.maxConns
 	switch {
 	case own < 16+2*s.workers:

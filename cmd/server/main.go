@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"wsecho/internal/admin"
+	"wsecho/internal/limits"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
@@ -47,6 +48,13 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	case s.version:
 		fmt.Fprintln(stdout, versionLine())
 		return exitDrained
+	case s.justCheck:
+		m, err := limits.Here()
+		if err != nil {
+			fmt.Fprintf(stderr, "wsecho: -check: %v\n", err)
+			return exitFailed
+		}
+		return s.check(m, stdout)
 	}
 	log := s.logger(stderr)
 	if err := serve(s, log, signals); err != nil {
@@ -72,7 +80,10 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(s.listen)
+	listeners, names, err := inherit()
+	if err == nil && len(listeners) == 0 {
+		listeners, err = listen(s.listen)
+	}
 	if err != nil {
 		ops.close()
 		return err
@@ -91,8 +102,9 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	}
 	p.Start()
 	ops.serve(p, &cfg, log)
-	log.Info("serving", "listen", addresses(listeners), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+	log.Info("serving", "listen", addresses(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", version().number)
+	systemd := supervise(p, log)
 
 	var failure error
 	select {
@@ -104,12 +116,14 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		failure = fmt.Errorf("-admin %s: %w", s.admin, failure)
 		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	}
+	systemd.stopping(s.drainTimeout)
 	if err := drain(p, s.drainTimeout, signals); err != nil {
 		return err
 	}
 	ops.close() // after the drain, of which it tells, and before the pool, which it asks
 	lines.close()
 	logTotals(log, p.Stats())
+	systemd.end()
 	p.Close()
 	return failure
 }
@@ -156,6 +170,14 @@ func listen(addrs []string) ([]netpoll.Listener, error) {
 	return listeners, nil
 }
 
+// origin says where the listening sockets are from: ours, or the names of those that systemd has opened.
+func origin(names []string) any {
+	if len(names) == 0 {
+		return "own"
+	}
+	return names
+}
+
 func closeAll(listeners []netpoll.Listener) {
 	for _, l := range listeners {
 		l.Close()
@@ -171,10 +193,7 @@ func addresses(listeners []netpoll.Listener) (all []string) {
 
 // logTotals says what has been done, as the last line of the log.
 func logTotals(log *slog.Logger, c pool.Counters) {
-	var messages, frames uint64
-	for _, n := range c.Echo.Messages {
-		messages += n
-	}
+	var frames uint64
 	for _, n := range c.Echo.FramesOut {
 		frames += n
 	}
@@ -184,7 +203,15 @@ func logTotals(log *slog.Logger, c pool.Counters) {
 			ended = append(ended, slog.Uint64(pool.Reason(reason).String(), n))
 		}
 	}
-	log.Info("stopped", "accepted", c.Accepted, "upgraded", c.Upgraded, "messages", messages, "frames", frames,
+	log.Info("stopped", "accepted", c.Accepted, "upgraded", c.Upgraded, "messages", messages(c), "frames", frames,
 		"bytes_in", c.BytesIn, "bytes_out", c.BytesOut, slog.Group("ended", ended...), "codes", c.Codes,
 		"idle_timeouts", c.IdleTimeouts, slog.Group("refused", "full", c.RefusedFull, "per_ip", c.RefusedPerIP, "at_once", c.RefusedAtOnce))
+}
+
+// messages is how many have been echoed, of either type.
+func messages(c pool.Counters) (sum uint64) {
+	for _, n := range c.Echo.Messages {
+		sum += n
+	}
+	return sum
 }

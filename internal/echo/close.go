@@ -8,14 +8,14 @@ import (
 )
 
 // control answers a control frame that has arrived whole (section 5.5).
-func (e *Endpoint) control(s *State, b *Buffer, h ws.Header, size int) {
-	from, n := b.Start+size, int(h.Length)
+func (e *Endpoint) control(s *State, b *Buffer, h header, size int) {
+	from, n := b.Start+size, int(h.length)
 	payload := b.Bytes[from : from+n]
-	ws.Cipher(payload, h.Mask, 0)
+	unmask(payload, h.mask)
 	b.Start = from + n
-	e.Count.frameIn(h.OpCode, n)
+	e.Count.frameIn(h.op, n)
 
-	switch h.OpCode {
+	switch h.op {
 	case ws.OpPing:
 		// Section 5.5.2: the pong has the ping's payload, and is sent as soon as
 		// possible: before the end of a message whose fragments surround it.

@@ -96,7 +96,7 @@ func New(cfg Config) *Endpoint {
 type State struct {
 	remaining uint64    // payload bytes of the frame being cut through that have not arrived
 	size      uint64    // payload bytes of the message in progress, in its frames so far
-	mask      [4]byte   // of the frame being cut through; mask[0] is for its next byte
+	mask      uint32    // of the frame being cut through; its lowest byte is for the next of the payload
 	text      utf8Check // of the message in progress, if it is text
 	op        ws.OpCode // of the message in progress; OpContinuation: there is none
 	cut       cutFrame  // what is left to say of the frame being cut through

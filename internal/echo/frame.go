@@ -2,6 +2,7 @@ package echo
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/gobwas/ws"
 )
@@ -17,44 +18,48 @@ import (
 //	+-+-+-+-+-------+ +-+-------------+ +--------------+ +-----------+
 const (
 	finBit   = 0x80
+	opBits   = 0x0f
 	maskBit  = 0x80
 	length16 = 126
 	length64 = 127
 	maskSize = 4
 )
 
+// header is what the header of a client's frame says. It is handed around by value
+// for every frame, so it has only what goes into registers; ws.Header, whose mask is an array, does not.
+type header struct {
+	length uint64 // of the payload
+	mask   uint32 // its first byte is the lowest
+	op     ws.OpCode
+	fin    bool
+}
+
 // parseHeader reads the header of a client's frame from the front of p and
 // says how long it is. A size of 0 means that p has not enough bytes yet. Rules
 // that two bytes are enough to break are checked on those, so that the verdict does not
 // depend on how much has arrived.
-func parseHeader(p []byte, fragmented bool) (h ws.Header, size int, v *Violation) {
+func parseHeader(p []byte, fragmented bool) (h header, size int, v *Violation) {
 	if len(p) < 2 {
 		return h, 0, nil
 	}
-	h = ws.Header{
-		Fin:    p[0]&finBit != 0,
-		Rsv:    p[0] >> 4 & 7,
-		OpCode: ws.OpCode(p[0] & 15),
-		Masked: p[1]&maskBit != 0,
-		Length: int64(p[1] &^ maskBit),
+	if !ordinary(p[0], p[1], fragmented) {
+		if v := checkHeader(p[0], p[1], fragmented); v != nil {
+			return h, 0, v
+		}
 	}
-	role := ws.StateServerSide
-	if fragmented {
-		role = role.Set(ws.StateFragmented)
-	}
-	if err := ws.CheckHeader(h, role); err != nil {
-		return h, 0, violated(err)
-	}
+	h.op = ws.OpCode(p[0] & opBits)
+	h.fin = p[0]&finBit != 0
+	h.length = uint64(p[1] &^ maskBit)
 
 	size = 2 + maskSize
-	switch h.Length {
+	switch h.length {
 	case length16:
 		size += 2
 		if len(p) < size-maskSize {
 			return h, 0, nil
 		}
-		h.Length = int64(binary.BigEndian.Uint16(p[2:]))
-		if h.Length < length16 {
+		h.length = uint64(binary.BigEndian.Uint16(p[2:]))
+		if h.length < length16 {
 			return h, 0, errLengthNotMinimal
 		}
 	case length64:
@@ -62,19 +67,49 @@ func parseHeader(p []byte, fragmented bool) (h ws.Header, size int, v *Violation
 		if len(p) < size-maskSize {
 			return h, 0, nil
 		}
-		h.Length = int64(binary.BigEndian.Uint64(p[2:]))
-		if h.Length < 0 {
+		h.length = binary.BigEndian.Uint64(p[2:])
+		if h.length > math.MaxInt64 {
 			return h, 0, errLengthTopBit
 		}
-		if h.Length <= 0xffff {
+		if h.length <= 0xffff {
 			return h, 0, errLengthNotMinimal
 		}
 	}
 	if len(p) < size {
 		return h, 0, nil
 	}
-	h.Mask = [maskSize]byte(p[size-maskSize:])
+	h.mask = binary.LittleEndian.Uint32(p[size-maskSize:])
 	return h, size, nil
+}
+
+// ordinary says of a frame's first two bytes that they are those of a data frame in its
+// place, masked and without reserved bits. That is nearly all frames, and spares them checkHeader,
+// which would find nothing.
+func ordinary(first, second byte, fragmented bool) bool {
+	op := first &^ finBit // and reserved bits, which make it too large
+	if fragmented {
+		return op == byte(ws.OpContinuation) && second&maskBit != 0
+	}
+	return (op == byte(ws.OpText) || op == byte(ws.OpBinary)) && second&maskBit != 0
+}
+
+// checkHeader is the rule that a frame's first two bytes break, if they do.
+func checkHeader(first, second byte, fragmented bool) *Violation {
+	role := ws.StateServerSide
+	if fragmented {
+		role = role.Set(ws.StateFragmented)
+	}
+	err := ws.CheckHeader(ws.Header{
+		Fin:    first&finBit != 0,
+		Rsv:    first >> 4 & 7,
+		OpCode: ws.OpCode(first & opBits),
+		Masked: second&maskBit != 0,
+		Length: int64(second &^ maskBit),
+	}, role)
+	if err != nil {
+		return violated(err)
+	}
+	return nil
 }
 
 // headerSize is the length of the header of a frame that we send.

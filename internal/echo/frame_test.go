@@ -157,3 +157,25 @@ func TestPutHeader(t *testing.T) {
 		}
 	}
 }
+
+// The short way past the check must not let anything past that the check would find.
+func TestOrdinaryFramesBreakNoRule(t *testing.T) {
+	for _, fragmented := range []bool{false, true} {
+		n := 0
+		for first := range 256 {
+			for second := range 256 {
+				if !ordinary(byte(first), byte(second), fragmented) {
+					continue
+				}
+				n++
+				if v := checkHeader(byte(first), byte(second), fragmented); v != nil {
+					t.Errorf("%02x %02x, fragmented %t: %s", first, second, fragmented, v.Rule)
+				}
+			}
+		}
+		// Final or not, of every length: one opcode inside a fragmented message, two outside.
+		if want := 2 * 128 * map[bool]int{false: 2, true: 1}[fragmented]; n != want {
+			t.Errorf("fragmented %t: %d headers are ordinary, want %d", fragmented, n, want)
+		}
+	}
+}

@@ -28,11 +28,11 @@ func (e *Endpoint) frames(s *State, b *Buffer, keep bool) {
 			return
 		}
 
-		arrived := int64(len(in) - size)
-		whole := arrived >= h.Length
+		arrived := uint64(len(in) - size)
+		whole := arrived >= h.length
 		seen := max(0, b.Seen-size)
 		switch {
-		case h.OpCode.IsControl():
+		case h.op.IsControl():
 			if !whole {
 				return
 			}
@@ -41,7 +41,7 @@ func (e *Endpoint) frames(s *State, b *Buffer, keep bool) {
 			e.beginCut(s, b, h, size, seen)
 		case whole:
 			e.dataFrame(s, b, h, size, seen)
-		case keep && h.Length <= int64(e.cfg.MaxFrame-size):
+		case keep && h.length <= uint64(e.cfg.MaxFrame-size):
 			if !s.unmask(h, in[size:], seen, false) {
 				e.fail(s, b, errTextNotUTF8)
 			}
@@ -53,11 +53,11 @@ func (e *Endpoint) frames(s *State, b *Buffer, keep bool) {
 	}
 }
 
-func (e *Endpoint) checkLength(s *State, h ws.Header) *Violation {
-	if e.cfg.MaxMessage == 0 || h.OpCode.IsControl() || s.phase == CloseSent {
+func (e *Endpoint) checkLength(s *State, h header) *Violation {
+	if e.cfg.MaxMessage == 0 || h.op.IsControl() || s.phase == CloseSent {
 		return nil
 	}
-	if s.size+uint64(h.Length) > e.cfg.MaxMessage {
+	if s.size+h.length > e.cfg.MaxMessage {
 		return errMessageTooLong
 	}
 	return nil
@@ -65,26 +65,29 @@ func (e *Endpoint) checkLength(s *State, h ws.Header) *Violation {
 
 // dataFrame echoes a frame that has arrived whole. Its first seen payload
 // bytes are unmasked already.
-func (e *Endpoint) dataFrame(s *State, b *Buffer, h ws.Header, size, seen int) {
-	from, n := b.Start+size, int(h.Length)
-	if !s.unmask(h, b.Bytes[from:from+n], seen, h.Fin) {
+func (e *Endpoint) dataFrame(s *State, b *Buffer, h header, size, seen int) {
+	from, n := b.Start+size, int(h.length)
+	if !s.unmask(h, b.Bytes[from:from+n], seen, h.fin) {
 		e.fail(s, b, errTextNotUTF8)
 		return
 	}
 	b.Start = from + n
-	e.Count.frameIn(h.OpCode, n)
+	e.Count.frameIn(h.op, n)
 	s.begin(h)
-	e.reply(b, h.OpCode, h.Fin, from, n)
-	e.endFrame(s, h.Fin)
+	e.reply(b, h.op, h.fin, from, n)
+	e.endFrame(s, h.fin)
 }
 
 // unmask makes plain what has arrived of a frame's payload, but for the first
 // seen bytes, which are plain already, and says whether it is acceptable. Last is
 // whether the message ends with it.
-func (s *State) unmask(h ws.Header, payload []byte, seen int, last bool) bool {
+func (s *State) unmask(h header, payload []byte, seen int, last bool) bool {
 	fresh := payload[seen:]
-	ws.Cipher(fresh, h.Mask, seen)
-	if h.OpCode != ws.OpText && (h.OpCode != ws.OpContinuation || s.op != ws.OpText) {
+	ascii := unmask(fresh, rotated(h.mask, seen))
+	if h.op != ws.OpText && (h.op != ws.OpContinuation || s.op != ws.OpText) {
+		return true
+	}
+	if ascii && s.text.whole() {
 		return true
 	}
 	return s.text.next(fresh) && (!last || s.text.whole())
@@ -92,11 +95,11 @@ func (s *State) unmask(h ws.Header, payload []byte, seen int, last bool) bool {
 
 // begin notes a data frame's header: the message it begins or continues, and
 // how long that is by now.
-func (s *State) begin(h ws.Header) {
-	if h.OpCode != ws.OpContinuation {
-		s.op = h.OpCode
+func (s *State) begin(h header) {
+	if h.op != ws.OpContinuation {
+		s.op = h.op
 	}
-	s.size += uint64(h.Length)
+	s.size += h.length
 }
 
 // endFrame notes the end of a data frame, and of its message if it was final.
@@ -112,14 +115,14 @@ func (e *Endpoint) endFrame(s *State, fin bool) {
 
 // beginCut begins to cut a data frame through. Its first seen payload bytes
 // are unmasked and checked already.
-func (e *Endpoint) beginCut(s *State, b *Buffer, h ws.Header, size, seen int) {
+func (e *Endpoint) beginCut(s *State, b *Buffer, h header, size, seen int) {
 	if s.phase == Open {
-		e.Count.FramesIn[h.OpCode]++
+		e.Count.FramesIn[h.op]++
 	}
 	s.begin(h)
-	s.remaining = uint64(h.Length)
-	s.mask = h.Mask
-	s.cut = cutFrame{op: h.OpCode, fin: h.Fin}
+	s.remaining = h.length
+	s.mask = h.mask
+	s.cut = cutFrame{op: h.op, fin: h.fin}
 	b.Start += size
 	e.cutThrough(s, b, seen)
 }
@@ -136,7 +139,7 @@ func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 
 	if s.phase == Open && n > 0 {
 		fresh := b.Bytes[from+seen : from+n]
-		ws.Cipher(fresh, s.mask, seen)
+		unmask(fresh, rotated(s.mask, seen))
 		if s.op == ws.OpText && (!s.text.next(fresh) || fin && !s.text.whole()) {
 			e.fail(s, b, errTextNotUTF8)
 			return
@@ -149,14 +152,6 @@ func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 	if last {
 		e.endFrame(s, s.cut.fin)
 	}
-}
-
-// rotated is the mask as it meets the payload n bytes further on.
-func rotated(mask [maskSize]byte, n int) (r [maskSize]byte) {
-	for i := range r {
-		r[i] = mask[(i+n)%maskSize]
-	}
-	return r
 }
 
 // reply adds a frame to the output whose payload is already in the buffer. The

@@ -16,6 +16,8 @@ import (
 type Listener struct {
 	FD   int
 	Addr net.Addr
+
+	inherited bool // somebody else has opened it, and goes on with it when we close it
 }
 
 // Listen opens a listening socket: at "host:port", "[::1]:port", at "unix:/path",
@@ -58,13 +60,15 @@ func setOptions(network, _ string, c syscall.RawConn) (err error) {
 	if network == "unix" {
 		return nil
 	}
-	controlErr := c.Control(func(fd uintptr) {
-		err = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
-		)
-	})
+	controlErr := c.Control(func(fd uintptr) { err = setTCPOptions(int(fd)) })
 	return errors.Join(controlErr, err)
+}
+
+func setTCPOptions(fd int) error {
+	return errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+	)
 }
 
 // duplicate is a descriptor of our own for c's socket, so that c can be closed.
@@ -77,6 +81,65 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 		fd, err = unix.FcntlInt(theirs, unix.F_DUPFD_CLOEXEC, 0)
 	})
 	return fd, errors.Join(controlErr, err)
+}
+
+// Inherit makes a listener of a listening socket that this process was started
+// with: TCP or a unix stream. It takes a descriptor of its own, so that f is still to be closed.
+//
+// The socket is one open file description, which whoever started the process has as well:
+// that it is non-blocking is theirs, too, and Close ends neither the socket nor its name in the file system.
+func Inherit(f *os.File) (Listener, error) {
+	fd, err := duplicate(f)
+	if err != nil {
+		return Listener{}, err
+	}
+	addr, err := adoptListening(fd, f)
+	if err != nil {
+		Close(fd)
+		return Listener{}, err
+	}
+	return Listener{FD: fd, Addr: addr, inherited: true}, nil
+}
+
+// adoptListening checks that fd is what Listen would have made, does to it what Listen does,
+// and says what address it listens at. f is the same socket.
+func adoptListening(fd int, f *os.File) (net.Addr, error) {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return nil, fmt.Errorf("not a socket: %w", err)
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return nil, err
+	}
+	isTCP := domain == unix.AF_INET || domain == unix.AF_INET6
+	if kind != unix.SOCK_STREAM || !isTCP && domain != unix.AF_UNIX {
+		return nil, errors.New("neither a TCP nor a unix stream socket")
+	}
+	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return nil, err
+	}
+	if listening == 0 {
+		return nil, errors.New("a socket that does not listen")
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	if isTCP {
+		if err := setTCPOptions(fd); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return l.Addr(), nil
 }
 
 // removeStale removes a unix socket that nobody listens at any more, as a
@@ -95,9 +158,10 @@ func removeStale(path string) bool {
 }
 
 // Close closes the socket, and removes it from the file system if it is there.
+// One that is inherited goes on listening.
 func (l Listener) Close() {
 	Close(l.FD)
-	if l.Addr.Network() == "unix" {
+	if l.Addr.Network() == "unix" && !l.inherited {
 		os.Remove(l.Addr.String())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -123,5 +124,70 @@ func TestListenSaysWhatFailed(t *testing.T) {
 	}
 	if _, err := Listen("no port"); err == nil {
 		t.Error("listening without a port")
+	}
+}
+
+// opens makes a socket as another process would have, which this one is started with.
+func opens(t *testing.T, family, kind int, at unix.Sockaddr) *os.File {
+	t.Helper()
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "inherited")
+	t.Cleanup(func() { f.Close() })
+	if at != nil {
+		if err := errors.Join(unix.Bind(fd, at), unix.Listen(fd, 16)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// An inherited listener is as good as one of our own; and when we close it, it
+// is still whoever's who opened it, and the next one can inherit it.
+func TestInherit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	for name, f := range map[string]*os.File{
+		"IPv4": opens(t, unix.AF_INET, unix.SOCK_STREAM, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		"unix": opens(t, unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: path}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 {
+				l, err := Inherit(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				where, err := unix.Getsockname(l.FD)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if fd, _, err := AcceptFrom(l.FD); fd >= 0 || err != nil {
+					t.Errorf("accepted %d, %v although nobody has come", fd, err)
+				}
+				if want := map[string]string{"IPv4": "127.0.0.1", "unix": path}[name]; !strings.HasPrefix(l.Addr.String(), want) {
+					t.Errorf("address is %v, want %s", l.Addr, want)
+				}
+				converses(t, l, where)
+				l.Close()
+			}
+		})
+	}
+}
+
+func TestInheritSaysWhatIsWrong(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for want, f := range map[string]*os.File{
+		"not a socket":                           file,
+		"neither a TCP nor a unix stream socket": opens(t, unix.AF_INET, unix.SOCK_DGRAM, nil),
+		"does not listen":                        opens(t, unix.AF_INET, unix.SOCK_STREAM, nil),
+	} {
+		if l, err := Inherit(f); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, %v; want an error with %q", l, err, want)
+		}
 	}
 }

@@ -39,6 +39,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -131,7 +132,7 @@ func (p *Poller) Remove(fd int) error {
 
 func (p *Poller) control(op int, name string, fd int, gen uint32, i Interest) error {
 	event := unix.EpollEvent{Events: uint32(i), Fd: int32(fd), Pad: int32(gen)}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL,
+	_, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_CTL,
 		uintptr(p.epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&event)), 0, 0)
 	if errno != 0 {
 		return fmt.Errorf("epoll_ctl %s %d: %w", name, fd, errno)
@@ -142,11 +143,16 @@ func (p *Poller) control(op int, name string, fd int, gen uint32, i Interest) er
 // Wait fills events, says how many there are, and whether Wake was called. A
 // negative timeout is forever; any other is rounded up to whole milliseconds.
 func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool, err error) {
-	r, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT,
-		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if r == 0 && errno == 0 && timeout != 0 {
-		r, _, errno = unix.Syscall6(unix.SYS_EPOLL_PWAIT,
-			uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(milliseconds(timeout)), 0, 0)
+	patience := milliseconds(timeout)
+	short := patience
+	if short < 0 || short > shortWait {
+		short = shortWait
+	}
+	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
+		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(short), 0, 0)
+	if r == 0 && errno == 0 && patience != short {
+		r, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT,
+			uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(patience), 0, 0)
 	}
 	switch errno {
 	case 0:
@@ -169,6 +175,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	return n, false, nil
 }
 
+const shortWait = 1 // millisecond
+
 func milliseconds(d time.Duration) int {
 	if d < 0 {
 		return -1
@@ -184,7 +192,7 @@ func (p *Poller) Wake() {
 	}
 	one := uint64(1)
 	for {
-		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(p.eventfd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
+		_, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.eventfd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
 		switch errno {
 		case unix.EINTR:
 			continue

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ func Peek(fd int, p []byte) (int, error) { return recv(fd, p, unix.MSG_PEEK) }
 // by a shorter way: BenchmarkSystemCalls, docs/DESIGN.md.
 func recv(fd int, p []byte, flags int) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM,
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM,
 			uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(flags), 0, 0)
 		switch {
 		case errno == 0 && n == 0:
@@ -39,7 +40,7 @@ func recv(fd int, p []byte, flags int) (int, error) {
 // Send writes p and says how much of it the kernel took, which may be nothing.
 func Send(fd int, p []byte) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO,
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO,
 			uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
@@ -58,7 +59,7 @@ func Send(fd int, p []byte) (int, error) {
 func Writable(fd int) bool {
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL,
+		n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL,
 			uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&unix.Timespec{})), 0, 0, 0)
 		if errno != unix.EINTR {
 			return errno == 0 && n == 1
@@ -91,7 +92,7 @@ func AcceptFrom(listener int) (int, netip.Addr, error) {
 	for {
 		var from unix.RawSockaddrAny
 		size := uint32(unsafe.Sizeof(from))
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4,
+		fd, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4,
 			uintptr(listener), uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)),
 			unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		switch errno {
@@ -115,7 +116,7 @@ func AcceptFrom(listener int) (int, netip.Addr, error) {
 func PeerAddress(fd int) (netip.Addr, error) {
 	var peer unix.RawSockaddrAny
 	size := uint32(unsafe.Sizeof(peer))
-	if _, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME,
+	if _, _, errno := syscall.RawSyscall(unix.SYS_GETPEERNAME,
 		uintptr(fd), uintptr(unsafe.Pointer(&peer)), uintptr(unsafe.Pointer(&size))); errno != 0 {
 		return netip.Addr{}, errno
 	}
@@ -137,7 +138,7 @@ func addressOf(sa *unix.RawSockaddrAny) netip.Addr {
 // ShutdownWrite ends our side of a connection: the peer reads to the end of
 // what was sent. An error means that there is no connection any more.
 func ShutdownWrite(fd int) error {
-	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
 		return errno
 	}
 	return nil
@@ -146,7 +147,7 @@ func ShutdownWrite(fd int) error {
 // Close closes a socket. The descriptor is gone whatever close(2) says, and
 // may be somebody else's at once.
 func Close(fd int) {
-	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
 // Prepare makes a socket that somebody else has opened such as AcceptFrom and Listen

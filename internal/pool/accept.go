@@ -154,19 +154,37 @@ func (w *worker) admit(a arrival) {
 		w.fail(a.fd, s, err)
 		return
 	}
+	l := life{int32(a.fd), s.gen}
 	switch {
-	case w.draining:
-		w.goodbye(a.fd, s, goingAway)
 	case len(a.read) > 0:
-		if w.spareTaken {
-			w.regainSpare()
-		}
-		b := w.open(s)
-		b.End += copy(b.Bytes[b.Start:], a.read)
-		w.heard(s, len(a.read))
-		w.answer(a.fd, s, b)
+		w.answerRead(a.fd, s, a.read)
+	case w.draining:
+		s.set(unread)
+		w.turn(a.fd, s)
 	default:
 		w.watch(a.fd, s)
+	}
+	if w.draining {
+		w.seeOff(l) // it was on its way when the drain began, and gets what the others got then
+	}
+}
+
+// answerRead is the first turn of a connection of which somebody else has read something already.
+func (w *worker) answerRead(fd int, s *slot, read []byte) {
+	frugal := w.spareTaken && !w.regainSpare()
+	b := w.open(s)
+	b.End += copy(b.Bytes[b.Start:], read)
+	w.heard(s, len(read))
+	before := s.proto.Phase()
+	w.endpoint.Receive(&s.proto, b, !frugal)
+	switch {
+	case !w.send(fd, s, b):
+	case w.keep(s, b):
+		w.settle(fd, s, before)
+	case frugal:
+		w.forgo(fd, s)
+	default:
+		panic("pool: the spare was taken during a full turn")
 	}
 }
 

@@ -59,6 +59,31 @@ func TestDrain(t *testing.T) {
 	h.wantsCount("refused with 503", h.count().Codes[503], 2)
 }
 
+// A connection that another worker had accepted, and that was on its way when the drain began,
+// gets what those had that were there: who restarts the server behind a listener that stays open
+// turns nobody away who has asked.
+func TestArrivalsWhileDraining(t *testing.T) {
+	h := opens(t)
+	h.workers[0].post(letter{do: func(w *worker) { w.unlisten(); w.drain(soon) }})
+	asked, read, silent := h.adopts(echo.State{}, nil), h.adopts(echo.State{}, []byte(request)), h.adopts(echo.State{}, nil)
+	asked.sends([]byte(request), masked(text("and spoken")))
+	h.draining.Store(true)
+	for _, l := range h.listeners {
+		t.Cleanup(l.Close)
+	}
+	h.pass()
+
+	asked.wantsUpgrade()
+	asked.wantsEcho("what it had sent", text("and spoken"))
+	read.wantsUpgrade()
+	for _, p := range []*peer{asked, read} {
+		p.wantsClose("then goodbye", 1001)
+		p.sends(masked(closing(1001)))
+		p.wantsFIN("it has answered")
+	}
+	silent.wantsStatus("it has not asked", 503)
+}
+
 // A peer that never answers is cut off when the time is over.
 func TestDrainTimeout(t *testing.T) {
 	h := opens(t, func(cfg *Config) { cfg.CloseTimeout = time.Hour })

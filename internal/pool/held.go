@@ -65,7 +65,7 @@ func (w *worker) hasUnsent(s *slot) bool {
 // backlog. Until keep or letGo the connection still holds its block.
 func (w *worker) open(s *slot) *echo.Buffer {
 	b := &w.work
-	*b = echo.Buffer{Bytes: w.buffer, Start: echo.Headroom, End: echo.Headroom}
+	b.Bytes, b.Start, b.End, b.Seen = w.buffer, echo.Headroom, echo.Headroom, 0
 	if s.held == 0 {
 		return b
 	}

@@ -17,22 +17,27 @@ const turnBytes = 64<<10 + 512
 //
 // A connection with a write backlog does not get a turn: its peer must read
 // before it is read from.
+//
+// All of the usual turn is here and not in functions of its own: after a system call the processor
+// has forgotten where returns lead to, and each takes as long as the work between two.
 func (w *worker) turn(fd int, s *slot) {
 	switch {
 	case !s.is(unread) || w.hasUnsent(s):
+		return
 	case s.is(shut):
 		w.linger(fd, s)
+		return
 	case s.is(spare) && s.proto.Phase() == echo.Handshake:
 		w.turnAway(fd, s)
+		return
 	case w.spareTaken && !w.regainSpare():
 		w.frugalTurn(fd, s)
-	default:
+		return
+	case s.is(parked | starved):
 		s.clear(parked | starved)
-		w.fullTurn(fd, s)
+		w.watch(fd, s)
 	}
-}
 
-func (w *worker) fullTurn(fd int, s *slot) {
 	b := w.open(s)
 	room := b.Bytes[b.End : len(b.Bytes)-echo.Tailroom]
 	if !s.proto.InLongFrame() && b.Seen <= shortRest {
@@ -50,12 +55,25 @@ func (w *worker) fullTurn(fd int, s *slot) {
 	}
 	if n == 0 {
 		w.count.EmptyReads++
-		w.watch(fd, s) // it may have been parked
 		return
 	}
 	b.End += n
 	w.heard(s, n)
-	w.answer(fd, s, b)
+
+	before := s.proto.Phase()
+	w.endpoint.Receive(&s.proto, b, true)
+	switch {
+	case !w.send(fd, s, b):
+	case s.held == 0 && b.Start == b.End && b.Out == b.OutEnd && s.proto.Phase() == before:
+		// All is sent, nothing is left, and nothing has changed that keep or settle would see to.
+		if s.is(unread) {
+			w.goOn(fd, s)
+		}
+	case !w.keep(s, b):
+		panic("pool: the spare was taken during a full turn")
+	default:
+		w.settle(fd, s, before)
+	}
 }
 
 // heard notes that n bytes were read.
@@ -66,25 +84,6 @@ func (w *worker) heard(s *slot, n int) {
 		s.since = w.now
 		s.clear(pinged)
 	}
-}
-
-// answer lets the protocol answer the input in the buffer, sends what it says,
-// and keeps what is left.
-func (w *worker) answer(fd int, s *slot, b *echo.Buffer) {
-	before := s.proto.Phase()
-	frugal := w.spareTaken
-	w.endpoint.Receive(&s.proto, b, !frugal)
-	if !w.send(fd, s, b) {
-		return
-	}
-	if !w.keep(s, b) {
-		if !frugal {
-			panic("pool: the spare was taken during a full turn")
-		}
-		w.forgo(fd, s)
-		return
-	}
-	w.settle(fd, s, before)
 }
 
 // send sends the output in the buffer, as far as the kernel takes it. It says

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// machine is where it ran.
+type machine struct {
+	CPU     string `json:"cpu"`
+	Cores   int    `json:"cores"`
+	Virtual bool   `json:"virtual"` // a virtual machine
+	Memory  string `json:"memory"`
+	Kernel  string `json:"kernel"`
+	Go      string `json:"go"`
+	Node    string `json:"node"`
+	GCC     string `json:"gcc"`
+}
+
+func thisMachine() (machine, error) {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return machine{}, err
+	}
+	var system unix.Sysinfo_t
+	if err := unix.Sysinfo(&system); err != nil {
+		return machine{}, err
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return machine{}, err
+	}
+	goVersion := firstLine("go", "env", "GOVERSION") // that builds the servers
+	return machine{
+		CPU:     cmp.Or(cpuField(string(info), "model name"), runtime.GOARCH),
+		Cores:   strings.Count("\n"+string(info), "\nprocessor"),
+		Virtual: strings.Contains(" "+cpuField(string(info), "flags")+" ", " hypervisor "),
+		Memory:  fmt.Sprintf("%.0f GiB", float64(system.Totalram)*float64(system.Unit)/(1<<30)),
+		Kernel:  unix.ByteSliceToString(name.Release[:]),
+		Go:      goVersion,
+		Node:    firstLine("node", "--version"),
+		GCC:     firstLine("gcc", "--version"),
+	}, nil
+}
+
+// cpuField is the first of a name in /proc/cpuinfo.
+func cpuField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// firstLine is a program's version; "none" where there is no such program.
+func firstLine(program string, args ...string) string {
+	out, err := exec.Command(program, args...).Output()
+	if err != nil {
+		return "none"
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}
+
+// cpuTimes are of all CPUs together.
+type cpuTimes struct {
+	at           time.Time
+	used, stolen time.Duration // by processes and the kernel; by the hypervisor for others
+}
+
+// since is a time as a number of CPUs in use, on average.
+func (t cpuTimes) since(before cpuTimes, spent time.Duration) float64 {
+	return spent.Seconds() / t.at.Sub(before.at).Seconds()
+}
+
+func allCPUs() (cpuTimes, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return cpuTimes{}, err
+	}
+	t, err := parseCPUs(string(text))
+	t.at = time.Now()
+	return t, err
+}
+
+// tick is the unit of times in /proc (USER_HZ, time(7)).
+const tick = time.Second / 100
+
+// parseCPUs reads the first line of /proc/stat, proc_stat(5).
+func parseCPUs(stat string) (t cpuTimes, err error) {
+	line, _, _ := strings.Cut(stat, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return t, errors.New("/proc/stat: has no line of all CPUs")
+	}
+	const idle, iowait, steal = 4, 5, 8
+	for i, field := range fields[1:9] { // what follows is counted there already
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return t, fmt.Errorf("/proc/stat: %w", err)
+		}
+		switch i + 1 {
+		case idle, iowait:
+		case steal:
+			t.stolen = time.Duration(n) * tick
+		default:
+			t.used += time.Duration(n) * tick
+		}
+	}
+	return t, nil
+}
+
+// cpuOf is what a process has used since it began, in all its threads.
+func cpuOf(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	const utime, stime, state = 14, 15, 3 // proc_pid_stat(5)
+	if len(fields) <= stime-state {
+		return 0, fmt.Errorf("/proc/%d/stat: has too few fields", pid)
+	}
+	user, err := strconv.ParseInt(fields[utime-state], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(fields[stime-state], 10, 64)
+	return time.Duration(user+system) * tick, err
+}
+
+func (m machine) String() string {
+	kind := ""
+	if m.Virtual {
+		kind = " of a virtual machine"
+	}
+	return fmt.Sprintf("%s, %d cores%s, %s of memory; Linux %s, %s, node %s, %s", m.CPU, m.Cores, kind, m.Memory, m.Kernel, m.Go, m.Node, m.GCC)
+}
+
+// commit is what is checked out. What make bench writes itself does not count as a change.
+func commit(root string) (string, error) {
+	git := func(args ...string) (string, error) {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = root
+		out, err := cmd.Output()
+		if err != nil {
+			return "", fmt.Errorf("git %s: %w", strings.Join(args, " "), err)
+		}
+		return strings.TrimSpace(string(out)), nil
+	}
+	head, err := git("rev-parse", "--short=12", "HEAD")
+	if err != nil {
+		return "", err
+	}
+	changes, err := git("status", "--porcelain", "--", ".", ":!docs", ":!README.md")
+	if changes != "" {
+		head += "-dirty"
+	}
+	return head, err
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// writePage writes all tables, as docs/benchmarks/results.md has them.
+func writePage(r *results) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Results\n\nWritten by `make bench`; [README.md](README.md) says how it is measured, and what each server is. The raw data are in [%s](%s).\n\n", resultsFile, resultsFile)
+	fmt.Fprintf(&b, "Commit %s, %s. %v.\nEach run %s after %v of warm-up.\n\n", r.Setting.Commit, when(r), r.Setting.Machine, r.Setting.Duration, warmup)
+	b.WriteString("Every figure is the median of its runs, with the least and the most in parentheses. Ratios are of medians.\n\n")
+	b.WriteString("## Targets\n\n" + targetTable(r) + "\n")
+	for _, sc := range scenarios {
+		if t := tableOf(r, sc); len(t.rows) > 0 {
+			fmt.Fprintf(&b, "## %s: %s\n\n![%s](%s.svg)\n\n%s\n", sc.name, sc.title, sc.name, sc.name, scenarioTable(r, t))
+		}
+	}
+	b.WriteString("## Versions\n\n| server | of |\n| --- | --- |\n")
+	for _, s := range servers {
+		if version := r.Setting.Versions[s.name]; version != "" {
+			fmt.Fprintf(&b, "| %s | %s |\n", s.name, version)
+		}
+		if reason := r.Setting.Absent[s.name]; reason != "" {
+			fmt.Fprintf(&b, "| %s | not measured: %s |\n", s.name, oneLine(reason))
+		}
+	}
+	return b.String()
+}
+
+// when is the day, or the days, of the runs.
+func when(r *results) string {
+	if len(r.Runs) == 0 {
+		return "no runs"
+	}
+	first, last := r.Runs[0].Began, r.Runs[0].Began
+	for _, x := range r.Runs {
+		if x.Began.Before(first) {
+			first = x.Began
+		}
+		if x.Began.After(last) {
+			last = x.Began
+		}
+	}
+	from, to := first.UTC().Format(time.DateOnly), last.UTC().Format(time.DateOnly)
+	if from == to {
+		return from
+	}
+	return from + " to " + to
+}
+
+func targetTable(r *results) string {
+	var b strings.Builder
+	b.WriteString("| scenario | target | wanted | measured | |\n| --- | --- | --- | --- | --- |\n")
+	for _, t := range targets {
+		measured, verdict := "not measured", ""
+		if value, detail, known := t.value(r); known {
+			measured, verdict = t.format(value), "missed"
+			if detail != "" && !strings.Contains(t.text, detail) {
+				measured += " (" + detail + ")"
+			}
+			if t.reached(value) {
+				verdict = "reached"
+			}
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", t.scenario, t.text, t.wanted(), measured, verdict)
+	}
+	return b.String()
+}
+
+// scenarioTable is a scenario's table with what is to be said about it.
+func scenarioTable(r *results, t table) string {
+	var b strings.Builder
+	switch t.scenario.kind {
+	case kindIdle:
+		writeIdleTable(&b, t)
+	default:
+		writeRateTable(&b, t)
+	}
+	b.WriteString("\n")
+	writeNotes(&b, r, t)
+	return b.String()
+}
+
+func writeRateTable(b *strings.Builder, t table) {
+	unit := t.scenario.unit()
+	fmt.Fprintf(b, "| server | %ss a second | × floor | × best goroutine | × gnet | CPU a %s, µs | user + system | × floor | p50 | p99 | RSS a connection | busy: server, generator | generator's µs |\n", unit, unit)
+	b.WriteString("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n")
+	least, hasFloor := t.of(floor)
+	goroutine, hasGoroutine := t.best(goroutineEach)
+	loop, hasLoop := t.of(gnet)
+	to := func(x, y figure, has bool) string {
+		if !has || y.Median == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%.2f", x.Median/y.Median)
+	}
+	for _, x := range t.rows {
+		if !x.measured() {
+			fmt.Fprintf(b, "| %s | failed | | | | | | | | | | | |\n", x.server.name)
+			continue
+		}
+		mark := ""
+		if x.limitedByGenerator() {
+			mark = " †"
+		}
+		rss := bytesText(x.rssEach.Median)
+		if t.scenario.kind == kindConnect {
+			rss = "" // none is open at the end
+		}
+		fmt.Fprintf(b, "| %s | %s%s | %s | %s | %s | %s | %s + %s | %s | %s | %s | %s | %.2f, %.2f | %s |\n",
+			bold(x.server), spread(x.rate, number), mark,
+			to(x.rate, least.rate, hasFloor), to(x.rate, goroutine.rate, hasGoroutine), to(x.rate, loop.rate, hasLoop),
+			spread(x.cpu, number), number(x.user.Median), number(x.system.Median),
+			to(x.cpu, least.cpu, hasFloor),
+			timeText(x.p50.Median), spread(x.p99, timeText),
+			rss, x.busy.Median, x.genBusy.Median, number(x.genCPU.Median))
+	}
+}
+
+func writeIdleTable(b *strings.Builder, t table) {
+	b.WriteString("| server | RSS a connection | RSS of the server |\n| --- | --: | --: |\n")
+	for _, x := range t.rows {
+		if !x.measured() {
+			fmt.Fprintf(b, "| %s | failed | |\n", x.server.name)
+			continue
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |\n", bold(x.server), spread(x.rssEach, bytesText), spread(x.rss, bytesText))
+	}
+}
+
+// writeNotes says what a reader must know about the figures: noise, the generator's limit, failures.
+func writeNotes(b *strings.Builder, r *results, t table) {
+	a, known := t.of(ours)
+	again, alsoKnown := t.of(control)
+	if known && alsoKnown {
+		if t.scenario.kind == kindIdle {
+			fmt.Fprintf(b, "Noise: %s is the same program as %s, and differs from it by %s.\n", control, ours, percent(again.rssEach.Median/a.rssEach.Median))
+		} else {
+			fmt.Fprintf(b, "Noise: %s is the same program as %s, and differs from it by %s in rate, %s in CPU, %s in p99.\n", control, ours,
+				percent(again.rate.Median/a.rate.Median), percent(again.cpu.Median/a.cpu.Median), percent(again.p99.Median/a.p99.Median))
+		}
+	}
+	if slices.ContainsFunc(t.rows, summary.limitedByGenerator) {
+		b.WriteString("† The generator had no time left and the server had: the rate is the generator's, and the server's is higher. CPU a message is the server's own all the same.\n")
+	}
+	mean, most := r.disturbance(t.scenario.name)
+	fmt.Fprintf(b, "Of each server: %s. Other processes and the hypervisor took %.2f of a core meanwhile, %.2f in the worst run.\n", runsText(t), mean, most)
+	for _, x := range t.rows {
+		if len(x.failures) > 0 {
+			fmt.Fprintf(b, "\n%s failed in %d of %d runs, which do not count. The first: %s\n", x.server.name, len(x.failures), len(x.failures)+x.rate.N, oneLine(x.failures[0]))
+		}
+	}
+}
+
+// writeOverview is what the front page shows: the figures that matter most, and how to get them.
+func writeOverview(r *results) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "![messages a second in four scenarios](docs/benchmarks/overview.svg)\n\n")
+	b.WriteString("Messages a second · microseconds of the server's CPU for each:\n\n| |")
+	var shown []table
+	for _, sc := range scenarios {
+		if t := tableOf(r, sc); len(t.rows) > 0 {
+			shown = append(shown, t)
+			fmt.Fprintf(&b, " %s |", sc.name)
+		}
+	}
+	b.WriteString("\n| --- |" + strings.Repeat(" --: |", len(shown)) + "\n")
+	for _, s := range servers {
+		row, some := "| "+bold(s)+" |", false
+		for _, t := range shown {
+			x, measured := t.of(s.name)
+			some = some || measured
+			switch {
+			case !measured:
+				row += " |"
+			case t.scenario.kind == kindIdle:
+				row += " " + bytesText(x.rssEach.Median) + " |"
+			default:
+				row += " " + rough(x.rate.Median) + " · " + number(x.cpu.Median) + " |"
+			}
+		}
+		if some {
+			b.WriteString(row + "\n")
+		}
+	}
+	b.WriteString("\n")
+	for _, t := range shown {
+		fmt.Fprintf(&b, "%s: %s. ", t.scenario.name, t.scenario.title)
+	}
+	reached, known := 0, 0
+	for _, t := range targets {
+		if value, _, measured := t.value(r); measured {
+			known++
+			if t.reached(value) {
+				reached++
+			}
+		}
+	}
+	fmt.Fprintf(&b, "In idle the figure is the server's resident memory a connection; in connect it is connections, not messages.\n\n")
+	fmt.Fprintf(&b, "Medians of %s, one core for each server and one for `bin/wsload`, %s. `%s` is the same program as `%s`, to show the noise; `%s` is the least a C program must do.\n",
+		runsText(shown...), r.Setting.Machine.CPU, control, ours, floor)
+	fmt.Fprintf(&b, "%d of %d [targets](docs/benchmarks/results.md#targets) are reached; spreads, latencies and ratios are [there](docs/benchmarks/results.md), and how it is measured [here](docs/benchmarks/README.md). `make bench` repeats it.\n", reached, known)
+	return b.String()
+}
+
+// runsText says how many runs the figures of some tables are of.
+func runsText(tables ...table) string {
+	least, most := math.MaxInt, 0
+	for _, t := range tables {
+		for _, x := range t.rows {
+			if x.measured() {
+				least, most = min(least, x.rate.N), max(most, x.rate.N)
+			}
+		}
+	}
+	switch {
+	case least < most:
+		return fmt.Sprintf("%d to %d runs", least, most)
+	case most == 1:
+		return "a single run"
+	}
+	return fmt.Sprintf("%d runs", most)
+}
+
+// spread is a figure's least and most, if it is of several runs.
+func spread(f figure, text func(float64) string) string {
+	if f.N < 2 {
+		return text(f.Median)
+	}
+	return fmt.Sprintf("%s (%s–%s)", text(f.Median), text(f.Min), text(f.Max))
+}
+
+func bold(s server) string {
+	if s.name == ours {
+		return "**" + s.name + "**"
+	}
+	return s.name
+}
+
+// percent is how far a ratio is from one.
+func percent(ratio float64) string { return percentOf(math.Abs(ratio - 1)) }
+
+func percentOf(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
+
+// number has three digits, and separators if it is large.
+func number(x float64) string {
+	switch {
+	case x >= 100:
+		return thousands(int64(math.Round(x)))
+	case x >= 10:
+		return fmt.Sprintf("%.1f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
+// rough is a large number in three digits.
+func rough(x float64) string {
+	switch {
+	case x >= 999.5e3:
+		return fmt.Sprintf("%.2fM", x/1e6)
+	case x >= 99.95e3:
+		return fmt.Sprintf("%.0fk", x/1e3)
+	case x >= 9.995e3:
+		return fmt.Sprintf("%.1fk", x/1e3)
+	}
+	return number(x)
+}
+
+func thousands(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// timeText is a time from microseconds.
+func timeText(us float64) string {
+	switch {
+	case us >= 1e6:
+		return number(us/1e6) + " s"
+	case us >= 1e3:
+		return number(us/1e3) + " ms"
+	}
+	return number(us) + " µs"
+}
+
+func bytesText(b float64) string {
+	switch size := math.Abs(b); {
+	case size >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", b/(1<<20))
+	case size >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", b/(1<<10))
+	}
+	return fmt.Sprintf("%.0f B", b)
+}
+
+// oneLine makes foreign text fit into a table.
+func oneLine(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	text = strings.ReplaceAll(text, "|", "/")
+	if runes := []rune(text); len(runes) > 200 {
+		text = string(runes[:200]) + " …"
+	}
+	return text
+}

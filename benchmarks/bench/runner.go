@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cores are where servers and generator run: one each, so that neither takes the other's time.
+type cores struct{ server, load int }
+
+// twoCores are the first two that this process may use.
+func twoCores() (cores, error) {
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return cores{}, fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	var found []int
+	for n := range 1024 {
+		if allowed.IsSet(n) {
+			found = append(found, n)
+		}
+	}
+	if len(found) < 2 {
+		return cores{}, fmt.Errorf("%d core may be used: the server needs one and the generator another", len(found))
+	}
+	return cores{found[0], found[1]}, nil
+}
+
+// startOn starts a command on one core. A child has the CPUs of the thread that made it, and a Go
+// program then takes GOMAXPROCS from that.
+func startOn(core int, cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	one.Set(core)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("sched_setaffinity: %w", err)
+	}
+	err := cmd.Start()
+	if restore := unix.SchedSetaffinity(0, &before); restore != nil && err == nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		return fmt.Errorf("sched_setaffinity: %w", restore)
+	}
+	return err
+}
+
+// bench runs servers under loads, round after round.
+type bench struct {
+	workshop  workshop
+	cores     cores
+	duration  time.Duration
+	rounds    int // that there shall be in the end
+	scenarios []scenario
+	servers   []server
+	out       string
+	end       time.Time // no run begins later; zero: never
+	log       io.Writer
+}
+
+// errTimeIsUp says that runs are left for another time.
+var errTimeIsUp = errors.New("-for is over")
+
+// run adds to the results what is missing, and writes them after every run.
+func (b *bench) run(ctx context.Context, r *results) error {
+	for round := 1; round <= b.rounds; round++ {
+		for _, sc := range b.scenarios {
+			for _, s := range shuffled(b.servers, round, sc.name) {
+				if r.Setting.Absent[s.name] != "" || r.done(sc.name, s.name) >= round {
+					continue
+				}
+				if !b.end.IsZero() && time.Now().After(b.end) {
+					return errTimeIsUp
+				}
+				x, err := b.measure(ctx, sc, s)
+				if err != nil {
+					return err // interrupted, or nothing could be started
+				}
+				x.Round = round
+				r.Runs = append(r.Runs, x)
+				if err := r.write(b.out); err != nil {
+					return err
+				}
+				fmt.Fprintln(b.log, progress(x, sc))
+			}
+		}
+	}
+	return nil
+}
+
+// shuffled gives a round's order: another one each time, and the same when a round is taken up again.
+func shuffled(servers []server, round int, scenario string) []server {
+	h := fnv.New64a()
+	io.WriteString(h, scenario)
+	order := append([]server(nil), servers...)
+	rand.New(rand.NewPCG(uint64(round), h.Sum64())).Shuffle(len(order), func(i, k int) { order[i], order[k] = order[k], order[i] })
+	return order
+}
+
+func progress(x run, sc scenario) string {
+	head := fmt.Sprintf("round %d  %-9s  %-13s ", x.Round, x.Scenario, x.Server)
+	if x.Failed != "" {
+		return head + "failed: " + oneLine(x.Failed)
+	}
+	l := x.Load
+	if sc.kind == kindIdle {
+		return head + fmt.Sprintf("%10s a connection, %s in all", bytesText(l.Server.RSSPerConnection), bytesText(float64(l.Server.RSS)))
+	}
+	return head + fmt.Sprintf("%10s /s  %8s µs  p99 %-8s  busy %.2f, generator %.2f (%s µs)", number(l.Rate), number(l.Server.cpu()),
+		timeText(l.Latency.P99), l.Server.CPUs, l.Generator.CPUs, number(l.Generator.cpu()))
+}
+
+// measure is one run: a fresh server, and wsload. What goes wrong with either is told by the run; an error
+// ends all of them.
+func (b *bench) measure(ctx context.Context, sc scenario, s server) (run, error) {
+	x := run{Scenario: sc.name, Server: s.name, Began: time.Now().UTC().Truncate(time.Second)}
+	p, err := start(ctx, b.workshop, s, b.cores.server)
+	if err != nil {
+		if ctx.Err() != nil {
+			return x, ctx.Err()
+		}
+		x.Failed = err.Error()
+		return x, nil
+	}
+	defer p.stop()
+	before, err := allCPUs()
+	if err != nil {
+		return x, err
+	}
+	starting, _ := cpuOf(p.cmd.Process.Pid) // if it has gone, that is told below
+	x.Load, err = b.load(ctx, sc, p)
+	if after, known := allCPUs(); known == nil {
+		x.Stolen = after.since(before, after.stolen-before.stolen)
+		if used, known := cpuOf(p.cmd.Process.Pid); known == nil {
+			x.Others = max(0, after.since(before, after.used-before.used-(used-starting)-p.generator))
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return x, ctx.Err()
+	case err != nil:
+		x.Failed = err.Error()
+	default:
+		x.Failed = x.Load.verdict(sc)
+	}
+	if gone := p.gone(); gone != "" {
+		x.Failed = strings.TrimPrefix(x.Failed+"; the server "+gone, "; ")
+	}
+	return x, nil
+}
+
+// load runs wsload against a server.
+func (b *bench) load(ctx context.Context, sc scenario, p *running) (*report, error) {
+	if sc.kind == kindIdle {
+		// What a server takes when its first connections come is not memory of connections.
+		if _, err := b.wsload(ctx, p, "-json", "-connections", "100", "-duration", "200ms", "-warmup", "0s", "-workers", "1"); err != nil {
+			return nil, err
+		}
+	}
+	return b.wsload(ctx, p, sc.load(b.duration)...)
+}
+
+// patience is for opening and closing the connections, beyond the time that is measured. Most servers need a second or two.
+const patience = 20 * time.Second
+
+func (b *bench) wsload(ctx context.Context, p *running, args ...string) (*report, error) {
+	limit := b.duration + warmup + patience
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	args = append(args, "-url", "ws://"+p.addr+"/", "-pid", strconv.Itoa(p.cmd.Process.Pid))
+	cmd := exec.CommandContext(limited, b.workshop.wsload(), args...)
+	cmd.WaitDelay = time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := startOn(b.cores.load, cmd); err != nil {
+		return nil, err
+	}
+	err := cmd.Wait()
+	p.generator += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	switch {
+	case limited.Err() != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("wsload was not done within %v: connections were not opened in time, or not closed", limit)
+	case err != nil:
+		return nil, fmt.Errorf("wsload: %w: %s", err, oneLine(stderr.String()))
+	}
+	return parseReport(stdout.Bytes())
+}
+
+// running is a server's process.
+type running struct {
+	cmd    *exec.Cmd
+	addr   string
+	output tail
+	exited chan struct{} // closed when it has gone
+
+	generator time.Duration // what wsload has used of a CPU
+}
+
+// start starts a server on one core, and returns when it accepts connections.
+func start(ctx context.Context, w workshop, s server, core int) (*running, error) {
+	addr, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	args := s.command(w, addr)
+	p := &running{cmd: exec.Command(args[0], args[1:]...), addr: addr, exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should we be killed: no server is left behind
+	if err := startOn(core, p.cmd); err != nil {
+		return nil, fmt.Errorf("%s: %w", args[0], err)
+	}
+	go func() {
+		p.cmd.Wait() // the answer is in ProcessState
+		close(p.exited)
+	}()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); ; {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			return p, c.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.stop()
+			return nil, ctx.Err()
+		case <-p.exited:
+			return nil, fmt.Errorf("the server %s", p.gone())
+		}
+		if time.Now().After(end) {
+			p.stop()
+			return nil, fmt.Errorf("the server did not listen within 10 s: %s", p.output.String())
+		}
+	}
+}
+
+// freeAddress is one where nothing listens. Each run has another, so that none meets what another
+// has left in TIME_WAIT.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// stop ends the process.
+func (p *running) stop() {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(5 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.exited
+	}
+}
+
+// gone tells how the process has ended; "" if it has not.
+func (p *running) gone() string {
+	select {
+	case <-p.exited:
+		return fmt.Sprintf("has ended: %v: %s", p.cmd.ProcessState, oneLine(p.output.String()))
+	default:
+		return ""
+	}
+}
+
+// tail keeps the last that a process has written.
+type tail struct{ text []byte }
+
+const mostTail = 4 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	if len(t.text) > mostTail {
+		t.text = append(t.text[:0], t.text[len(t.text)-mostTail:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return string(t.text) }
+
+// raiseDescriptorLimit lets the servers have as many connections as the machine allows: the node and C ones
+// do not all raise their own limit.
+func raiseDescriptorLimit() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("descriptor limit: %w", err)
+	}
+	limit.Cur = limit.Max
+	// By package syscall, so that its own Exec does not put the old limit back.
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Cur, Max: limit.Max}); err != nil {
+		return fmt.Errorf("descriptor limit: %w", err)
+	}
+	if wanted, _ := strconv.Atoi(idleConnections); limit.Max < uint64(wanted)+500 {
+		fmt.Fprintf(os.Stderr, "bench: the descriptor limit %d (ulimit -Hn) is too low for the scenario idle, which opens %s connections\n", limit.Max, idleConnections)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+// Command coder echoes with github.com/coder/websocket in a net/http handler.
+//
+//   - A message is read whole into a pooled buffer and written by Write, which makes one frame of it: what the module's own
+//     wsjson does. (Its echo example copies from Reader to Writer, which makes two frames of a message and a buffer of
+//     io.Copy for each.)
+//   - The context has no end, so that no call has to watch one. Reading has no limit (SetReadLimit(-1)).
+//
+// Compression is off and text is not validated, which are the defaults.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"log"
+	"net/http"
+	"sync"
+
+	"github.com/coder/websocket"
+)
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:9001", "`address` to serve on")
+	flag.Parse()
+	log.Fatal(http.ListenAndServe(*addr, http.HandlerFunc(serve)))
+}
+
+func serve(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return // the peer has been told
+	}
+	defer c.CloseNow()
+	c.SetReadLimit(-1)
+	for echo(context.Background(), c) == nil {
+	}
+}
+
+func echo(ctx context.Context, c *websocket.Conn) error {
+	kind, message, err := c.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(buffer)
+	buffer.Reset()
+	if _, err := buffer.ReadFrom(message); err != nil {
+		return err
+	}
+	return c.Write(ctx, kind, buffer.Bytes())
+}

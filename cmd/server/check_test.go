@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"wsecho/internal/limits"
+)
+
+// roomy is a machine that ends at its descriptors, but for the changes.
+func roomy(changes func(*limits.Machine)) limits.Machine {
+	m := limits.Machine{SoftFiles: 1024, HardFiles: 20_000, NrOpen: 1 << 20, FileMax: 1 << 22, FilesUsed: 1000, EpollWatches: 1 << 22,
+		TCPPressure: 1 << 22, TCPMax: 1 << 23, PageSize: 4096, Conntrack: limits.Unknown, ConntrackUsed: limits.Unknown,
+		Available: 64 << 30, CgroupLeft: limits.Unlimited, LocalPorts: 28_232, Somaxconn: 4096, SynBacklog: 2048, PacketQueue: 1000}
+	if changes != nil {
+		changes(&m)
+	}
+	return m
+}
+
+func TestCheck(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		m      limits.Machine
+		status int
+		wants  []string
+	}{
+		{"what there is", nil, roomy(nil), exitDrained, []string{
+			"good for 19,806 connections. What ends first: open files of a process.", "19,806 <",
+			"For 100,000 connections", "LimitNOFILE=100194", "LimitNOFILE=1000194", "net.core.somaxconn  ", "4,096", "28,232"}},
+		{"enough", []string{"-max-conns", "19806"}, roomy(nil), exitDrained, []string{"-max-conns 19806 is allowed"}},
+		{"one too many", []string{"-max-conns", "19807"}, roomy(nil), exitFailed, []string{
+			"-max-conns 19807 is too many for open files of a process: 20,000, and 20,001 wanted: 1 short, enough for 19,806"}},
+		{"two are short", []string{"-max-conns", "30000"}, roomy(func(m *limits.Machine) { m.TCPPressure, m.TCPUsed = 25_000, 5000 }), exitFailed, []string{
+			"too many for open files", "too many for net.ipv4.tcp_mem, pressure: 25,000, and 35,000 wanted: 10,000 short"}},
+		{"more workers", []string{"-workers", "4"}, roomy(nil), exitDrained, []string{"good for 19,608 connections"}},
+		{"the budget is memory too", []string{"-buffer-budget", "1GiB"}, roomy(func(m *limits.Machine) { m.Available = 1 << 30 }), exitDrained, []string{
+			"good for 0 connections. What ends first: memory, available"}},
+		{"the server's own limit", nil, roomy(func(m *limits.Machine) {
+			m.HardFiles, m.NrOpen, m.FileMax, m.EpollWatches, m.TCPPressure = 1<<30, 1<<30, 1<<40, 1<<40, 1<<40
+		}),
+			exitDrained, []string{"good for 4,194,304 connections. What ends first: -max-conns", "1,000,000 connections are allowed"}},
+		{"conntrack tracks", nil, roomy(func(m *limits.Machine) { m.Conntrack, m.ConntrackUsed = 1000, 10 }), exitDrained, []string{
+			"good for 990 connections. What ends first: nf_conntrack_max", "nf_conntrack_max=100010, or a notrack rule"}},
+		{"conntrack tracks nothing", nil, roomy(func(m *limits.Machine) { m.Conntrack, m.ConntrackUsed = 1000, 0 }), exitDrained, []string{
+			"good for 19,806", "no firewall rule tracks"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := parse(append([]string{"-check", "-workers", "1"}, c.args...))
+			if err != nil || !s.justCheck {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if status := s.check(c.m, &out); status != c.status {
+				t.Errorf("exit status %d, want %d", status, c.status)
+			}
+			for _, want := range c.wants {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%q is not in\n%s", want, out.String())
+				}
+			}
+		})
+	}
+}
+
+// What is said to be allowed is what the server then takes.
+func TestCheckAgreesWithStart(t *testing.T) {
+	for _, limit := range []int{100, 600, 1024, 20_000, 1 << 20} {
+		s, err := parse([]string{"-workers", "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := roomy(func(m *limits.Machine) { m.HardFiles = int64(limit) })
+		said := limits.Smallest(m.Of(limits.Load{Descriptors: int64(s.ownDescriptors()), Memory: s.memory(), Ends: 1})).Allows()
+		cfg, err := s.poolConfig(limit, nil)
+		if err != nil || int64(cfg.MaxConns) != said {
+			t.Errorf("%d descriptors: -check says %d, the server takes %d, %v", limit, said, cfg.MaxConns, err)
+		}
+	}
+}
+
+func TestCheckOfThisMachine(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if status := run([]string{"-check", "-max-conns", "1"}, &stdout, &stderr, nil); status != exitDrained {
+		t.Errorf("exit status %d, %s%s", status, stdout.String(), stderr.String())
+	}
+	stdout.Reset()
+	if status := run([]string{"-check", "-max-conns", "2147483647"}, &stdout, &stderr, nil); status != exitFailed || !strings.Contains(stdout.String(), "short") {
+		t.Errorf("exit status %d, %s%s", status, stdout.String(), stderr.String())
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// systemd is the other end of the notify socket. Its messages are sets of lines.
+type systemd struct {
+	t *testing.T
+	c *net.UnixConn
+}
+
+// listens makes the notify socket; a name with @ in front is one outside of the file system, such
+// as systemd uses in containers.
+func listens(t *testing.T, name string) *systemd {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	t.Setenv("NOTIFY_SOCKET", name)
+	return &systemd{t, c}
+}
+
+// hears returns the lines of the next message that comes within a time.
+func (s *systemd) hears(within time.Duration) (lines []string, ok bool) {
+	s.t.Helper()
+	if err := s.c.SetReadDeadline(time.Now().Add(within)); err != nil {
+		s.t.Fatal(err)
+	}
+	message := make([]byte, 4096)
+	n, err := s.c.Read(message)
+	return strings.Split(string(message[:n]), "\n"), err == nil
+}
+
+// waitsFor waits for a message that has a line, and returns all of it.
+func (s *systemd) waitsFor(line string) []string {
+	s.t.Helper()
+	match := regexp.MustCompile("^(?:" + line + ")$")
+	var heard [][]string
+	for end := time.Now().Add(soon); time.Now().Before(end); {
+		lines, _ := s.hears(time.Until(end))
+		for _, l := range lines {
+			if match.MatchString(l) {
+				return lines
+			}
+		}
+		heard = append(heard, lines)
+	}
+	s.t.Fatalf("systemd waits in vain for %s, and hears %q", line, heard)
+	return nil
+}
+
+// From the first word to the last: what systemctl shows, and what the watchdog lives on.
+func TestSystemdIsTold(t *testing.T) {
+	for name, socket := range map[string]string{
+		"path":     filepath.Join(t.TempDir(), "notify"),
+		"abstract": "@wsecho-test-" + strconv.Itoa(os.Getpid()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			systemd := listens(t, socket)
+			t.Setenv("WATCHDOG_USEC", "200000")
+			t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+			s := start(t, "-drain-timeout", "90s")
+			if first, _ := systemd.hears(soon); first[0] != "READY=1" {
+				t.Errorf("the first message is %q", first)
+			}
+			p := s.dial()
+			began := time.Now()
+			systemd.waitsFor("WATCHDOG=1")
+			systemd.waitsFor("WATCHDOG=1")
+			if d := time.Since(began); d < 50*time.Millisecond {
+				t.Errorf("two answers to the watchdog within %v: they are to come at half of its time", d)
+			}
+			systemd.waitsFor("STATUS=1 connections, 0 messages/s, 0.0 MiB/s in, 0.0 MiB/s out")
+			for range 100 {
+				p.sends(maskedHello)
+				p.wants(hello, "an echo")
+			}
+			systemd.waitsFor(`STATUS=1 connections, [1-9]\d* messages/s, .*`)
+
+			s.signals <- syscall.SIGTERM
+			stopping := systemd.waitsFor("STOPPING=1")
+			if want := []string{"EXTEND_TIMEOUT_USEC=95000000", "STATUS=draining, 1 connections left"}; strings.Join(stopping[1:], " ") != strings.Join(want, " ") {
+				t.Errorf("while stopping it says %q, want %q", stopping[1:], want)
+			}
+			p.wants(goingAway, "everybody is told")
+			systemd.waitsFor("WATCHDOG=1") // for as long as the workers turn
+			p.sends(maskedClose)
+			p.wantsEnd()
+			s.wantsExit(exitDrained)
+		})
+	}
+}
+
+// Without a watchdog only the figures are told.
+func TestSystemdHasNoWatchdog(t *testing.T) {
+	systemd := listens(t, filepath.Join(t.TempDir(), "notify"))
+	t.Setenv("WATCHDOG_USEC", "200000")
+	t.Setenv("WATCHDOG_PID", "1") // which is somebody else's
+	s := start(t)
+	systemd.waitsFor("READY=1")
+	systemd.waitsFor("STATUS=0 connections, .*")
+	if lines, ok := systemd.hears(300 * time.Millisecond); ok {
+		t.Errorf("systemd hears %q long before statusEvery is over", lines)
+	}
+	s.signals <- syscall.SIGTERM
+	systemd.waitsFor("STOPPING=1")
+	s.wantsExit(exitDrained)
+}
+
+// Who cannot be told is no reason not to serve.
+func TestSystemdDoesNotListen(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+	t.Setenv("WATCHDOG_USEC", "soon")
+	s := start(t)
+	s.wantsLog("systemd's watchdog is not answered")
+	s.wantsLog("systemd cannot be told")
+	p := s.dial()
+	p.sends(maskedHello)
+	p.wants(hello, "an echo")
+	p.Close()
+	s.signals <- syscall.SIGTERM
+	s.wantsExit(exitDrained)
+}
+
+// The unit gives the drain its time, and a margin.
+func TestUnitGivesTheDrainItsTime(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/systemd/wsecho.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(string(unit), "\nTimeoutStopSec=")
+	value, _, _ = strings.Cut(value, "\n")
+	stop, err := time.ParseDuration(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, _ := newSettings()
+	if least := settings.drainTimeout + stopMargin; stop < least {
+		t.Errorf("TimeoutStopSec=%v, want at least %v: -drain-timeout and a margin", stop, least)
+	}
+}

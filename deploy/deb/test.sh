@@ -1,0 +1,132 @@
+#!/bin/sh
+# Installs the package, runs what is in it, removes and purges it, and looks at what is left: nothing.
+#
+#	deploy/deb/test.sh bin/wsecho_1.2.3_amd64.deb
+#
+# It does so on top of a throwaway layer over this machine's files, with its real dpkg; the machine does not notice.
+# Where such a layer may not be mounted, in some containers, it is the machine itself if CI=true, and skipped otherwise.
+set -eu
+package=$(realpath "$1")
+
+fail() {
+	echo "FAIL: $*" >&2
+	exit 1
+}
+
+# unavailable ends the test because of what this machine cannot do, which CI must.
+unavailable() {
+	if [ "${CI:-}" = true ]; then fail "CI must have it: $*"; fi
+	echo "skipped: $*"
+	exit 0
+}
+
+if [ "${INSIDE:-}" = "" ]; then
+	for program in dpkg man unshare; do
+		command -v "$program" >/dev/null || unavailable "$program is not installed"
+	done
+	[ "$(id -u)" = 0 ] || unavailable "only root installs packages"
+	if dpkg -s wsecho >/dev/null 2>&1; then unavailable "wsecho is installed here already"; fi
+	layer=$(mktemp -d)
+	cp "$package" "$layer/package.deb"
+	cp "$0" "$layer/test.sh"
+	status=0
+	# Everything is mounted in a namespace of its own, and gone with it. No network but loopback: ports are free.
+	# shellcheck disable=SC2016
+	unshare --mount --net --pid --fork sh -euc '
+		mount -t tmpfs tmpfs "$1" -o size=512m
+		mkdir "$1/upper" "$1/work" "$1/root"
+		mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root" || exit 99
+		ip link set lo up
+		mount -t proc proc "$1/root/proc"
+		mount --bind /dev "$1/root/dev"
+		mount -t tmpfs tmpfs "$1/root/run"
+		mkdir "$1/root/run/test"
+		exec 3<"$2/package.deb" 4<"$2/test.sh"
+		cat <&3 >"$1/root/run/test/package.deb"
+		cat <&4 >"$1/root/run/test/test.sh"
+		mkdir "$1/root/run/upper"
+		mount --bind "$1/upper" "$1/root/run/upper"
+		INSIDE=layer exec chroot "$1/root" sh /run/test/test.sh /run/test/package.deb
+	' sh /mnt "$layer" || status=$?
+	rm -rf "$layer"
+	[ $status = 99 ] || exit $status
+	[ "${CI:-}" = true ] || unavailable "no overlay can be mounted"
+	INSIDE=machine exec sh "$0" "$package"
+fi
+
+installed() { dpkg -L wsecho | while read -r path; do [ -d "$path" ] || echo "$path"; done; }
+
+echo "== install"
+dpkg --install "$package"
+[ "$(dpkg-query -W -f '${db:Status-Status}' wsecho)" = installed ] || fail "not installed"
+[ -z "$(dpkg --verify wsecho)" ] || fail "files differ from the package's"
+files=$(installed)
+for want in /usr/bin/wsecho /usr/bin/wsload /lib/systemd/system/wsecho.service /lib/systemd/system/wsecho.socket \
+	/etc/default/wsecho /usr/share/man/man1/wsecho.1.gz /usr/share/man/man1/wsload.1.gz /usr/share/doc/wsecho/copyright; do
+	echo "$files" | grep -qx "$want" || fail "$want is not in the package"
+done
+for unit in wsecho.service wsecho.socket; do
+	if find /etc/systemd -name "$unit" | grep .; then fail "$unit is enabled, which nobody has asked for"; fi
+done
+
+echo "== run"
+/usr/bin/wsecho -version
+[ "$(/usr/bin/wsecho -version | cut -d ' ' -f 1)" = wsecho ] || fail "another program"
+set -a
+# shellcheck disable=SC1091
+. /etc/default/wsecho
+set +a
+log=$(mktemp)
+WSECHO_LISTEN=127.0.0.1:0 WSECHO_ADMIN=127.0.0.1:0 WSECHO_LOG=text /usr/bin/wsecho 2>"$log" &
+server=$!
+trap 'kill $server 2>/dev/null || true' EXIT
+for _ in $(seq 100); do
+	address=$(sed -n 's/.*msg=serving listen=\[\([^]]*\)\].*/\1/p' "$log")
+	[ -z "$address" ] || break
+	sleep 0.1
+done
+report=$(/usr/bin/wsload -url "ws://$address/" -connections 10 -warmup 0s -duration 500ms)
+echo "$report"
+echo "$report" | grep -q '^errors  *none' || fail "the packaged programs do not echo"
+kill -TERM $server
+wait $server || fail "the server's exit status is not 0"
+trap - EXIT
+cat "$log"
+rm "$log"
+
+echo "== manual"
+for page in wsecho wsload; do
+	warnings=$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l "/usr/share/man/man1/$page.1.gz" 2>&1 >/dev/null) || fail "man $page"
+	[ -z "$warnings" ] || fail "man $page: $warnings"
+	gzip -dc "/usr/share/man/man1/$page.1.gz" | grep -q 'SH OPTIONS' || fail "no options in $page(1)"
+done
+
+echo "== what the administrator changed stays, through another installation and a removal"
+echo 'WSECHO_LOG=json' >>/etc/default/wsecho
+dpkg --install "$package"
+grep -q '^WSECHO_LOG=json' /etc/default/wsecho || fail "an upgrade has undone a change"
+if command -v systemctl >/dev/null; then
+	systemctl --quiet enable wsecho.service
+	[ "$(systemctl is-enabled wsecho.socket)" = enabled ] || fail "the socket is not enabled with the service"
+fi
+dpkg --remove wsecho
+[ -f /etc/default/wsecho ] || fail "removal is no purge"
+for path in $files; do
+	[ "$path" = /etc/default/wsecho ] || [ ! -e "$path" ] || fail "$path is still there after removal"
+done
+
+echo "== purge"
+dpkg --purge wsecho
+if dpkg -s wsecho >/dev/null 2>&1; then fail "still known to dpkg"; fi
+for path in $files; do
+	[ ! -e "$path" ] || fail "$path is still there after the purge"
+done
+left=$(find /etc /lib/systemd /usr/lib/systemd /usr/share /var -xdev -name '*wsecho*' ! -path '*/overlay*' 2>/dev/null || true)
+[ -z "$left" ] || fail "left behind: $left"
+if [ "$INSIDE" = layer ]; then
+	# All that was written at all, by whatever program: files, and what covers a deleted file. Directories may be new copies.
+	# dpkg's and man's own books are not the package's.
+	left=$(cd /run/upper && find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/cache/*')
+	[ -z "$left" ] || fail "left behind: $left"
+fi
+echo "PASS: installed, run, removed and purged; nothing is left"

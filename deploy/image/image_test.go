@@ -1,0 +1,279 @@
+// Package image is the test of the Dockerfile: where there is no Docker, what can be known of it without.
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	root     = "../.."
+	patience = 15 * time.Second
+)
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// unavailable skips a test that this machine cannot run. CI is where every test must run, so there it fails.
+func unavailable(t *testing.T, why any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal("CI must have it: ", why)
+	}
+	t.Skip(why)
+}
+
+// stages are the Dockerfile's: one that builds, and the image.
+func stages(t *testing.T) (build, image instructions.Stage) {
+	t.Helper()
+	parsed, err := parser.Parse(bytes.NewReader(read(t, "Dockerfile")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := instructions.Parse(parsed.AST, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 {
+		t.Fatalf("%d stages, want two", len(all))
+	}
+	return all[0], all[1]
+}
+
+// only is the one instruction of its kind that a stage has.
+func only[T any](t *testing.T, s instructions.Stage) (found T) {
+	t.Helper()
+	n := 0
+	for _, c := range s.Commands {
+		if c, ok := c.(T); ok {
+			found = c
+			n++
+		}
+	}
+	if n != 1 {
+		t.Fatalf("stage %s has %d of %T, want one", s.BaseName, n, found)
+	}
+	return found
+}
+
+// lint says what docker build --check does.
+func lint(t *testing.T, dockerfile []byte) (warnings []string) {
+	t.Helper()
+	source := llb.NewSourceMap(nil, "Dockerfile", "dockerfile", dockerfile)
+	source.Definition = &llb.Definition{} // which it is printed with, and has to be there
+	found, err := dockerfile2llb.DockerfileLint(t.Context(), dockerfile, dockerfile2llb.ConvertOpt{
+		MetaResolver: anyImage{},
+		SourceMap:    source,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Error != nil {
+		t.Fatal(found.Error.Message)
+	}
+	for _, w := range found.Warnings {
+		warnings = append(warnings, w.RuleName+": "+w.Detail)
+	}
+	return warnings
+}
+
+// anyImage is what the linter learns of the images that are built upon: that they exist.
+type anyImage struct{}
+
+func (anyImage) ResolveImageConfig(context.Context, string, sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	return "", "", []byte(`{"architecture":"amd64","os":"linux"}`), nil
+}
+
+func (anyImage) ResolveSourceMetadata(context.Context, *pb.SourceOp, sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	return nil, errors.New("images only")
+}
+
+func TestDockerfileIsClean(t *testing.T) {
+	dockerfile := read(t, "Dockerfile")
+	if warnings := lint(t, dockerfile); len(warnings) > 0 {
+		t.Errorf("docker build --check says: %q", warnings)
+	}
+	wrong := bytes.Replace(dockerfile, []byte(`ENTRYPOINT ["/wsecho"]`), []byte("entrypoint /wsecho"), 1)
+	if warnings := lint(t, wrong); len(warnings) == 0 {
+		t.Error("the linter says nothing to an entrypoint that wants a shell")
+	}
+}
+
+// What the build needs is sent to it, and what it must not depend on is not.
+func TestDockerignore(t *testing.T) {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(read(t, ".dockerignore")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"go.mod": false, "Makefile": false, "cmd/server/main.go": false, "internal/pool/pool.go": false, "loadtest/main.go": false,
+		".git/config": true, "bin/wsecho": true, "e2e/go.mod": true, "cmd/server/main_test.go": true, "Dockerfile": true,
+	} {
+		if ignored, err := matcher.MatchesOrParentMatches(path); err != nil || ignored != want {
+			t.Errorf("%s is ignored: %v, %v; want %v", path, ignored, err, want)
+		}
+	}
+}
+
+// The binary that the Dockerfile's command builds runs where there is nothing else: in an empty root, as a user without a
+// name, with no arguments.
+func TestImageRuns(t *testing.T) {
+	if os.Getuid() != 0 {
+		unavailable(t, "only root can change the root")
+	}
+	build, image := stages(t)
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	var last string
+	for _, c := range build.Commands {
+		if run, ok := c.(*instructions.RunCommand); ok {
+			last = strings.Join(run.CmdLine, " ")
+		}
+	}
+	make := exec.Command("sh", "-c", last)
+	make.Dir = root
+	make.Env = append(os.Environ(), "VERSION=1.2.3", "COMMIT=abcdef", "BIN="+t.TempDir())
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", last, err, out)
+	}
+
+	copied := only[*instructions.CopyCommand](t, image)
+	from, err := filepath.Rel("/src/bin", copied.SourcePaths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := filepath.Join(make.Env[len(make.Env)-1][len("BIN="):], from)
+	if static := isStatic(t, built); !static {
+		t.Error("the binary asks for a dynamic linker, which the image has not")
+	}
+	content, err := os.ReadFile(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, copied.DestPath), content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if user := only[*instructions.UserCommand](t, image).User; user != "65532:65532" {
+		t.Errorf("USER %s", user)
+	}
+	if stop := only[*instructions.StopSignalCommand](t, image).Signal; stop != "SIGTERM" {
+		t.Errorf("STOPSIGNAL %s", stop)
+	}
+
+	s := exec.Command(only[*instructions.EntrypointCommand](t, image).CmdLine[0])
+	s.Dir = "/"
+	s.Env = []string{"WSECHO_LISTEN=127.0.0.1:0", "WSECHO_LOG=json", "WSECHO_ADMIN=127.0.0.1:0"}
+	s.SysProcAttr = &syscall.SysProcAttr{Chroot: dir, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+	stderr, err := s.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Process.Kill()
+	log := bufio.NewScanner(stderr)
+	addr := serving(t, log)
+	echoes(t, addr)
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for log.Scan() {
+	}
+	if err := s.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+func isStatic(t *testing.T, path string) bool {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return false
+		}
+	}
+	return true
+}
+
+// serving is the address that the log's first line says, and that it is the version that was built.
+func serving(t *testing.T, log *bufio.Scanner) string {
+	t.Helper()
+	var record struct {
+		Msg, Version string
+		Listen       []string
+	}
+	if !log.Scan() {
+		t.Fatal("the server says nothing")
+	}
+	if err := json.Unmarshal(log.Bytes(), &record); err != nil || record.Msg != "serving" || len(record.Listen) != 1 {
+		t.Fatalf("the server says %q", log.Text())
+	}
+	if record.Version != "1.2.3" {
+		t.Errorf("version %q, want the one given", record.Version)
+	}
+	return record.Listen[0]
+}
+
+func echoes(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	const hello, close = "\x81\x85\x00\x00\x00\x00hello", "\x88\x82\x00\x00\x00\x00\x03\xe8"
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: image\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"+hello+close); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("handshake: %v, %v", response, err)
+	}
+	if frames, err := io.ReadAll(r); err != nil || string(frames) != "\x81\x05hello\x88\x02\x03\xe8" {
+		t.Errorf("echoed %q, %v", frames, err)
+	}
+}

@@ -1,0 +1,209 @@
+// Command manual turns what a program's -h says into its man page, or into a file of its
+// environment variables, so that all three say the same.
+//
+//	wsecho -h | manual -version 1.2.3 -date 2026-01-31 -see 'wsload(1)' > wsecho.1
+//	wsecho -h | manual -environment > /etc/default/wsecho
+package main
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+)
+
+func main() {
+	environment := flag.Bool("environment", false, "write a file of environment variables instead of a man page")
+	version := flag.String("version", "", "of the program, for the page's foot")
+	date := flag.String("date", "", "of the page, as 2026-01-31")
+	files := flag.String("files", "", "a list with commas of files that the program reads, each with its meaning behind a colon")
+	see := flag.String("see", "", "other pages, for SEE ALSO")
+	flag.Parse()
+	h, err := parse(os.Stdin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "manual:", err)
+		os.Exit(1)
+	}
+	if *environment {
+		h.writeEnvironment(os.Stdout)
+	} else {
+		h.writePage(os.Stdout, page{*version, *date, *files, *see})
+	}
+}
+
+// help is what -h says.
+type help struct {
+	program string
+	about   string // begins with the program's name
+	usage   string
+	options []option
+	notes   []string // paragraphs; one whose lines are indented is a list
+}
+
+type option struct {
+	name, unit, variable string
+	text, byDefault      string
+	varies               bool // the default is this machine's, and another's on another
+}
+
+var (
+	optionLine  = regexp.MustCompile(`^  -([a-z-]+)((?: [^ ]+)*?) *((?: [A-Z][A-Z0-9_]+)?)$`)
+	defaultTail = regexp.MustCompile(` \(default (.*)\)$`)
+)
+
+// parse reads the help. It has: what the program is, "usage:", the flags of flags.Explain, and notes, all with
+// an empty line between.
+func parse(r io.Reader) (*help, error) {
+	h := &help{}
+	var paragraph []string
+	end := func() {
+		text := strings.Join(paragraph, "\n")
+		switch {
+		case text == "":
+		case h.about == "":
+			h.about = text
+			h.program, _, _ = strings.Cut(text, " ")
+		case strings.HasPrefix(text, "usage: "):
+			h.usage = strings.TrimPrefix(text, "usage: ")
+		case h.options == nil && strings.HasPrefix(text, "  -"):
+			h.options = parseOptions(paragraph)
+		default:
+			h.notes = append(h.notes, text)
+		}
+		paragraph = nil
+	}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if lines.Text() == "" {
+			end()
+			continue
+		}
+		paragraph = append(paragraph, strings.TrimRight(lines.Text(), " "))
+	}
+	end()
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if h.usage == "" || h.options == nil {
+		return nil, fmt.Errorf("this is not what -h says: %d flags, usage %q", len(h.options), h.usage)
+	}
+	return h, nil
+}
+
+func parseOptions(lines []string) (options []option) {
+	for _, line := range lines {
+		if m := optionLine.FindStringSubmatch(line); m != nil {
+			options = append(options, option{name: m[1], unit: strings.TrimSpace(m[2]), variable: strings.TrimSpace(m[3])})
+			continue
+		}
+		o := &options[len(options)-1]
+		o.text = strings.TrimSpace(line)
+		if m := defaultTail.FindStringSubmatch(o.text); m != nil {
+			o.text, o.byDefault = strings.TrimSuffix(o.text, m[0]), m[1]
+		}
+		o.varies = strings.Contains(o.text, "the default is ")
+	}
+	return options
+}
+
+// page is what the man page says besides.
+type page struct{ version, date, files, see string }
+
+func (h *help) writePage(w io.Writer, p page) {
+	fmt.Fprintf(w, ".\\\" Made from %s -h.\n.TH %s 1 %q %q %q\n.nh\n.ad l\n", h.program, strings.ToUpper(h.program), p.date, h.program+" "+p.version, "User Commands")
+	about := strings.TrimPrefix(strings.TrimPrefix(h.about, h.program+" "), "is ")
+	summary, _, _ := strings.Cut(strings.ReplaceAll(about, "\n", " "), ": ")
+	fmt.Fprintf(w, ".SH NAME\n%s \\- %s\n", h.program, roff(summary))
+	program, arguments, _ := strings.Cut(h.usage, " ")
+	fmt.Fprintf(w, ".SH SYNOPSIS\n.B %s\n%s\n", program, roff(arguments))
+	fmt.Fprintf(w, ".SH DESCRIPTION\n%s\n", roff(h.about))
+	fmt.Fprint(w, ".SH OPTIONS\n")
+	for _, o := range h.options {
+		fmt.Fprintf(w, ".TP\n\\fB\\-%s\\fR \\fI%s\\fR\n%s.\n", roff(o.name), roff(o.unit), roff(o.text))
+		if o.byDefault != "" && !o.varies {
+			fmt.Fprintf(w, "Default: %s.\n", roff(o.byDefault))
+		}
+		if o.variable != "" {
+			fmt.Fprintf(w, "Environment:\n.BR %s .\n", o.variable)
+		}
+	}
+	fmt.Fprint(w, ".SH NOTES\n")
+	for _, n := range h.notes {
+		writeNote(w, n)
+	}
+	if p.files != "" {
+		fmt.Fprint(w, ".SH FILES\n")
+		for item := range strings.SplitSeq(p.files, ",") {
+			name, meaning, _ := strings.Cut(item, ":")
+			fmt.Fprintf(w, ".TP\n.I %s\n%s\n", roff(name), roff(meaning))
+		}
+	}
+	if p.see != "" {
+		fmt.Fprintf(w, ".SH SEE ALSO\n%s\n", roff(p.see))
+	}
+}
+
+// writeNote writes a paragraph, or the members of a list: a term, two spaces or more, its meaning.
+func writeNote(w io.Writer, text string) {
+	fmt.Fprint(w, ".PP\n")
+	for line := range strings.SplitSeq(text, "\n") {
+		item, inList := strings.CutPrefix(line, "  ")
+		if term, meaning, ok := strings.Cut(item, "  "); inList && ok {
+			fmt.Fprintf(w, ".TP\n%s\n%s\n", roff(term), roff(strings.TrimSpace(meaning)))
+			continue
+		}
+		fmt.Fprintln(w, roff(line))
+	}
+}
+
+// roff is text that roff takes for text. A hyphen that may be typed is not to become another character.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+			lines[i] = `\&` + line
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// writeEnvironment writes each variable with its default, commented out.
+func (h *help) writeEnvironment(w io.Writer) {
+	fmt.Fprintf(w, "# The environment of %s.service: what %s is told without flags. These are the defaults.\n"+
+		"# Take away the # and restart the service (systemctl restart %[1]s) for a change.\n", h.program, h.program)
+	for _, o := range h.options {
+		if o.variable == "" {
+			continue
+		}
+		fmt.Fprintf(w, "\n# %s", wrap("-"+o.name+" "+o.unit+": "+o.text+".", "\n# "))
+		byDefault := o.byDefault
+		if o.varies || byDefault == "none" {
+			byDefault = ""
+		}
+		fmt.Fprintf(w, "\n#%s=%s\n", o.variable, byDefault)
+	}
+}
+
+// wrap breaks text into lines of some 95 characters.
+func wrap(text, newline string) string {
+	var b strings.Builder
+	column := 0
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case column == 0:
+		case column+len(word) > 95:
+			b.WriteString(newline)
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	return b.String()
+}

@@ -1,0 +1,62 @@
+#!/bin/bash
+# Boots Debian with systemd as PID 1 in QEMU, and runs inside.sh in it: the package is installed, started, asked for its status,
+# restarted under load, stopped, hung until the watchdog kills it, and purged. All of it is shown.
+#
+#	deploy/systemd/test/run.sh bin/wsecho_1.2.3_amd64.deb
+#
+# It is the running Debian's release, from the mirror that apt has here, with the release's own kernel. The machine's whole file system is
+# its initramfs: no disk, no boot loader, no network but loopback. Made once, it is kept in bin/systemd-test.
+# KVM=1 uses the processor's virtualisation, which not every machine that has /dev/kvm can; without it takes about two minutes.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+package=$(realpath "$1")
+keep=$here/../../../bin/systemd-test
+limit=${LIMIT:-175} # seconds, for all that happens in the machine
+
+for program in debootstrap qemu-system-x86_64 cpio apt-get dpkg-deb; do
+	command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 1; }
+done
+[ "$(id -u)" = 0 ] || { echo "debootstrap wants root" >&2; exit 1; }
+
+mkdir -p "$keep"
+cd "$keep"
+
+if [ ! -e root.cpio ]; then
+	# shellcheck disable=SC2016
+	read -r mirror codename < <(apt-get indextargets --format '$(SITE) $(CODENAME)' 'Created-By: Packages' 'Component: main' | grep -vE -- '-(updates|security|backports)' | head -n 1)
+	rm -rf root
+	debootstrap --variant=minbase --include=systemd-sysv "$codename" root "$mirror"
+	rm -rf root/var/cache/apt/* root/var/lib/apt/lists/* root/usr/share/locale
+	(cd root && find . | cpio --quiet -o -H newc) >root.cpio.new
+	mv root.cpio.new root.cpio
+	rm -rf root
+fi
+if [ ! -e vmlinuz ]; then
+	kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
+	apt-get download -q "$kernel"
+	dpkg-deb --fsys-tarfile "$kernel"_*.deb | tar -x -O --wildcards './boot/vmlinuz-*' >vmlinuz.new
+	mv vmlinuz.new vmlinuz
+	rm "$kernel"_*.deb
+fi
+
+# What is added to the root is a second archive behind the first, as the kernel allows.
+rm -rf added
+mkdir -p added/wsecho-test added/etc/systemd/system
+ln -s /lib/systemd/systemd added/init
+cp "$package" added/wsecho-test/wsecho.deb
+cp "$here/inside.sh" added/wsecho-test/
+cp "$here/wsecho-test.service" added/etc/systemd/system/
+(cd added && find . | cpio --quiet -o -H newc) | cat root.cpio - >initramfs
+
+# Without virtualisation every switch to the kernel and back would empty QEMU's table of translations, if the kernel kept its own
+# table of pages (mitigations=off).
+accel=tcg
+[ "${KVM:-}" != 1 ] || accel=kvm
+status=0
+timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu max -smp 2 -m 1536 -nographic -no-reboot \
+	-kernel vmlinuz -initrd initramfs \
+	-append 'console=ttyS0 quiet panic=-1 mitigations=off systemd.unit=wsecho-test.service systemd.show_status=false' \
+	</dev/null | tr -d '\r' | tee console.log || status=$?
+rm -rf added initramfs
+[ $status = 0 ] || { echo "QEMU ended with $status (124: after $limit seconds)" >&2; exit 1; }
+grep -q '^wsecho-test: PASS$' console.log

@@ -1,0 +1,97 @@
+package netpoll
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Connect opens a socket, such as AcceptFrom and Listen would have made it, and begins to connect it, from a
+// local address if from is one. It does not wait. On a host's own addresses TCP is
+// connected by then as a rule: Send takes nothing as long as it is not, and says why if it cannot be.
+func Connect(to netip.AddrPort, from netip.Addr) (fd int, err error) {
+	remote := socketAddress(to)
+	n, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(remote.family()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if errno != 0 {
+		return -1, errno
+	}
+	fd = int(n)
+	errno = setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if errno == 0 && from.IsValid() {
+		errno = bindAddress(fd, from)
+	}
+	if errno == 0 {
+		errno = remote.call(unix.SYS_CONNECT, fd)
+	}
+	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR { // connect(2): it goes on in both cases
+		Close(fd)
+		return -1, errno
+	}
+	return fd, nil
+}
+
+// bindAddress chooses the local address, and leaves the port until the remote address is known too: so
+// that a port may be used once for every remote address.
+func bindAddress(fd int, from netip.Addr) unix.Errno {
+	if errno := setInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); errno != 0 {
+		return errno
+	}
+	local := socketAddress(netip.AddrPortFrom(from, 0))
+	return local.call(unix.SYS_BIND, fd)
+}
+
+func setInt(fd, level, name, n int) unix.Errno {
+	value := int32(n)
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT,
+		uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	return errno
+}
+
+// rawAddress is a sockaddr_in6, or a sockaddr_in in its place.
+type rawAddress struct {
+	in6  unix.RawSockaddrInet6
+	size uintptr
+}
+
+func (a *rawAddress) family() uint16 { return a.in6.Family }
+
+// call calls connect or bind.
+func (a *rawAddress) call(number uintptr, fd int) unix.Errno {
+	_, _, errno := unix.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&a.in6)), a.size)
+	return errno
+}
+
+func socketAddress(of netip.AddrPort) (a rawAddress) {
+	addr := of.Addr()
+	port := networkOrder(of.Port())
+	if addr.Is4() {
+		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&a.in6)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: addr.As4()}
+		a.size = unix.SizeofSockaddrInet4
+		return a
+	}
+	a.in6 = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: addr.As16()}
+	a.size = unix.SizeofSockaddrInet6
+	if zone := addr.Zone(); zone != "" {
+		if i, err := net.InterfaceByName(zone); err == nil {
+			a.in6.Scope_id = uint32(i.Index)
+		}
+	}
+	return a
+}
+
+func networkOrder(port uint16) (n uint16) {
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&n))[:], port)
+	return n
+}
+
+// ConnectError is why a socket that was being connected is not, or nil.
+func ConnectError(fd int) error {
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
+}

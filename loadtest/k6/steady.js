@@ -1,0 +1,19 @@
+// Steady load: many sockets, each sending at a fixed rate. What round trip is usual?
+
+import { common, hold, holding, positive, settings, thresholds } from './echo.js';
+import { report } from './report.js';
+
+const set = settings({ vus: 4, sockets: 250, time: '1m' });
+const rate = positive('RATE', 1);
+
+export const options = {
+  ...common,
+  scenarios: { steady: holding(set, 'steady') },
+  thresholds: thresholds(set, { ws_completed: [`count==${set.vus * set.sockets}`] }),
+};
+
+export function steady() {
+  return hold(set, { rate });
+}
+
+export const handleSummary = report('steady', set, `${rate} messages a second on each`);

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"wsecho/internal/limits"
+)
+
+const (
+	// The server and the generator have one event loop each, for the machine has two CPUs or few more.
+	workers = "1"
+
+	// serverDescriptors and serverMemory are what wsecho takes for itself, with one worker and the buffer budget below.
+	serverDescriptors = 128 + 66
+	bufferBudget      = 64 << 20
+	serverMemory      = 12<<20 + bufferBudget + bufferBudget/64
+
+	// connectionsPerSource is how many ports of one source address are used, of the least range
+	// that a system has (28,232). The kernel looks longer for the last ones.
+	connectionsPerSource = 20_000
+
+	// patience is for handshakes, replies and closes: an emulated machine is slow, and what was late is seen in the latencies.
+	patience = time.Hour
+
+	lookEvery = 10 * time.Second
+)
+
+// measure opens as many connections as are wanted and allowed, and gathers what they cost.
+func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, error) {
+	m, err := limits.Here()
+	if err != nil {
+		return nil, err
+	}
+	all := m.Of(limits.Load{Descriptors: serverDescriptors, Memory: serverMemory, Ends: 2})
+	for _, l := range limits.Short(all, int64(s.connections)) {
+		fmt.Fprintln(out, "short:", l.Shortage(int64(s.connections)))
+	}
+	connections := min(s.connections, int(limits.Smallest(all).Allows()))
+	if connections < 1 {
+		return nil, errors.New("this machine allows no connection")
+	}
+	handshakes := s.handshakes
+	for _, queue := range []int64{m.Somaxconn / 2, m.SynBacklog / 2, m.PacketQueue / 4} { // or SYNs are lost, and sent again a second later
+		if queue > 0 {
+			handshakes = min(handshakes, int(queue))
+		}
+	}
+	fmt.Fprintf(out, "%s connections, %s handshakes at a time, %d messages a second\n", limits.Thousands(int64(connections)), limits.Thousands(int64(handshakes)), s.rate)
+
+	server, url, err := startServer(s.server, connections)
+	if err != nil {
+		return nil, err
+	}
+	defer server.stop()
+	before, err := look(server.pid(), 0)
+	if err != nil {
+		return nil, err
+	}
+	round := time.Duration(float64(connections) / float64(s.rate) * float64(time.Second)).Round(time.Second)
+	args := []string{"-json", "-url", url, "-pid", strconv.Itoa(server.pid()), "-connections", strconv.Itoa(connections),
+		"-source", strconv.Itoa((connections-1)/connectionsPerSource + 1), "-handshakes", strconv.Itoa(handshakes),
+		"-rate", strconv.Itoa(s.rate), "-warmup", (round + 2*time.Second).String(), "-duration", (round + 2*time.Second).String(),
+		"-timeout", patience.String(), "-workers", workers, "-interval", lookEvery.String()}
+	load, err := start(s.load, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer load.stop()
+	r := &result{Asked: s.connections, Connections: connections, Rate: s.rate, Server: server.command(), Load: load.command(), Began: time.Now().UTC(),
+		CPUs: runtime.NumCPU(), Emulated: emulated()}
+	full, err := watch(out, r, server, load, before, signals)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(load.stdout.Bytes(), &r.Report); err != nil {
+		return nil, fmt.Errorf("the report of %s: %w", s.load, err)
+	}
+	r.count(before, full)
+	return r, nil
+}
+
+// watch looks at everything now and then until the generator has ended, and returns the last look while
+// all were open: the connections are then closed.
+func watch(out io.Writer, r *result, server, load *process, before snapshot, signals <-chan os.Signal) (full snapshot, err error) {
+	began := time.Now()
+	others := int64(r.Connections / 100) // TCP sockets of the machine that are not ours, and come and go
+	ticker := time.NewTicker(min(lookEvery, time.Second))
+	defer ticker.Stop()
+	said := time.Time{}
+	for {
+		select {
+		case err := <-load.ended:
+			load.ended <- err
+			if err != nil {
+				return full, fmt.Errorf("%s: %w\n%s", load.command(), err, load.stderr.String())
+			}
+			if full.sockets == 0 {
+				return full, errors.New("no connection was seen open")
+			}
+			return full, nil
+		case err := <-server.ended:
+			server.ended <- err
+			return full, fmt.Errorf("the server has ended: %v\n%s", err, server.stderr.String())
+		case sig := <-signals:
+			return full, fmt.Errorf("ended by %v", sig)
+		case <-ticker.C:
+			inUse, _, err := tcpSockets()
+			if err != nil {
+				return full, err
+			}
+			ends := inUse - before.sockets
+			if allOpen := ends >= 2*int64(r.Connections)-others; allOpen && r.Opening == 0 {
+				r.Opening = time.Since(began).Seconds()
+				fmt.Fprintf(out, "%6.0f s  all connections are open\n", r.Opening)
+			}
+			if time.Since(said) < lookEvery {
+				continue
+			}
+			said = time.Now()
+			s, err := look(server.pid(), load.pid())
+			if err != nil {
+				return full, err
+			}
+			fmt.Fprintf(out, "%6.0f s  %9s TCP sockets, server RSS %s, free memory %s\n", time.Since(began).Seconds(),
+				limits.Thousands(s.sockets), limits.Bytes(s.server), limits.Bytes(s.free))
+			if s.sockets >= full.sockets-others {
+				full = s
+			}
+		}
+	}
+}
+
+// A process is a program that was started, and is ended with its stop.
+type process struct {
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+	ended          chan error
+}
+
+func start(program string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(program, args...), ended: make(chan error, 1)}
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	return p, p.begin()
+}
+
+func (p *process) begin() error {
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() { p.ended <- p.cmd.Wait() }()
+	return nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) command() string { return strings.Join(p.cmd.Args, " ") }
+
+// stop tells the process to end, and waits until it has.
+func (p *process) stop() {
+	p.cmd.Process.Signal(syscall.SIGTERM) // which may have ended
+	select {
+	case <-p.ended:
+	case <-time.After(30 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// startServer starts wsecho and waits until it serves.
+func startServer(program string, connections int) (p *process, url string, err error) {
+	p = &process{cmd: exec.Command(program, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-workers", workers, "-max-conns", strconv.Itoa(connections),
+		"-buffer-budget", fmt.Sprintf("%dMiB", bufferBudget>>20), "-handshake-timeout", patience.String(), "-log", "json"), ended: make(chan error, 1)}
+	log := &serverLog{text: &p.stderr, serving: make(chan string, 1)}
+	p.cmd.Stderr = log
+	if err := p.begin(); err != nil {
+		return nil, "", err
+	}
+	select {
+	case addr := <-log.serving:
+		return p, "ws://" + addr + "/", nil
+	case err := <-p.ended:
+		return nil, "", fmt.Errorf("%s: %w\n%s", p.command(), err, p.stderr.String())
+	case <-time.After(time.Minute):
+		p.stop()
+		return nil, "", fmt.Errorf("%s does not serve: %s", p.command(), p.stderr.String())
+	}
+}
+
+// serverLog keeps what the server logs, to be read once it has ended, and tells where it serves.
+type serverLog struct {
+	text    *bytes.Buffer
+	line    []byte
+	serving chan string
+}
+
+func (l *serverLog) Write(p []byte) (int, error) {
+	l.text.Write(p)
+	for _, b := range p {
+		if l.line = append(l.line, b); b != '\n' {
+			continue
+		}
+		var entry struct {
+			Msg    string
+			Listen []string
+		}
+		if json.Unmarshal(l.line, &entry) == nil && entry.Msg == "serving" && len(entry.Listen) == 1 {
+			l.serving <- entry.Listen[0]
+		}
+		l.line = l.line[:0]
+	}
+	return len(p), nil
+}
+
+// emulated says whether this machine is QEMU's software emulation.
+func emulated() bool {
+	cpu, err := os.ReadFile("/proc/cpuinfo")
+	return err == nil && strings.Contains(string(cpu), "QEMU TCG")
+}
