@@ -89,9 +89,11 @@ func only[T any](t *testing.T, s instructions.Stage) (found T) {
 // lint says what docker build --check does.
 func lint(t *testing.T, dockerfile []byte) (warnings []string) {
 	t.Helper()
+	source := llb.NewSourceMap(nil, "Dockerfile", "dockerfile", dockerfile)
+	source.Definition = &llb.Definition{} // which it is printed with, and has to be there
 	found, err := dockerfile2llb.DockerfileLint(t.Context(), dockerfile, dockerfile2llb.ConvertOpt{
 		MetaResolver: anyImage{},
-		SourceMap:    llb.NewSourceMap(nil, "Dockerfile", "dockerfile", dockerfile),
+		SourceMap:    source,
 	})
 	if err != nil {
 		t.Fatal(err)

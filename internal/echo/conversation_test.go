@@ -682,11 +682,9 @@ func (c *connection) checkState() {
 		wrong = "a rest in the middle of a frame being cut through"
 	case s.phase == Open && c.endpoint.cfg.MaxMessage > 0 && s.size > c.endpoint.cfg.MaxMessage:
 		wrong = "a message longer than MaxMessage"
-	case s.text.n >= utf8.UTFMax:
-		wrong = "a character longer than any"
-	case s.text.n > 0 && utf8.FullRune(s.text.begun[:s.text.n]):
-		wrong = "a begun character that is whole, or impossible"
-	case s.phase == Open && s.text.n > 0 && s.op != ws.OpText && len(c.rest) == 0:
+	case s.text%stateBits != 0 || s.text >= utf8Never:
+		wrong = "text that is impossible"
+	case s.phase == Open && !s.text.whole() && s.op != ws.OpText && len(c.rest) == 0:
 		wrong = "a begun character outside of text"
 	}
 	if wrong != "" {

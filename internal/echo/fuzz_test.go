@@ -177,7 +177,6 @@ func remembered(s State) State {
 	if s.phase == Done {
 		return State{phase: Done, code: s.code}
 	}
-	clear(s.text.begun[s.text.n:])
 	if s.remaining == 0 {
 		s.mask, s.cut = 0, cutFrame{}
 	}

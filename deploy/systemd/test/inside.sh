@@ -2,7 +2,7 @@
 # What run.sh's machine does, with systemd as PID 1. It is all written to the serial console; the last line is the result.
 set -Eeuo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_PAGER='' SYSTEMD_COLORS=0 LC_ALL=C.UTF-8
-trap 'echo "wsecho-test: FAIL: line $LINENO: $BASH_COMMAND"; journalctl --no-pager -n 40 -u wsecho.service -u wsecho.socket' ERR
+trap 'echo "wsecho-test: FAIL: line $LINENO: $BASH_COMMAND"; journalctl --no-pager -o cat -n 60 -u wsecho.service -u wsecho.socket; exit 1' ERR
 
 shows() {
 	echo "\$ $*"
@@ -56,11 +56,11 @@ grep -q '^NoNewPrivs:[[:space:]]*1' "/proc/$pid/status"
 grep -qE 'open files +1048576 +1048576' "/proc/$pid/limits"
 
 echo "== restart under load: connections come, echo and go"
-load /tmp/connect -mode connect -connections 20 -duration 15s
+load /tmp/connect -mode connect -connections 20 -duration 12s
 sleep 3
 for _ in 1 2 3; do
 	shows systemctl restart wsecho.service
-	sleep 2
+	sleep 1.5
 done
 [ "$(property MainPID)" != "$pid" ]
 wait $loader
@@ -88,7 +88,7 @@ shows systemctl start wsecho.service
 pid=$(property MainPID)
 shows kill -STOP "$pid"
 until_true 60 bash -c "[ \$(systemctl show --value -p NRestarts wsecho.service) -ge 1 ] && [ \$(systemctl show --value -p SubState wsecho.service) = running ]"
-journalctl --no-pager -o cat -u wsecho.service | grep -iE 'watchdog|killed|result|scheduled restart'
+journalctl --no-pager -o cat -u wsecho.service | grep -E 'Watchdog|SIGABRT|[Kk]ill|result|restart'
 [ "$(property MainPID)" != "$pid" ]
 load /tmp/again -connections 1 -duration 1s
 wait $loader
