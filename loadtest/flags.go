@@ -56,7 +56,7 @@ const (
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
 	if err := flags.Parse(fs, args, envPrefix); err != nil {
-		return nil, err
+		return s, err
 	}
 	return s, s.check()
 }
