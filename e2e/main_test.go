@@ -30,7 +30,7 @@ func run(m *testing.M) int {
 		}
 		defer os.RemoveAll(dir)
 		wsecho = filepath.Join(dir, "wsecho")
-		if err := build(wsecho); err != nil {
+		if err := build(wsecho, "wsecho/cmd/server"); err != nil {
 			fmt.Fprintln(os.Stderr, "cannot build the server:", err)
 			return 1
 		}
@@ -45,12 +45,12 @@ func run(m *testing.M) int {
 // skipped are the tests that this machine could not run, and why. No test that skips is parallel.
 var skipped []string
 
-func build(output string) error {
+func build(output, pkg string) error {
 	args := []string{"build", "-o", output}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, "wsecho/cmd/server")...)
+	cmd := exec.Command("go", append(args, pkg)...)
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
