@@ -3,7 +3,7 @@
 GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-LDFLAGS := -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT)
+LDFLAGS := -X wsecho/internal/flags.buildVersion=$(VERSION) -X wsecho/internal/flags.buildCommit=$(COMMIT)
 
 # Where programs are built.
 BIN ?= bin

@@ -68,8 +68,9 @@ func TestGoroutinesAreFew(t *testing.T) {
 	crowd(t, s, many-few)
 	allThen, placesThen := s.goroutines()
 	t.Logf("%d goroutines in %d places with %d connections, %d in %d with %d", all, places, few, allThen, placesThen, many)
-	if allThen != all || placesThen != places {
-		t.Errorf("%d goroutines in %d places have become %d in %d", all, places, allThen, placesThen)
+	// Two workers may be in one place or in two, and a request of ours that is over may still have its goroutine.
+	if allThen > all+2 {
+		t.Errorf("%d goroutines have become %d", all, allThen)
 	}
 	if most := runtime.NumCPU() + 12; all > most { // a worker a CPU, net/http's for us, and main
 		t.Errorf("%d goroutines, want at most %d", all, most)

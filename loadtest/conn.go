@@ -139,7 +139,7 @@ func (w *worker) verified(slot int, c *conn, size int) {
 		w.ask(slot, c, 1)
 	}
 	if w.winding && c.phase == open && !c.outstanding() {
-		w.startClose(slot, c, normally)
+		w.part(slot, c)
 	}
 }
 
@@ -266,6 +266,15 @@ func (w *worker) sendControl(slot int, c *conn) bool {
 	delete(w.control, slot)
 	c.speaks = false
 	return true
+}
+
+// part ends a connection that is not wanted any more, at the end of the run.
+func (w *worker) part(slot int, c *conn) {
+	if w.leave {
+		w.release(slot, c)
+		return
+	}
+	w.startClose(slot, c, normally)
 }
 
 // startClose begins the close handshake, or answers the server's. A message that is half

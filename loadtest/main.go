@@ -7,8 +7,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -16,13 +14,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/flags"
 )
 
 // Exit statuses.
 const (
 	exitMeasured  = 0
 	exitFailed    = 1 // there was nothing to measure, or a part failed
-	exitUsage     = 2
+	exitUsage     = flags.ExitUsage
 	exitThreshold = 3 // a condition of -fail-if holds
 )
 
@@ -35,16 +35,8 @@ func main() {
 // run is the program: from arguments to exit status.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, err := parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		help(stdout)
-		return exitMeasured
-	case err != nil:
-		fmt.Fprintf(stderr, "wsload: %v\nwsload -h explains the flags\n", err)
-		return exitUsage
-	case s.version:
-		fmt.Fprintln(stdout, versionLine())
-		return exitMeasured
+	if status, answered := flags.Answer("wsload", err, s.version, help, stdout, stderr); answered {
+		return status
 	}
 	r, err := load(s, stderr, signals)
 	if err == nil {

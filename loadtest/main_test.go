@@ -302,3 +302,14 @@ func TestNothingToMeasure(t *testing.T) {
 		t.Errorf("a connection that is refused is opened %d times in 200 ms", n)
 	}
 }
+
+// Who leaves does not wait for the server, and what was asked before is answered all the same.
+func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
+	server := startServer(t)
+	for _, args := range [][]string{{"-leave"}, {"-leave", "-inflight", "8"}, {"-leave", "-mode", "idle"}, {"-leave", "-rate", "500"}} {
+		r := wsload(t, server.url, args...)
+		if r.wantErrors(); r.Messages == 0 && r.Mode != modeIdle || r.Open != 3 || r.Lost != 0 {
+			t.Errorf("%q: %d messages, %d connections open until the end, %d messages lost", args, r.Messages, r.Open, r.Lost)
+		}
+	}
+}

@@ -146,7 +146,7 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 func (w *worker) begin(slot int, c *conn, start int64) {
 	switch {
 	case w.winding:
-		w.startClose(slot, c, normally)
+		w.part(slot, c)
 		return
 	case w.mode == modeConnect:
 		w.ask(slot, c, 1)

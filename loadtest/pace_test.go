@@ -28,6 +28,19 @@ func TestPaceIsAFunctionOfTheCount(t *testing.T) {
 	}
 }
 
+// What is due before a time is what is at an earlier one.
+func TestPaceBefore(t *testing.T) {
+	for _, perSecond := range []float64{0.3, 1, 3, 200, 7919, 1e6, 1e9} {
+		p := pace{perSecond}
+		for _, d := range []time.Duration{-1, 0, 1, 2, 999, time.Millisecond, time.Second, time.Second + 1, 24 * time.Hour} {
+			n := p.before(d)
+			if n > 0 && p.at(n-1) >= d || d > 0 && p.at(n) < d {
+				t.Errorf("at %v a second %d are due before %v", perSecond, n, d)
+			}
+		}
+	}
+}
+
 func TestPaceIsEven(t *testing.T) {
 	p := pace{7919}
 	step := float64(time.Second) / 7919
@@ -54,6 +67,18 @@ func TestSharesCoverTheSequence(t *testing.T) {
 						t.Fatalf("slot %d has number %d in round %d, want %d", slot, n, round, want)
 					}
 				}
+			}
+		}
+		for total := range uint64(rounds * c.connections) {
+			var sum uint64
+			for w := range c.workers {
+				s := share{uint64(w), uint64(c.workers), uint64(c.connections)}
+				for slot := range slotsOf(w, c.workers, c.connections) {
+					sum += s.rounds(slot, total)
+				}
+			}
+			if sum != total {
+				t.Errorf("%+v: of the first %d numbers %d have a slot", c, total, sum)
 			}
 		}
 		for n, times := range seen {

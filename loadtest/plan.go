@@ -32,6 +32,7 @@ type plan struct {
 	rate        pace // of messages, or in modeConnect of connections; 0: a closed loop
 	inFlight    int
 	reopen      bool // what the server closes or loses is opened again
+	leave       bool // at the end connections are not closed by the close handshake
 	tape        *tape
 	timeout     time.Duration
 	began       time.Time

@@ -330,7 +330,7 @@ func (w *worker) windUp() {
 		case c.phase == connecting || c.phase == handshaking:
 			w.release(slot, c)
 		case c.phase == open && !c.outstanding():
-			w.startClose(slot, c, normally)
+			w.part(slot, c)
 		}
 	}
 }

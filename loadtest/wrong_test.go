@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -46,7 +47,8 @@ func startWrong(t *testing.T, behave func(*wrongConn)) wrongServer {
 
 type wrongConn struct {
 	net.Conn
-	n int // messages received
+	n          int // messages received
+	closedWith ws.StatusCode
 }
 
 // upgrades answers the request.
@@ -66,6 +68,7 @@ func (c *wrongConn) receives() (ws.OpCode, []byte, bool) {
 	f = ws.UnmaskFrame(f)
 	switch f.Header.OpCode {
 	case ws.OpClose:
+		c.closedWith, _ = ws.ParseCloseFrameData(f.Payload)
 		c.sends(ws.NewCloseFrame(f.Payload))
 		return 0, nil, false
 	case ws.OpPong:
@@ -375,5 +378,122 @@ func TestPongBetweenFrames(t *testing.T) {
 	r.wantErrors()
 	if err := <-wrong; err != nil {
 		t.Error(err)
+	}
+}
+
+// With -reopen, connections that are told to go away come again, and go on; what was sent to them and
+// not echoed is lost, and nothing else is.
+func TestReopen(t *testing.T) {
+	// Of every connection the server echoes some messages, and does something else with the one after.
+	servers := map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
+		"1001": func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "")))
+			if _, _, ok := c.receives(); ok || c.closedWith != 1001 {
+				t.Errorf("Close 1001 was answered with %d", c.closedWith)
+			}
+			return false
+		},
+		"1011": func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1011, "")))
+			c.receives()
+			return false
+		},
+		"1006": func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false },
+	}
+	for code, third := range servers {
+		for _, args := range [][]string{{}, {"-rate", "200"}} {
+			t.Run(strings.Join(append(args, code), " "), func(t *testing.T) {
+				var connections, received atomic.Uint64
+				s := startWrong(t, func(c *wrongConn) {
+					connections.Add(1)
+					c.echoes(func(op ws.OpCode, p []byte) bool { return third(c, op, p) })
+					received.Add(uint64(c.n))
+				})
+				r := wsload(t, s.url, append(args, "-reopen", "-connections", "2", "-duration", "400ms")...)
+				switch code {
+				case "1001":
+					r.wantErrors()
+				case "1011":
+					r.wantErrors(closed)
+				case "1006":
+					r.wantErrors(cut)
+				}
+				if len(r.Closes) != 1 || fmt.Sprint(r.Closes[0].Code) != code {
+					t.Fatalf("%+v", r.Closes)
+				}
+				closed := r.Closes[0]
+				if closed.Connections < 5 || closed.Lost != closed.Connections || r.Lost != closed.Lost {
+					t.Errorf("%+v, %d lost in all", closed, r.Lost)
+				}
+				if r.Reopened == 0 || r.Reopened+2 != connections.Load() {
+					t.Errorf("reopened %d times, and the server has had %d connections", r.Reopened, connections.Load())
+				}
+				if len(args) == 0 {
+					return // the loop began before the measured time
+				}
+				if n := received.Load(); uint64(r.Latency.Count)+r.Lost != n || n < 79 || n > 81 {
+					t.Errorf("%d latencies and %d lost of 80 messages that were due; the server has had %d", r.Latency.Count, r.Lost, n)
+				}
+			})
+		}
+	}
+}
+
+// Without -reopen the report says how many are left.
+func TestClosedAreCountedByCode(t *testing.T) {
+	var n atomic.Int64
+	s := startWrong(t, func(c *wrongConn) {
+		code := []ws.StatusCode{1001, 1001, 4000, 0}[n.Add(1)-1]
+		c.echoes(func(op ws.OpCode, p []byte) bool {
+			if code == 0 {
+				c.sends(ws.NewFrame(op, true, p))
+				return true
+			}
+			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(code, "")))
+			c.receives()
+			return false
+		})
+	})
+	r := wsload(t, s.url, "-connections", "4", "-fail-if", "lost>2")
+	r.wantErrors(closed)
+	if want := []closeCount{{1001, 2, 2}, {4000, 1, 1}}; !slices.Equal(r.Closes, want) || r.Lost != 3 || r.Open != 1 || r.Reopened != 0 {
+		t.Errorf("%+v, %d lost, %d open, %d reopened", r.Closes, r.Lost, r.Open, r.Reopened)
+	}
+	if r.status != exitThreshold {
+		t.Errorf("exit status %d", r.status)
+	}
+}
+
+// A server that is away for a while is not stormed meanwhile, and found again.
+func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
+	var turnedAway, back atomic.Int64
+	var until atomic.Pointer[time.Time] // nil: it has not been away
+	s := startWrong(t, func(c *wrongConn) {
+		if t := until.Load(); t != nil {
+			if time.Now().Before(*t) {
+				turnedAway.Add(1)
+				return
+			}
+			back.Add(1)
+		}
+		c.echoes(func(op ws.OpCode, p []byte) bool {
+			t := time.Now().Add(300 * time.Millisecond)
+			if until.CompareAndSwap(nil, &t) {
+				return false
+			}
+			c.sends(ws.NewFrame(op, true, p))
+			return true
+		})
+	})
+	r := wsload(t, s.url, "-reopen", "-connections", "1", "-duration", "1s", "-rate", "100")
+	r.wantErrors(cut, handshakeFailed)
+	if n := turnedAway.Load(); n < 3 || n > 8 {
+		t.Errorf("%d attempts while the server was away", n)
+	}
+	if back.Load() != 1 || r.Reopened != 1 || r.Open != 1 || r.Lost != 1 {
+		t.Errorf("opened %d times when the server was back; reopened %d, open %d, lost %d", back.Load(), r.Reopened, r.Open, r.Lost)
+	}
+	if n := uint64(r.Latency.Count) + r.Lost; n < 99 || n > 101 || r.Latency.Max < micro(200*time.Millisecond) {
+		t.Errorf("%d messages of 100, %d lost, latency at most %v µs", n, r.Lost, r.Latency.Max)
 	}
 }

@@ -68,7 +68,7 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 		return nil, err
 	}
 	round := time.Duration(float64(connections) / float64(s.rate) * float64(time.Second)).Round(time.Second)
-	args := []string{"-json", "-url", url, "-pid", strconv.Itoa(server.pid()), "-connections", strconv.Itoa(connections),
+	args := []string{"-json", "-leave", "-url", url, "-pid", strconv.Itoa(server.pid()), "-connections", strconv.Itoa(connections),
 		"-source", strconv.Itoa((connections-1)/connectionsPerSource + 1), "-handshakes", strconv.Itoa(handshakes),
 		"-rate", strconv.Itoa(s.rate), "-warmup", (round + 2*time.Second).String(), "-duration", (round + 2*time.Second).String(),
 		"-timeout", patience.String(), "-workers", workers, "-interval", lookEvery.String()}

@@ -8,9 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -63,6 +65,7 @@ type settings struct {
 	rounds    int
 	duration  time.Duration
 	limit     time.Duration
+	quiet     float64
 	out       string
 	again     bool // -append
 	render    bool
@@ -94,6 +97,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`time` that is measured in each run; the servers' CPU is known in steps of 10 ms")
 	flags.Var(fs, &s.limit, "for", 0, flags.Duration(0, 24*time.Hour),
 		"`time` after which no run is begun; the exit status is then 3, and the same with -append goes on. 0: no limit")
+	flags.Var(fs, &s.quiet, "quiet", 0.1, parseShare,
+		"`CPUs` that other processes and the hypervisor may take during a run, on average; a run that has lost more is repeated, twice at most")
 	flags.Var(fs, &s.out, "out", "", func(text string) (string, error) { return text, nil },
 		"`directory` for results. None: docs/benchmarks when all scenarios and servers are run, otherwise bin/bench/results, so that a trial does not replace what is published")
 	fs.BoolVar(&s.again, "append", false, "go on with the results that are there, which must be of the same commit, machine and -duration")
@@ -146,6 +151,14 @@ func parseNames(known []string) func(string) (names, error) {
 		}
 		return items, nil
 	}
+}
+
+func parseShare(text string) (float64, error) {
+	x, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(x) {
+		return 0, errors.New("is not a number")
+	}
+	return x, flags.Between(x, 0, 1000)
 }
 
 func scenarioNames() (all []string) {
@@ -248,7 +261,7 @@ func runAll(ctx context.Context, s *settings, root, out string, stderr io.Writer
 	}
 	b := &bench{
 		workshop: workshop{root: root, ours: filepath.Join(root, "bin"), bin: filepath.Join(root, "bin", "bench")},
-		cores:    two, duration: s.duration, rounds: s.rounds, out: out, log: stderr,
+		cores:    two, duration: s.duration, rounds: s.rounds, quiet: s.quiet, out: out, log: stderr,
 	}
 	if s.limit > 0 {
 		b.end = time.Now().Add(s.limit)

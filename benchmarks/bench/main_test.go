@@ -53,6 +53,7 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		{"-servers apache", `"apache"`},
 		{"-rounds 0", "is not between"},
 		{"-duration 1ms", "is not between"},
+		{"-quiet much", "is not a number"},
 		{"-render -append", "-append"},
 		{"small", "unexpected argument"},
 	} {
@@ -113,7 +114,7 @@ func TestBenchRunsAndGoesOn(t *testing.T) {
 	if err != nil {
 		unavailable(t, "%v", err)
 	}
-	b := &bench{workshop: built(t), cores: two, duration: 200 * time.Millisecond, rounds: 1, out: t.TempDir(), log: testLog{t}}
+	b := &bench{workshop: built(t), cores: two, duration: 200 * time.Millisecond, rounds: 1, quiet: 1000, out: t.TempDir(), log: testLog{t}}
 	b.scenarios, b.servers = scenarios[:1], []server{servers[0], mustServer(t, "gws")}
 	if err := b.servers[1].build(t.Context(), b.workshop); err != nil {
 		t.Fatal(err)
@@ -149,7 +150,20 @@ func TestBenchRunsAndGoesOn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	b.rounds, b.end = 3, time.Now()
+	// Where it is never quiet enough, the run that was disturbed least counts, and the others are kept.
+	b.rounds, b.quiet, b.servers = 3, -1, b.servers[:1]
+	if err := b.run(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	if len(again.Runs) != 5 || len(again.Discarded) != mostTries-1 {
+		t.Fatalf("in noise there are %d runs, and %d discarded", len(again.Runs), len(again.Discarded))
+	}
+	for _, x := range again.Discarded {
+		if x.disturbance() < again.Runs[4].disturbance() {
+			t.Errorf("a run with a disturbance of %v counts, and one with %v does not", again.Runs[4].disturbance(), x.disturbance())
+		}
+	}
+	b.rounds, b.end = 4, time.Now()
 	if err := b.run(t.Context(), again); err != errTimeIsUp {
 		t.Errorf("when the time is over it says: %v", err)
 	}

@@ -149,7 +149,11 @@ func writeNotes(b *strings.Builder, r *results, t table) {
 		b.WriteString("† The generator had no time left and the server had: the rate is the generator's, and the server's is higher. CPU a message is the server's own all the same.\n")
 	}
 	mean, most := r.disturbance(t.scenario.name)
-	fmt.Fprintf(b, "Of each server: %s. Other processes and the hypervisor took %.2f of a core meanwhile, %.2f in the worst run.\n", runsText(t), mean, most)
+	fmt.Fprintf(b, "Of each server: %s. Other processes and the hypervisor took %.2f of a core meanwhile, %.2f in the worst run", runsText(t), mean, most)
+	if n := r.repeated(t.scenario.name); n > 0 {
+		fmt.Fprintf(b, "; runs that were repeated for it: %d", n)
+	}
+	b.WriteString(".\n")
 	for _, x := range t.rows {
 		if len(x.failures) > 0 {
 			fmt.Fprintf(b, "\n%s failed in %d of %d runs, which do not count. The first: %s\n", x.server.name, len(x.failures), len(x.failures)+x.rate.N, oneLine(x.failures[0]))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +13,9 @@ import (
 
 // results are all runs on one machine at one commit: the raw data, of which tables and charts are made.
 type results struct {
-	Setting setting `json:"setting"`
-	Runs    []run   `json:"runs"`
+	Setting   setting `json:"setting"`
+	Runs      []run   `json:"runs"`
+	Discarded []run   `json:"discarded"` // repeated, because others took too much of the CPUs
 }
 
 // setting is what must be the same for figures to be compared.
@@ -36,6 +38,9 @@ type run struct {
 	Others   float64   `json:"others"`           // CPUs that other processes used meanwhile, about
 	Load     *report   `json:"load,omitempty"`   // nil: wsload had nothing to report
 }
+
+// disturbance is what others had of the CPUs meanwhile, about.
+func (x run) disturbance() float64 { return x.Stolen + x.Others }
 
 // report is what is used of wsload's (loadtest/report.go, docs/load.md).
 type report struct {
@@ -146,10 +151,19 @@ func (r *results) disturbance(scenario string) (mean, most float64) {
 	n := 0
 	for _, x := range r.Runs {
 		if x.Scenario == scenario {
-			mean, most, n = mean+x.Stolen+x.Others, max(most, x.Stolen+x.Others), n+1
+			mean, most, n = mean+x.disturbance(), max(most, x.disturbance()), n+1
 		}
 	}
 	return mean / float64(max(n, 1)), most
+}
+
+func (r *results) repeated(scenario string) (n int) {
+	for _, x := range r.Discarded {
+		if x.Scenario == scenario {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *results) failures(scenario, server string) (reasons []string) {
@@ -182,20 +196,27 @@ func (r *results) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	text := append([]byte("{\n \"setting\": "), head...)
-	text = append(text, ",\n \"runs\": ["...)
-	for i, x := range r.Runs {
-		line, err := json.Marshal(x)
-		if err != nil {
-			return err
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "{\n \"setting\": %s", head)
+	for _, list := range []struct {
+		name string
+		runs []run
+	}{{"runs", r.Runs}, {"discarded", r.Discarded}} {
+		fmt.Fprintf(&text, ",\n %q: [", list.name)
+		for i, x := range list.runs {
+			line, err := json.Marshal(x)
+			if err != nil {
+				return err
+			}
+			if i > 0 {
+				text.WriteByte(',')
+			}
+			fmt.Fprintf(&text, "\n  %s", line)
 		}
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = append(append(text, "\n  "...), line...)
+		text.WriteString("\n ]")
 	}
-	text = append(text, "\n ]\n}\n"...)
-	return replaceFile(filepath.Join(dir, resultsFile), text)
+	text.WriteString("\n}\n")
+	return replaceFile(filepath.Join(dir, resultsFile), text.Bytes())
 }
 
 // replaceFile writes a file that is never half there: a run may be ended at any time.

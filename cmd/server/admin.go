@@ -8,6 +8,7 @@ import (
 	"runtime"
 
 	"wsecho/internal/admin"
+	"wsecho/internal/flags"
 	"wsecho/internal/hijack"
 	"wsecho/internal/pool"
 )
@@ -37,11 +38,11 @@ func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
 	if o.listener == nil {
 		return
 	}
-	v := version()
+	number, commit := flags.Build()
 	o.server = admin.Start(o.listener, admin.Config{
 		Pool:    p,
 		Echo:    hijack.New(p, cfg.Echo),
-		Version: admin.Version{Number: v.number, Commit: v.commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
+		Version: admin.Version{Number: number, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
 		Log:     log,
 	})
 }

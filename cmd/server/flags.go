@@ -48,10 +48,7 @@ const envPrefix = "WSECHO"
 // and what is wrong with it.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
-	if err := flags.Parse(fs, args, envPrefix); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, flags.Parse(fs, args, envPrefix)
 }
 
 func newSettings() (*settings, *flag.FlagSet) {

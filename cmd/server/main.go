@@ -6,8 +6,6 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"wsecho/internal/admin"
+	"wsecho/internal/flags"
 	"wsecho/internal/limits"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
@@ -26,7 +25,7 @@ import (
 const (
 	exitDrained = 0 // asked to stop, and every connection was told
 	exitFailed  = 1 // could not start, a part failed, or was told a second time to stop
-	exitUsage   = 2
+	exitUsage   = flags.ExitUsage
 )
 
 func main() {
@@ -38,17 +37,10 @@ func main() {
 // run is the program: from arguments to exit status.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, err := parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		help(stdout)
-		return exitDrained
-	case err != nil:
-		fmt.Fprintf(stderr, "wsecho: %v\nwsecho -h explains the flags\n", err)
-		return exitUsage
-	case s.version:
-		fmt.Fprintln(stdout, versionLine())
-		return exitDrained
-	case s.justCheck:
+	if status, answered := flags.Answer("wsecho", err, s.version, help, stdout, stderr); answered {
+		return status
+	}
+	if s.justCheck {
 		m, err := limits.Here()
 		if err != nil {
 			fmt.Fprintf(stderr, "wsecho: -check: %v\n", err)
@@ -103,7 +95,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	p.Start()
 	ops.serve(p, &cfg, log)
 	log.Info("serving", "listen", addresses(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
-		"descriptors", limit, "version", version().number)
+		"descriptors", limit, "version", flags.BuildVersion())
 	systemd := supervise(p, log)
 
 	var failure error

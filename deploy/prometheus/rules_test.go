@@ -29,7 +29,7 @@ import (
 
 const soon = 30 * time.Second
 
-// scrape is what a server tells that has echoed once: labels and their values, by the name of the metric.
+// scraped is what a server tells that has echoed once: labels and their values, by the name of the metric.
 var scraped = map[string]map[string][]string{
 	"up": {}, // Prometheus's own
 }
@@ -196,7 +196,8 @@ func TestDashboard(t *testing.T) {
 	filled := strings.NewReplacer("$__rate_interval", "1m", "$job", "wsecho", "$instance", "localhost:6060")
 	legend := regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 	exprs := 0
-	try := func(expr, legendFormat string) {
+	try := func(t *testing.T, expr, legendFormat string) {
+		t.Helper()
 		exprs++
 		names := tries(t, filled.Replace(expr))
 		for _, l := range legend.FindAllStringSubmatch(legendFormat, -1) {
@@ -209,12 +210,12 @@ func TestDashboard(t *testing.T) {
 				t.Error("the panel shows nothing")
 			}
 			for _, target := range p.Targets {
-				try(target.Expr, target.LegendFormat)
+				try(t, target.Expr, target.LegendFormat)
 			}
 		})
 	}
 	for _, a := range dashboard.Annotations.List {
-		try(a.Expr, a.TitleFormat)
+		try(t, a.Expr, a.TitleFormat)
 	}
 	variable := regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 	for _, v := range dashboard.Templating.List {

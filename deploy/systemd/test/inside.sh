@@ -76,6 +76,7 @@ echo "== stop: a drain"
 load /tmp/idle -mode idle -connections 50 -duration 60s
 until_true 30 connected 50
 shows systemctl stop wsecho.socket wsecho.service
+kill -INT $loader # it would go on with the connections that it has not
 wait $loader || true
 grep '^errors' /tmp/idle || true
 shows journalctl --no-pager -o cat -n 4 -u wsecho.service
