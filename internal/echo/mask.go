@@ -3,26 +3,25 @@ package echo
 import (
 	"encoding/binary"
 	"math/bits"
-
-	"github.com/gobwas/ws"
 )
 
-// shortPayload is how long a payload is at the most to be unmasked here. ws.Cipher
-// has vector instructions for longer ones, but takes more time to begin.
-const shortPayload = 256
+// A vector is what unmaskVectors takes at a time, in bytes.
+const vector = 32
 
 // unmask makes p plain (RFC 6455, section 5.3); the lowest byte of mask is for p[0]. That it
-// says of a short p whether all of it is ASCII spares a second look at most texts; of a long one it
-// does not.
+// says whether all of p is ASCII spares a second look at most texts.
+//
+// It is not ws.Cipher because that says nothing of what it has seen, and for short payloads takes
+// longer to begin than to do.
 func unmask(p []byte, mask uint32) (ascii bool) {
-	if len(p) > shortPayload {
-		var m [maskSize]byte
-		binary.LittleEndian.PutUint32(m[:], mask)
-		ws.Cipher(p, m, 0)
-		return false
+	m := uint64(mask)<<32 | uint64(mask)
+	ascii = true
+	if len(p) >= 2*vector && haveVectors {
+		n := len(p) &^ (vector - 1)
+		ascii = unmaskVectors(&p[0], n, m)
+		p = p[n:]
 	}
 	const high = 0x8080808080808080
-	m := uint64(mask)<<32 | uint64(mask)
 	var all uint64
 	for len(p) >= 32 {
 		q := (*[32]byte)(p)
@@ -47,7 +46,7 @@ func unmask(p []byte, mask uint32) (ascii bool) {
 		p[i] ^= byte(m >> (8 * i))
 		all |= uint64(p[i])
 	}
-	return all&high == 0
+	return ascii && all&high == 0
 }
 
 // rotated is the mask as it meets the payload n bytes further on.
