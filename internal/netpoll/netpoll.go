@@ -15,9 +15,8 @@
 //   - Remove(fd) ends the watching. It comes before close: epoll watches the open file
 //     description, which outlives the descriptor if anybody has a duplicate.
 //   - Wait(events, timeout) fills events with what has happened and says whether
-//     somebody called Wake. It looks first and blocks only if there is nothing,
-//     for looking is cheap and blocking is not. It may return nothing
-//     before the timeout.
+//     somebody called Wake. It waits for a moment before it blocks in the scheduler's eyes:
+//     see shortWait. It may return nothing before the timeout.
 //   - Wake() makes the current or the next Wait return. Any number of wakes before
 //     that return are one. What was done before Wake is seen after that Wait.
 //   - Close() ends it, once nobody will call Wake again.
@@ -31,7 +30,7 @@
 // EINTR and EAGAIN stop here: no function of this package returns either.
 //
 // Calls that cannot block are made as raw system calls, without telling Go's scheduler, which
-// is a good part of the cost of a small message. Only the wait that blocks
+// is a good part of the cost of a small message. Only a wait that blocks for long
 // goes the ordinary way.
 package netpoll
 
@@ -150,7 +149,7 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	}
 	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
 		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(short), 0, 0)
-	if r == 0 && errno == 0 && patience != short {
+	if (r == 0 && errno == 0 || errno == unix.EINTR) && patience != short { // the scheduler's signal wants to be let in
 		r, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT,
 			uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(patience), 0, 0)
 	}
@@ -175,7 +174,11 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	return n, false, nil
 }
 
-const shortWait = 1 // millisecond
+// shortWait, in milliseconds, is how long the calling thread waits by itself before Go's scheduler is told that it blocks.
+// While something comes more often than that, the runtime's monitor finds the goroutine running and looks
+// every 10 ms. A goroutine that it finds in a system call it looks at every 20 µs, on a processor that the worker could have
+// had. The collector need not wait for the end of it: it sends a signal.
+const shortWait = 1
 
 func milliseconds(d time.Duration) int {
 	if d < 0 {
