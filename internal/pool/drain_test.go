@@ -84,6 +84,24 @@ func TestArrivalsWhileDraining(t *testing.T) {
 	silent.wantsStatus("it has not asked", 503)
 }
 
+// A worker that nobody is connected to has drained at once. What another accepts that has not heard
+// of the drain yet is not turned away because it would have been that one's.
+func TestArrivalsForAWorkerThatHasDrained(t *testing.T) {
+	h := opens(t, workers(2))
+	gone := h.workers[1]
+	gone.unlisten()
+	first := h.connects()
+	if !gone.closeMail() {
+		t.Fatal("there are letters for it")
+	}
+	second := h.connects() // whose turn it would be
+	for _, p := range []*peer{first, second} {
+		p.sends(masked(text("hello")))
+		p.wantsEcho("from the one that is left", text("hello"))
+	}
+	h.wantsCount("refused", h.count().RefusedDraining, 0)
+}
+
 // A peer that never answers is cut off when the time is over.
 func TestDrainTimeout(t *testing.T) {
 	h := opens(t, func(cfg *Config) { cfg.CloseTimeout = time.Hour })

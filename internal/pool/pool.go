@@ -194,10 +194,16 @@ func (p *Pool) place(here *worker, a arrival) bool {
 		here.admit(a)
 		return true
 	}
-	if !least.post(letter{arrival: a}) {
-		least.conns.Add(-1)
+	if least.post(letter{arrival: a}) {
+		return true
+	}
+	least.conns.Add(-1)
+	if here == nil {
 		return false
 	}
+	// A drain has begun there, and had nobody to wait for. Here it has not been heard of yet.
+	here.conns.Add(1)
+	here.admit(a)
 	return true
 }
 
