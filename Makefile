@@ -63,12 +63,12 @@ clients:
 # The inputs that it finds interesting are in the go command's cache. Those of earlier runs are kept
 # in testdata/fuzz, where each run begins with them, and go test tries them all.
 fuzz: ## run each fuzz target for FUZZTIME
-	@set -e; for pkg in $$($(GO) list ./...); do \
+	@set -e; for module in . benchmarks; do cd $(CURDIR)/$$module; for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "$$pkg $$target"; \
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
-	done
+	done; done
 
 chaos: ## attack the server for some minutes, and write docs/chaos.md (SEED=1 to repeat a run)
 	$(GO) test ./chaos -count 1 -timeout 20m -v -long -seed $(SEED) -report $(CURDIR)/docs/chaos.md
@@ -86,8 +86,7 @@ million: build ## open as many connections as this machine allows, up to a milli
 # All that the machine has in it is linked statically. MILLION_ACCELERATOR=tcg if KVM is there and better not tried.
 million-vm: bin/vm/vmlinuz ## the same in a QEMU machine, in the background (COUNT=100000 MEMORY=6GiB), and write docs/million.md
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/vm/million ./million
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vm/wsecho ./cmd/server
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/vm/wsload ./loadtest
+	$(MAKE) --no-print-directory build BIN=bin/vm
 	@command -v qemu-system-x86_64 >/dev/null || { echo "there is no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 1; }
 	@setsid nohup bin/vm/million -vm -connections $(COUNT) -memory $(MEMORY) -kernel bin/vm/vmlinuz -server bin/vm/wsecho -load bin/vm/wsload \
 		-log bin/vm/million.log -page docs/million.md </dev/null >bin/vm/million.out 2>&1 & \
