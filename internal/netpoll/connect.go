@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 // connected by then as a rule: Send takes nothing as long as it is not, and says why if it cannot be.
 func Connect(to netip.AddrPort, from netip.Addr) (fd int, err error) {
 	remote := socketAddress(to)
-	n, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(remote.family()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	n, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(remote.family()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return -1, errno
 	}
@@ -45,7 +46,7 @@ func bindAddress(fd int, from netip.Addr) unix.Errno {
 
 func setInt(fd, level, name, n int) unix.Errno {
 	value := int32(n)
-	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT,
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SETSOCKOPT,
 		uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 	return errno
 }
@@ -60,7 +61,7 @@ func (a *rawAddress) family() uint16 { return a.in6.Family }
 
 // call calls connect or bind.
 func (a *rawAddress) call(number uintptr, fd int) unix.Errno {
-	_, _, errno := unix.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&a.in6)), a.size)
+	_, _, errno := syscall.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&a.in6)), a.size)
 	return errno
 }
 
