@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -84,8 +83,8 @@ func (p *Pool) List(ctx context.Context, by Order, limit int) ([]Conn, error) {
 
 	conns := make([]Conn, 0, len(all))
 	for part := range slices.Chunk(all, describeSlice) {
-		for i, w := range p.workers {
-			some, err := await(ctx, w, ask(w, func(w *worker) []Conn { return w.describe(i, part) }))
+		for _, w := range p.workers {
+			some, err := await(ctx, w, ask(w, func(w *worker) []Conn { return w.describe(part) }))
 			if err != nil {
 				return nil, err
 			}
@@ -141,14 +140,13 @@ func (w *worker) search(ctx context.Context, by Order, limit int) <-chan []candi
 		if ctx.Err() != nil {
 			return
 		}
-		end := min(at+listSlice/64, len(w.mine))
-		for ; at < end; at++ {
-			for word := w.mine[at]; word != 0; word &= word - 1 {
-				fd := at<<6 + bits.TrailingZeros64(word)
-				s := &w.pool.slots[fd]
-				best.note(candidate{life{int32(fd), s.gen}, w.index, w.rank(s, by)})
-			}
-		}
+		from := at
+		at = min(at+listSlice/64, len(w.mine))
+		w.mine[from:at].each(func(i int) {
+			fd := from<<6 + i
+			s := &w.pool.slots[fd]
+			best.note(candidate{life{int32(fd), s.gen}, w.index, w.rank(s, by)})
+		})
 		if at == len(w.mine) {
 			answer <- best.all()
 			return
@@ -201,9 +199,9 @@ func (l *leaders) all() []candidate {
 }
 
 // describe describes those candidates that are the worker's, and are still there.
-func (w *worker) describe(index int, candidates []candidate) (conns []Conn) {
+func (w *worker) describe(candidates []candidate) (conns []Conn) {
 	for _, c := range candidates {
-		if c.worker != index {
+		if c.worker != w.index {
 			continue
 		}
 		s := w.slotOf(c.life)
@@ -212,7 +210,7 @@ func (w *worker) describe(index int, candidates []candidate) (conns []Conn) {
 		}
 		fd := int(c.fd)
 		x := Conn{
-			FD: fd, Worker: index, Peer: netpoll.Peer(fd), State: w.state(s),
+			FD: fd, Worker: w.index, Peer: netpoll.Peer(fd), State: w.state(s),
 			Age:    time.Duration(w.now-s.opened) * tickTime,
 			Idle:   time.Duration(w.now-s.since) * tickTime,
 			Unsent: len(w.unsent(s)), Rest: len(w.rest(s)), Queued: s.is(queued),
