@@ -271,7 +271,8 @@ func (w *worker) sendControl(slot int, c *conn) bool {
 // part ends a connection that is not wanted any more, at the end of the run.
 func (w *worker) part(slot int, c *conn) {
 	if w.leave {
-		w.release(slot, c)
+		w.left = append(w.left, int(c.fd))
+		w.forget(slot, c)
 		return
 	}
 	w.startClose(slot, c, normally)

@@ -89,7 +89,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	fs.BoolVar(&s.reopen, "reopen", false,
 		"open connections again that the server closes or loses, at once and then with pauses of up to 1s. To be closed with 1001 or 1012 is no error then; at a rate, what is due meanwhile is sent when the connection is open again. Messages that were sent and not echoed are lost, and counted")
 	fs.BoolVar(&s.leave, "leave", false,
-		"end connections, once the time is over, by closing TCP without the close handshake, as clients do that vanish; of a million it saves the time")
+		"end connections, once the time is over, by closing TCP without the close handshake, and that after the report, as clients do that vanish; of a million it saves the time")
 	flags.Var(fs, &s.duration, "duration", 10*time.Second, flags.Duration(time.Millisecond, longest),
 		"`time` to measure")
 	flags.Var(fs, &s.warmup, "warmup", time.Second, flags.Duration(0, longest),

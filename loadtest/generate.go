@@ -62,30 +62,31 @@ type moment struct {
 
 var errInterrupted = errors.New("interrupted")
 
-// generate does what the plan says. It returns what was measured until then if a signal comes early, and
-// leaves at once at the second.
-func generate(p *plan, s schedule, signals <-chan os.Signal, progress func(point)) (*outcome, error) {
+func newGenerator(p *plan, s schedule, signals <-chan os.Signal, progress func(point)) (*generator, error) {
 	g := &generator{plan: p, schedule: s, failed: make(chan error, p.workers), signals: signals, progress: progress, spare: newStats(), total: newStats()}
-	defer g.close()
 	for id := range p.workers {
 		w, err := newWorker(p, id)
 		if err != nil {
+			g.close()
 			return nil, err
 		}
 		g.workers = append(g.workers, w)
 	}
-	g.ticker = time.NewTicker(s.interval)
-	defer g.ticker.Stop()
-	return g.run()
+	return g, nil
 }
 
+// close closes what run has left open. The workers have finished, or run has returned an error.
 func (g *generator) close() {
 	for _, w := range g.workers {
 		w.close()
 	}
 }
 
+// run does what the plan says. It returns what was measured until then if a signal comes early, and leaves at once
+// at the second.
 func (g *generator) run() (*outcome, error) {
+	g.ticker = time.NewTicker(g.interval)
+	defer g.ticker.Stop()
 	before, err := g.exactMoment()
 	if err != nil {
 		return nil, err

@@ -38,7 +38,8 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	if status, answered := flags.Answer("wsload", err, s.version, help, stdout, stderr); answered {
 		return status
 	}
-	r, err := load(s, stderr, signals)
+	r, end, err := load(s, stderr, signals)
+	defer end() // after the report: with -leave this is what takes long
 	if err == nil {
 		err = deliver(r, s, stdout)
 	}
@@ -56,25 +57,30 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	return status
 }
 
-// load does what the settings ask for.
-func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (*report, error) {
+// load does what the settings ask for. What is still open then is closed by end.
+func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report, end func(), err error) {
+	end = func() {}
 	if err := allowDescriptors(s.connections); err != nil {
-		return nil, err
+		return nil, end, err
 	}
 	p, err := s.plan()
 	if err != nil {
-		return nil, err
+		return nil, end, err
 	}
 	progress := silence
 	if isTerminal(stderr) {
 		progress = progressLine(stderr)
 		defer clearLine(stderr)
 	}
-	out, err := generate(p, s.schedule(), signals, progress)
+	g, err := newGenerator(p, s.schedule(), signals, progress)
 	if err != nil {
-		return nil, err
+		return nil, end, err
 	}
-	return newReport(s, p, out), nil
+	out, err := g.run()
+	if err != nil {
+		return nil, g.close, err
+	}
+	return newReport(s, p, out), g.close, nil
 }
 
 // deliver writes the report in the forms that are wanted.

@@ -58,8 +58,9 @@ type worker struct {
 	later     []retrial
 	opening   int // handshakes outstanding
 	unsettled int
-	live      int // sockets
-	open      int // connections that are open
+	live      int   // sockets that are in use
+	open      int   // connections that are open
+	left      []int // sockets that are not in use any more, but have yet to be closed
 
 	paceFrom  int64 // when message 0 is due; -1: not yet
 	round     uint64
@@ -113,6 +114,13 @@ func newWorker(p *plan, id int) (*worker, error) {
 }
 
 func (w *worker) close() {
+	select {
+	case <-w.finished:
+		for _, fd := range w.left {
+			netpoll.Close(fd)
+		}
+	default: // they are run's still; the process is about to end
+	}
 	w.poller.Close()
 	unix.Close(w.alarm)
 }
@@ -304,6 +312,11 @@ func (w *worker) count(slot int, c *conn, f *fault) {
 // release closes the socket, which ends the watching too: nobody has a duplicate of it.
 func (w *worker) release(slot int, c *conn) {
 	netpoll.Close(int(c.fd))
+	w.forget(slot, c)
+}
+
+// forget ends a connection as far as the plan is concerned.
+func (w *worker) forget(slot int, c *conn) {
 	w.setPhase(c, none)
 	c.fd = -1
 	w.live--

@@ -34,6 +34,8 @@ const (
 	patience = time.Hour
 
 	lookEvery = 10 * time.Second
+
+	ending = 30 * time.Second
 )
 
 // measure opens as many connections as are wanted and allowed, and gathers what they cost.
@@ -72,27 +74,24 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 		"-source", strconv.Itoa((connections-1)/connectionsPerSource + 1), "-handshakes", strconv.Itoa(handshakes),
 		"-rate", strconv.Itoa(s.rate), "-warmup", (round + 2*time.Second).String(), "-duration", (round + 2*time.Second).String(),
 		"-timeout", patience.String(), "-workers", workers, "-interval", lookEvery.String()}
-	load, err := start(s.load, args...)
+	load, reports, err := startLoad(s.load, args...)
 	if err != nil {
 		return nil, err
 	}
-	defer load.stop()
+	defer load.kill()
 	r := &result{Asked: s.connections, Connections: connections, Rate: s.rate, Server: server.command(), Load: load.command(), Began: time.Now().UTC(),
 		CPUs: runtime.NumCPU(), Emulated: emulated()}
-	full, err := watch(out, r, server, load, before, signals)
+	full, err := watch(out, r, server, load, reports, before, signals)
 	if err != nil {
 		return nil, err
-	}
-	if err := json.Unmarshal(load.stdout.Bytes(), &r.Report); err != nil {
-		return nil, fmt.Errorf("the report of %s: %w", s.load, err)
 	}
 	r.count(before, full)
 	return r, nil
 }
 
-// watch looks at everything now and then until the generator has ended, and returns the last look while
+// watch looks at everything now and then until the generator has reported, and returns the last look while
 // all were open: the connections are then closed.
-func watch(out io.Writer, r *result, server, load *process, before snapshot, signals <-chan os.Signal) (full snapshot, err error) {
+func watch(out io.Writer, r *result, server, load *process, reports <-chan report, before snapshot, signals <-chan os.Signal) (full snapshot, err error) {
 	began := time.Now()
 	others := int64(r.Connections / 100) // TCP sockets of the machine that are not ours, and come and go
 	ticker := time.NewTicker(min(lookEvery, time.Second))
@@ -100,11 +99,13 @@ func watch(out io.Writer, r *result, server, load *process, before snapshot, sig
 	said := time.Time{}
 	for {
 		select {
-		case err := <-load.ended:
-			load.ended <- err
-			if err != nil {
-				return full, fmt.Errorf("%s: %w\n%s", load.command(), err, load.stderr.String())
+		case report, ok := <-reports:
+			if !ok {
+				err := <-load.ended
+				load.ended <- err
+				return full, fmt.Errorf("%s: no report, %v\n%s", load.command(), err, load.stderr.String())
 			}
+			r.Report = report
 			if full.sockets == 0 {
 				return full, errors.New("no connection was seen open")
 			}
@@ -143,15 +144,9 @@ func watch(out io.Writer, r *result, server, load *process, before snapshot, sig
 
 // A process is a program that was started, and is ended with its stop.
 type process struct {
-	cmd            *exec.Cmd
-	stdout, stderr bytes.Buffer
-	ended          chan error
-}
-
-func start(program string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), ended: make(chan error, 1)}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	return p, p.begin()
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	ended  chan error
 }
 
 func (p *process) begin() error {
@@ -167,15 +162,50 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 func (p *process) command() string { return strings.Join(p.cmd.Args, " ") }
 
-// stop tells the process to end, and waits until it has.
+// stop tells the process to end.
 func (p *process) stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM) // which may have ended
 	select {
 	case <-p.ended:
-	case <-time.After(30 * time.Second):
-		p.cmd.Process.Kill()
-		<-p.ended
+	case <-time.After(ending):
+		p.kill()
 	}
+}
+
+// kill ends the process, and does not wait longer than is of use: to close a million sockets takes an emulated machine longer
+// than all that was measured.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	select {
+	case <-p.ended:
+	case <-time.After(ending):
+	}
+}
+
+// startLoad starts wsload. Its report comes before it closes its connections; if it ends without one, reports is closed.
+func startLoad(program string, args ...string) (p *process, reports <-chan report, err error) {
+	p = &process{cmd: exec.Command(program, args...), ended: make(chan error, 1)}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	p.cmd.Stdout, p.cmd.Stderr = w, &p.stderr
+	err = p.begin()
+	w.Close() // the end that is left is wsload's
+	if err != nil {
+		r.Close()
+		return nil, nil, err
+	}
+	found := make(chan report, 1)
+	go func() {
+		defer r.Close()
+		defer close(found)
+		var one report
+		if json.NewDecoder(r).Decode(&one) == nil {
+			found <- one
+		}
+	}()
+	return p, found, nil
 }
 
 // startServer starts wsecho and waits until it serves.
