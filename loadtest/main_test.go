@@ -313,3 +313,41 @@ func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
 		}
 	}
 }
+
+// Many sockets take long to close. Who waits for the report does not wait for that, and nothing is left open in the end.
+func TestTheReportComesBeforeThoseWhoLeaveAreClosed(t *testing.T) {
+	server := startServer(t)
+	for leave, want := range map[string]int{"-leave": 3, "-leave=false": 0} {
+		before, then := openSockets(t), -1
+		report := writerFunc(func(p []byte) (int, error) {
+			if then < 0 {
+				then = openSockets(t) - before
+			}
+			return len(p), nil
+		})
+		var errs bytes.Buffer
+		status := run([]string{leave, "-url", server.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms", "-workers", "1"}, report, &errs, nil)
+		if status != exitMeasured || then != want {
+			t.Errorf("%s: exit status %d %s, %d connections open at the report, want %d", leave, status, errs.String(), then, want)
+		}
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// openSockets is how many this process has.
+func openSockets(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own is gone by now
+			n++
+		}
+	}
+	return n
+}
