@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/gobwas/ws"
 )
 
 // benchmarkReceive has an open connection receive in, over and over. Copying
@@ -36,6 +38,11 @@ func BenchmarkEcho(b *testing.B) {
 			benchmarkReceive(b, binaryOf(payload).wire(), Upgraded())
 		})
 	}
+	b.Run("text cut through/65536", func(b *testing.B) {
+		within := Upgraded()
+		within.op, within.remaining, within.mask, within.cut = ws.OpText, 1<<40, 0x04030201, cutFrame{op: ws.OpContinuation, fin: true}
+		benchmarkReceive(b, bytes.Repeat([]byte("0123456789abcdef"), 64<<10/16), within) // which is ASCII masked, too
+	})
 	b.Run("16 texts/128", func(b *testing.B) {
 		one := text(strings.Repeat("0123456789abcdef", 8)).wire()
 		benchmarkReceive(b, bytes.Repeat(one, 16), Upgraded())

@@ -82,12 +82,14 @@ func (e *Endpoint) dataFrame(s *State, b *Buffer, h header, size, seen int) {
 // seen bytes, which are plain already, and says whether it is acceptable. Last is
 // whether the message ends with it.
 func (s *State) unmask(h header, payload []byte, seen int, last bool) bool {
-	fresh := payload[seen:]
-	ascii := unmask(fresh, rotated(h.mask, seen))
-	if h.op != ws.OpText && (h.op != ws.OpContinuation || s.op != ws.OpText) {
-		return true
-	}
-	if ascii && s.text.whole() {
+	text := h.op == ws.OpText || h.op == ws.OpContinuation && s.op == ws.OpText
+	return s.unmaskNext(payload[seen:], rotated(h.mask, seen), text, last)
+}
+
+// unmaskNext does so with what follows in the message. Most text is ASCII, and is not looked at twice.
+func (s *State) unmaskNext(fresh []byte, mask uint32, text, last bool) bool {
+	ascii := unmask(fresh, mask)
+	if !text || ascii && s.text.whole() {
 		return true
 	}
 	return s.text.next(fresh) && (!last || s.text.whole())
@@ -138,9 +140,7 @@ func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 	fin := last && s.cut.fin
 
 	if s.phase == Open && n > 0 {
-		fresh := b.Bytes[from+seen : from+n]
-		unmask(fresh, rotated(s.mask, seen))
-		if s.op == ws.OpText && (!s.text.next(fresh) || fin && !s.text.whole()) {
+		if !s.unmaskNext(b.Bytes[from+seen:from+n], rotated(s.mask, seen), s.op == ws.OpText, fin) {
 			e.fail(s, b, errTextNotUTF8)
 			return
 		}
