@@ -86,8 +86,17 @@ func (w *worker) turn(slot int, c *conn, ended bool) {
 	}
 }
 
-// read takes what has arrived on an open connection.
+// read takes what has arrived on an open connection, and sends what that makes due.
 func (w *worker) read(slot int, c *conn, p []byte) {
+	there := w.take(slot, c, p)
+	w.recordTogether()
+	if there {
+		w.flush(slot, c)
+	}
+}
+
+// take takes replies and control frames. It says whether the connection is still there.
+func (w *worker) take(slot int, c *conn, p []byte) bool {
 	c.since = w.now
 	for len(p) > 0 {
 		var awaited *message
@@ -97,7 +106,7 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 		n, s, err := c.reply.take(p, awaited)
 		if err != nil {
 			w.fail(slot, c, err.(*fault))
-			return
+			return false
 		}
 		p = p[n:]
 		switch s {
@@ -107,13 +116,13 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 			w.say(slot, c, ws.OpPong, c.reply.control)
 		case toldClose:
 			w.closed(slot, c)
-			return
+			return false
 		}
 		if c.phase == none {
-			return // what was said in answer could not be sent
+			return false // what was said in answer could not be sent
 		}
 	}
-	w.flush(slot, c)
+	return true
 }
 
 // verified counts a message whose reply is there and right, and decides what
@@ -125,7 +134,11 @@ func (w *worker) verified(slot int, c *conn, size int) {
 		w.stats.bytes += uint64(size)
 	}
 	if due := w.dueTime(slot, c); due >= w.floor {
-		record(w.stats.latency, w.now-due)
+		if due != w.together.due {
+			w.recordTogether()
+			w.together.due = due
+		}
+		w.together.times++
 	}
 	c.done++
 	c.tries = 0
@@ -143,13 +156,27 @@ func (w *worker) verified(slot int, c *conn, size int) {
 	}
 }
 
+// together is how many replies of one read are to messages that were due at one time, as those are as a rule that were sent in one
+// write: they have one latency, and are recorded at once.
+type together struct {
+	due, times int64
+}
+
+// recordTogether records them, before the time is another.
+func (w *worker) recordTogether() {
+	if w.together.times > 0 {
+		record(w.stats.latency, w.now-w.together.due, w.together.times)
+		w.together.times = 0
+	}
+}
+
 // ask has so many more messages sent at the next flush.
 func (w *worker) ask(slot int, c *conn, n int) {
 	if !c.outstanding() {
 		c.since = w.now
 	}
 	for range n {
-		w.asked[slot*w.inFlight+int(c.asked%uint64(w.inFlight))] = w.now
+		*w.askedAt(slot, c.asked) = w.now
 		c.asked++
 	}
 }
@@ -163,7 +190,13 @@ func (w *worker) dueTime(slot int, c *conn) int64 {
 	case w.paced() && w.mode == modeEcho:
 		return w.pacedTime(slot, c.done)
 	}
-	return w.asked[slot*w.inFlight+int(c.done%uint64(w.inFlight))]
+	return *w.askedAt(slot, c.done)
+}
+
+// askedAt is where it is kept when a message was asked for, as long as it is outstanding.
+func (w *worker) askedAt(slot int, n uint64) *int64 {
+	ring := w.asked[slot*w.ringSize:]
+	return &ring[n&uint64(w.ringSize-1)]
 }
 
 // sendMost is after how much of long messages the others have their turn. More would lie in the
@@ -185,14 +218,14 @@ func (w *worker) flush(slot int, c *conn) {
 			}
 			continue
 		}
-		p := w.tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
+		p, messages := w.tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
 		n, err := netpoll.Send(int(c.fd), p)
 		if err != nil {
 			w.ended(slot, c, err)
 			return
 		}
-		c.wrote(w.tape, n)
 		sent += n
+		c.wrote(w.tape, n, len(p), messages)
 		if n < len(p) {
 			w.awaitRoom(slot, c)
 			return
@@ -212,8 +245,12 @@ func (w *worker) awaitRoom(slot int, c *conn) {
 	}
 }
 
-// wrote notes that n bytes of messages were sent.
-func (c *conn) wrote(t *tape, n int) {
+// wrote notes that n bytes were sent of a run of so many, which are the rest of so many messages.
+func (c *conn) wrote(t *tape, n, of int, messages uint64) {
+	if n == of && messages > 0 {
+		c.written, c.offset = c.written+messages, 0
+		return
+	}
 	for c.offset += int32(n); c.offset > 0; c.written++ {
 		size := int32(t.message(c.base, c.written).frameSize())
 		if c.offset < size {

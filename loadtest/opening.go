@@ -129,7 +129,7 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 		w.fail(slot, c, err.(*fault))
 		return
 	}
-	record(w.stats.handshake, w.now-c.since)
+	record(w.stats.handshake, w.now-c.since, 1)
 	start := c.since
 	w.setPhase(c, open)
 	c.since = w.now
@@ -150,7 +150,7 @@ func (w *worker) begin(slot int, c *conn, start int64) {
 		return
 	case w.mode == modeConnect:
 		w.ask(slot, c, 1)
-		w.asked[slot*w.inFlight] = start // what is measured is the whole of it
+		*w.askedAt(slot, c.done) = start // what is measured is the whole of it
 	case w.mode == modeIdle:
 		w.ask(slot, c, 1)
 	case w.paced(): // what was due before, if it is not the first time

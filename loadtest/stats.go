@@ -42,9 +42,9 @@ func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(latencyLowest, latencyHighest, latencyDigits)
 }
 
-// record notes a time in a histogram.
-func record(h *hdrhistogram.Histogram, nanoseconds int64) {
-	if err := h.RecordValue(max(0, min(nanoseconds, latencyHighest))); err != nil {
+// record notes a time in a histogram, so many times.
+func record(h *hdrhistogram.Histogram, nanoseconds, times int64) {
+	if err := h.RecordValues(max(0, min(nanoseconds, latencyHighest)), times); err != nil {
 		panic("wsload: " + err.Error()) // it has been made to fit
 	}
 }

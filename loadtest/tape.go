@@ -48,6 +48,7 @@ type tape struct {
 	messages []message
 	frames   []byte // of the messages, and of the first ones again
 	long     bool   // some messages repeat: each is sent by itself
+	mask     uint64 // one less than how many messages there are, if that is a power of two, as it is of one short size
 	overlap  int    // how many messages follow again, so that a run across the end is one piece
 }
 
@@ -95,6 +96,9 @@ func newTape(mix []portion, kind payloadKind, inFlight int) *tape {
 		m.end = frames.Len()
 		t.messages = append(t.messages, m)
 		t.long = t.long || m.repeats()
+	}
+	if n := len(t.messages); n&(n-1) == 0 {
+		t.mask = uint64(n - 1)
 	}
 	t.frames = frames.Bytes()
 	for t.overlap < min(inFlight, len(t.messages)) && t.messages[t.overlap].end <= overlapBytes {
@@ -194,22 +198,32 @@ func writeMasked(b *bytes.Buffer, m *message, random *rand.Rand) {
 
 // message is number n of those that a connection sends that began at base.
 func (t *tape) message(base, n uint64) *message {
-	return &t.messages[(base+n)%uint64(len(t.messages))]
+	return &t.messages[t.place(base+n)]
+}
+
+// place is that of number n of an endless tape. To divide takes longer than all else that is done with a place.
+func (t *tape) place(n uint64) uint64 {
+	if t.mask != 0 {
+		return n & t.mask
+	}
+	return n % uint64(len(t.messages))
 }
 
 // run is the frames of messages from number n on, as many as lie in one piece, at the most most; of the
-// first without the first offset bytes.
-func (t *tape) run(base, n, most uint64, offset int) []byte {
+// first without the first offset bytes. It says how many messages they are, or 0 if it is a piece of one.
+func (t *tape) run(base, n, most uint64, offset int) (p []byte, messages uint64) {
 	if t.long {
-		return t.piece(t.message(base, n), offset)
+		return t.piece(t.message(base, n), offset), 0
 	}
-	first := (base + n) % uint64(len(t.messages))
+	first := t.place(base + n)
 	last := min(first+most, uint64(len(t.messages)+t.overlap)) - 1
-	start := t.messages[first].start
+	start, end := t.messages[first].start, 0
 	if over := last - uint64(len(t.messages)); last >= uint64(len(t.messages)) {
-		return t.frames[start+offset : t.length()+t.messages[over].end]
+		end = t.length() + t.messages[over].end
+	} else {
+		end = t.messages[last].end
 	}
-	return t.frames[start+offset : t.messages[last].end]
+	return t.frames[start+offset : end], last - first + 1
 }
 
 // piece is a message's frame from offset on, as much as lies in one piece.

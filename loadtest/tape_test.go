@@ -34,10 +34,9 @@ func wantMessages(t *testing.T, tape *tape, base, count uint64, takes int) {
 	t.Helper()
 	var sent bytes.Buffer
 	for c := (&conn{base: base, asked: count}); c.written < c.asked; {
-		p := tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
-		p = p[:min(len(p), takes)]
-		sent.Write(p)
-		c.wrote(tape, len(p))
+		p, messages := tape.run(c.base, c.written, c.asked-c.written, int(c.offset))
+		n, _ := sent.Write(p[:min(len(p), takes)])
+		c.wrote(tape, n, len(p), messages)
 	}
 	for n := range count {
 		want := tape.message(base, n)

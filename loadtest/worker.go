@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,8 @@ type worker struct {
 	err      error
 
 	conns     []conn
-	asked     []int64 // when the outstanding messages of each connection were sent, inFlight for each
+	asked     []int64 // when the outstanding messages of each connection were sent: a ring for each
+	ringSize  int     // inFlight, or the next power of two
 	queue     []int   // slots that have more to read or to send
 	control   map[int][]byte
 	responses map[int][]byte // that have not arrived whole
@@ -51,6 +53,7 @@ type worker struct {
 	request   []byte
 	spoken    []byte
 	stats     *stats
+	together  together
 	now       int64
 
 	ramped    int   // slots whose time to be opened has come
@@ -87,7 +90,6 @@ func newWorker(p *plan, id int) (*worker, error) {
 		settled:   make(chan struct{}),
 		finished:  make(chan struct{}),
 		conns:     make([]conn, slots),
-		asked:     make([]int64, slots*p.inFlight),
 		control:   map[int][]byte{},
 		responses: map[int][]byte{},
 		buffer:    make([]byte, bufferSize),
@@ -97,6 +99,8 @@ func newWorker(p *plan, id int) (*worker, error) {
 		from:      math.MaxInt64,
 		until:     math.MaxInt64,
 	}
+	w.ringSize = 1 << bits.Len(uint(p.inFlight-1))
+	w.asked = make([]int64, slots*w.ringSize)
 	w.stats.measured = p.mode == modeIdle
 	var err error
 	if w.poller, err = netpoll.New(); err != nil {
