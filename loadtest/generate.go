@@ -130,7 +130,7 @@ func (g *generator) measure(out *outcome, before moment) error {
 		if g.mode != modeIdle { // what counts there is the one echo after opening
 			w.from = g.from
 		}
-		w.startPace(start)
+		w.start(start)
 	})
 	if err := g.wait(g.at(g.from)); err != nil {
 		return err

@@ -155,7 +155,7 @@ func (w *worker) begin(slot int, c *conn, start int64) {
 		w.ask(slot, c, 1)
 	case w.paced(): // what was due before, if it is not the first time
 		c.asked = min(c.due, c.done+uint64(w.inFlight))
-	default:
+	case w.started:
 		w.ask(slot, c, w.inFlight)
 	}
 	w.flush(slot, c)

@@ -8,10 +8,20 @@ import "time"
 // later, but its messages stay due when they were, and their latencies count from
 // there. So a server that stalls is not spared the messages that would have been sent meanwhile.
 
-// startPace says when message 0 is due.
-func (w *worker) startPace(at int64) {
+// start begins the sending, once all connections are open: before that, those that are would take the server's time
+// from those that are not. At a rate, message 0 is due then.
+func (w *worker) start(at int64) {
+	w.started = true
 	w.paceFrom = at
+	for slot := range w.conns {
+		if c := &w.conns[slot]; c.phase == open && w.closedLoop() {
+			w.ask(slot, c, w.inFlight)
+			w.flush(slot, c)
+		}
+	}
 }
+
+func (w *worker) closedLoop() bool { return w.mode == modeEcho && !w.paced() }
 
 // pacedTime is when a connection's message of a round is due.
 func (w *worker) pacedTime(slot int, round uint64) int64 {

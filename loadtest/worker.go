@@ -65,6 +65,7 @@ type worker struct {
 	open      int   // connections that are open
 	left      []int // sockets that are not in use any more, but have yet to be closed
 
+	started   bool  // all connections are open, or could not be
 	paceFrom  int64 // when message 0 is due; -1: not yet
 	round     uint64
 	slot      int  // whose turn it is

@@ -336,6 +336,43 @@ func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
 	}
 }
 
+// Connections that are open do not keep the server from opening the others.
+func TestMessagesBeginWhenAllAreOpen(t *testing.T) {
+	var upgraded atomic.Int32
+	begun := make(chan struct{}, 1)
+	s := startWrong(t, func(c *wrongConn) {
+		if upgraded.Load() == 2 { // the last one is kept waiting, so that messages would have time to come
+			select {
+			case <-begun:
+				t.Error("a message has come before all connections were open")
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		c.upgrades()
+		upgraded.Add(1)
+		for {
+			op, payload, ok := c.receives()
+			if !ok {
+				return
+			}
+			select {
+			case begun <- struct{}{}:
+			default:
+			}
+			c.sends(ws.NewFrame(op, true, payload))
+		}
+	})
+	for _, loop := range [][]string{{"-rate", "0"}, {"-rate", "500"}} {
+		r := wsload(t, s.url, append(loop, "-handshakes", "1")...)
+		r.wantErrors()
+		if r.Messages == 0 || r.Open != 3 {
+			t.Errorf("%q: %d messages, %d connections", loop, r.Messages, r.Open)
+		}
+		upgraded.Store(0)
+		<-begun
+	}
+}
+
 // Nothing is left half said: a pong goes out between two frames, though the server does not
 // read for a while.
 func TestPongBetweenFrames(t *testing.T) {
@@ -343,7 +380,7 @@ func TestPongBetweenFrames(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		c.upgrades()
 		c.sends(ws.NewPingFrame([]byte("1")))
-		for range 2 {
+		for { // pongs, until the message comes
 			h, err := ws.ReadHeader(c)
 			if err != nil {
 				wrong <- err
