@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -30,6 +31,7 @@ type settings struct {
 	rate        float64
 	reopen      bool
 	leave       bool
+	paused      string
 	duration    time.Duration
 	warmup      time.Duration
 	timeout     time.Duration
@@ -102,6 +104,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"the server's process `number`, to report its CPU a message and its resident memory a connection. 0: unknown")
 	flags.Var(fs, &s.interval, "interval", time.Second, flags.Duration(minInterval, time.Hour),
 		"`time` from one progress line, and one point of the time series, to the next")
+	flags.Var(fs, &s.paused, "paused", "", func(text string) (string, error) { return text, nil },
+		"`file` of 8 bytes where whoever stops this process (SIGSTOP) keeps for how many nanoseconds in all, in the machine's byte order, before it goes on (SIGCONT). They are not counted as time; make bench so measures servers by turns. None: all time counts")
 	fs.BoolVar(&s.json, "json", false, "write the report as JSON, for programs")
 	flags.Var(fs, &s.html, "html", "", parseAny,
 		"`file` to write a report with pictures to, with nothing outside of it")
@@ -141,6 +145,12 @@ func (s *settings) plan() (*plan, error) {
 		}
 	}
 	workers := min(s.workers, s.connections)
+	var paused *atomic.Int64
+	if s.paused != "" {
+		if paused, err = pausedTime(s.paused); err != nil {
+			return nil, fmt.Errorf("-paused %s: %w", s.paused, err)
+		}
+	}
 	return &plan{
 		mode:        mode(s.mode),
 		target:      to,
@@ -155,7 +165,7 @@ func (s *settings) plan() (*plan, error) {
 		leave:       s.leave,
 		tape:        newTape(s.payload, payloadKind(s.kind), s.inFlight),
 		timeout:     s.timeout,
-		began:       time.Now(),
+		timer:       newTimer(paused),
 	}, nil
 }
 

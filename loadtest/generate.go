@@ -210,7 +210,15 @@ func (g *generator) wait(done <-chan struct{}) error {
 // at is closed at a time of the plan's clock.
 func (g *generator) at(when int64) <-chan struct{} {
 	done := make(chan struct{})
-	time.AfterFunc(time.Duration(when-g.clock()), func() { close(done) })
+	var look func()
+	look = func() {
+		if left := when - g.clock(); left > 0 { // still, if the process was paused
+			time.AfterFunc(time.Duration(left), look)
+			return
+		}
+		close(done)
+	}
+	look()
 	return done
 }
 

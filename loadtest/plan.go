@@ -35,15 +35,15 @@ type plan struct {
 	leave       bool // at the end connections are not closed by the close handshake
 	tape        *tape
 	timeout     time.Duration
-	began       time.Time
+	timer       timer
 }
 
 // paced says whether messages are sent at a fixed rate. Otherwise the loop is closed: a
 // message is sent when a reply has come.
 func (p *plan) paced() bool { return p.rate.perSecond > 0 }
 
-// clock is the time since the plan began. Every other time of a run is one of these.
-func (p *plan) clock() int64 { return int64(time.Since(p.began)) }
+// clock is the time since the plan began, but for that in which the process was paused. Every other time of a run is one of these.
+func (p *plan) clock() int64 { return p.timer.now() }
 
 // slotsOf is how many of the connections are a worker's.
 func slotsOf(worker, workers, connections int) int {

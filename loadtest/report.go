@@ -120,7 +120,7 @@ type seriesPoint struct {
 
 func newReport(s *settings, p *plan, out *outcome) *report {
 	r := &report{
-		Version: flags.BuildVersion(), Go: runtime.Version(), Kernel: kernel(), CPUs: runtime.NumCPU(), Began: p.began.Format(time.RFC3339),
+		Version: flags.BuildVersion(), Go: runtime.Version(), Kernel: kernel(), CPUs: runtime.NumCPU(), Began: p.timer.began.Format(time.RFC3339),
 		URL: p.target.url, Mode: p.mode, Loop: "closed", RateAsked: p.rate.perSecond,
 		Payload: s.payload.String(), Type: s.kind, InFlight: p.inFlight, Reopen: p.reopen,
 		Connections: p.connections, Ramp: p.ramp.perSecond, Sources: []string{}, Workers: p.workers,

@@ -120,25 +120,6 @@ func parseCPUs(stat string) (t cpuTimes, err error) {
 	return t, nil
 }
 
-// cpuOf is what a process has used since it began, in all its threads.
-func cpuOf(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const utime, stime, state = 14, 15, 3 // proc_pid_stat(5)
-	if len(fields) <= stime-state {
-		return 0, fmt.Errorf("/proc/%d/stat: has too few fields", pid)
-	}
-	user, err := strconv.ParseInt(fields[utime-state], 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	system, err := strconv.ParseInt(fields[stime-state], 10, 64)
-	return time.Duration(user+system) * tick, err
-}
-
 func (m machine) String() string {
 	kind := ""
 	if m.Virtual {

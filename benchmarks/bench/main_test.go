@@ -179,18 +179,34 @@ func TestServersThatFailAreTold(t *testing.T) {
 	gws := mustServer(t, "gws")
 
 	// A server that never was.
-	if x, err := b.measure(t.Context(), scenarios[0], gws); err != nil || !strings.Contains(x.Failed, "no such file") {
-		t.Errorf("a missing server: %q, %v", x.Failed, err)
+	measure := func(servers ...server) run {
+		runs, err := b.measure(t.Context(), scenarios[0], servers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return runs[0]
+	}
+	if x := measure(gws); !strings.Contains(x.Failed, "no such file") {
+		t.Errorf("a missing server: %q", x.Failed)
 	}
 	// One that ends at once.
 	script(t, w.path("gws"), "echo out of luck; exit 7")
-	if x, err := b.measure(t.Context(), scenarios[0], gws); err != nil || !strings.Contains(x.Failed, "exit status 7: out of luck") {
-		t.Errorf("a server that ends: %q, %v", x.Failed, err)
+	if x := measure(gws); !strings.Contains(x.Failed, "exit status 7: out of luck") {
+		t.Errorf("a server that ends: %q", x.Failed)
+	}
+	// One that ends under its load takes nothing from those beside it.
+	script(t, w.path("gws"), `exec timeout 0.3 `+w.wsecho()+` -listen "$2" -admin none`)
+	runs, err := b.measure(t.Context(), scenarios[0], []server{gws, servers[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(runs[0].Failed, "the server has ended") || runs[1].Failed != "" || runs[1].Load.Messages == 0 {
+		t.Errorf("a server that ends under its load: %q; beside it: %+v", runs[0].Failed, runs[1])
 	}
 	// Whoever interrupts it wants no result.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.measure(ctx, scenarios[0], servers[0]); err != context.Canceled {
+	if _, err := b.measure(ctx, scenarios[0], servers[:1]); err != context.Canceled {
 		t.Errorf("interrupted: %v", err)
 	}
 }

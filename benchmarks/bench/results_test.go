@@ -346,14 +346,4 @@ func TestTimesOfAllCPUs(t *testing.T) {
 			t.Errorf("%q has times", text)
 		}
 	}
-	before, err := cpuOf(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	for used := before; used == before; used, err = cpuOf(os.Getpid()) {
-		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("a busy process uses no CPU: %v, %v", used, err)
-		}
-	}
 }

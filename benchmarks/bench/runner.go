@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,58 +79,67 @@ type bench struct {
 // errTimeIsUp says that runs are left for another time.
 var errTimeIsUp = errors.New("-for is over")
 
-// run adds to the results what is missing, and writes them after every run.
+// run adds to the results what is missing, and writes them after every group of runs.
 func (b *bench) run(ctx context.Context, r *results) error {
 	for round := 1; round <= b.rounds; round++ {
 		for _, sc := range b.scenarios {
+			var missing []server
 			for _, s := range shuffled(b.servers, round, sc.name) {
-				if r.Setting.Absent[s.name] != "" || r.done(sc.name, s.name) >= round {
-					continue
+				if r.Setting.Absent[s.name] == "" && r.done(sc.name, s.name) < round {
+					missing = append(missing, s)
 				}
+			}
+			for _, group := range sc.groups(missing) {
 				if !b.end.IsZero() && time.Now().After(b.end) {
 					return errTimeIsUp
 				}
-				x, discarded, err := b.measureInQuiet(ctx, round, sc, s)
+				runs, discarded, err := b.measureInQuiet(ctx, round, sc, group)
 				if err != nil {
 					return err // interrupted, or nothing could be started
 				}
-				r.Runs, r.Discarded = append(r.Runs, x), append(r.Discarded, discarded...)
+				r.Runs, r.Discarded = append(r.Runs, runs...), append(r.Discarded, discarded...)
 				if err := r.write(b.out); err != nil {
 					return err
 				}
-				fmt.Fprintln(b.log, progress(x, sc))
+				for _, x := range runs {
+					fmt.Fprintln(b.log, progress(x, sc))
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// mostTries is how often a run is made at most, until it is undisturbed.
+// mostTries is how often a group of runs is made at most, until it is undisturbed.
 const mostTries = 3
 
-// measureInQuiet repeats a run during which others took too much of the CPUs. It never looks at the figures:
-// the run that counts is the first that was not disturbed, or the one that was least. But a failure always counts.
-func (b *bench) measureInQuiet(ctx context.Context, round int, sc scenario, s server) (best run, discarded []run, err error) {
+// measureInQuiet repeats runs during which others took too much of the CPUs. It never looks at the figures:
+// those count that were the first not to be disturbed, or were disturbed least. But a failure always counts.
+func (b *bench) measureInQuiet(ctx context.Context, round int, sc scenario, group []server) (best, discarded []run, err error) {
 	for try := range mostTries {
-		x, err := b.measure(ctx, sc, s)
+		runs, err := b.measure(ctx, sc, group)
 		if err != nil {
-			return x, nil, err
+			return nil, nil, err
 		}
-		x.Round = round
+		failed := false
+		for i := range runs {
+			runs[i].Round = round
+			failed = failed || runs[i].Failed != ""
+		}
 		switch {
 		case try == 0:
-			best = x
-		case x.Failed != "":
-			return x, append(discarded, best), nil
-		case x.disturbance() < best.disturbance():
-			best, discarded = x, append(discarded, best)
+			best = runs
+		case failed:
+			return runs, append(discarded, best...), nil
+		case runs[0].disturbance() < best[0].disturbance():
+			best, discarded = runs, append(discarded, best...)
 		default:
-			discarded = append(discarded, x)
+			discarded = append(discarded, runs...)
 		}
-		if best.Failed != "" || best.disturbance() <= b.quiet {
+		if failed || best[0].disturbance() <= b.quiet {
 			break
 		}
-		fmt.Fprintf(b.log, "         %-9s  %-13s others took %.2f of a core\n", sc.name, s.name, x.disturbance())
+		fmt.Fprintf(b.log, "         %-9s  others took %.2f of a core\n", sc.name, runs[0].disturbance())
 	}
 	return best, discarded, nil
 }
@@ -158,80 +166,90 @@ func progress(x run, sc scenario) string {
 		timeText(l.Latency.P99), l.Server.CPUs, l.Generator.CPUs, number(l.Generator.cpu()))
 }
 
-// measure is one run: a fresh server, and wsload. What goes wrong with either is told by the run; an error
+// measure is one run of each server: fresh servers, and a wsload for each, by turns. What goes wrong with one is told by its run; an error
 // ends all of them.
-func (b *bench) measure(ctx context.Context, sc scenario, s server) (run, error) {
-	x := run{Scenario: sc.name, Server: s.name, Began: time.Now().UTC().Truncate(time.Second)}
-	p, err := start(ctx, b.workshop, s, b.cores.server)
-	if err != nil {
-		if ctx.Err() != nil {
-			return x, ctx.Err()
+func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run, error) {
+	runs := make([]run, len(group))
+	of := map[*running]*run{}
+	var pairs []*pair
+	defer func() {
+		for p := range of {
+			p.stop()
 		}
-		x.Failed = err.Error()
-		return x, nil
-	}
-	defer p.stop()
+	}()
 	before, err := allCPUs()
 	if err != nil {
-		return x, err
+		return nil, err
 	}
-	starting, _ := cpuOf(p.cmd.Process.Pid) // if it has gone, that is told below
-	x.Load, err = b.load(ctx, sc, p)
-	if after, known := allCPUs(); known == nil {
-		x.Stolen = after.since(before, after.stolen-before.stolen)
-		if used, known := cpuOf(p.cmd.Process.Pid); known == nil {
-			x.Others = max(0, after.since(before, after.used-before.used-(used-starting)-p.generator))
+	for i, s := range group {
+		runs[i] = run{Scenario: sc.name, Server: s.name, Began: time.Now().UTC().Truncate(time.Second)}
+		p, err := start(ctx, b.workshop, s, b.cores.server)
+		if err == nil {
+			of[p] = &runs[i]
+			var x *pair
+			if x, err = b.begin(ctx, sc, p); err == nil {
+				pairs = append(pairs, x)
+				if len(group) > 1 {
+					x.clock.pause(p.cmd.Process, x.load.Process)
+				}
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			for _, x := range pairs {
+				x.end()
+			}
+			return nil, ctx.Err()
+		case err != nil:
+			runs[i].Failed = err.Error()
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
-		return x, ctx.Err()
-	case err != nil:
-		x.Failed = err.Error()
-	default:
-		x.Failed = x.Load.verdict(sc)
-	}
-	if gone := p.gone(); gone != "" {
-		x.Failed = strings.TrimPrefix(x.Failed+"; the server "+gone, "; ")
-	}
-	return x, nil
-}
-
-// load runs wsload against a server.
-func (b *bench) load(ctx context.Context, sc scenario, p *running) (*report, error) {
-	if sc.kind == kindIdle {
-		// What a server takes when its first connections come is not memory of connections.
-		if _, err := b.wsload(ctx, p, "-json", "-connections", "100", "-duration", "200ms", "-warmup", "0s", "-workers", "1"); err != nil {
-			return nil, err
+	var used time.Duration // by servers and generators
+	err = takeTurns(ctx, pairs, sc.turn(), b.duration+warmup+patience, func(x *pair, r *report, err error) {
+		mine := of[x.server]
+		if mine.Load = r; err != nil {
+			mine.Failed = err.Error()
+		} else {
+			mine.Failed = r.verdict(sc)
 		}
+		if gone := x.server.gone(); gone != "" {
+			mine.Failed = strings.TrimPrefix(mine.Failed+"; the server "+gone, "; ")
+		}
+		x.server.stop()
+		used += x.server.generator + x.server.cmd.ProcessState.UserTime() + x.server.cmd.ProcessState.SystemTime()
+	})
+	if err != nil {
+		return nil, err
 	}
-	return b.wsload(ctx, p, sc.load(b.duration)...)
+	after, err := allCPUs()
+	if err != nil {
+		return nil, err
+	}
+	for i := range runs {
+		runs[i].Stolen = after.since(before, after.stolen-before.stolen)
+		runs[i].Others = max(0, after.since(before, after.used-before.used-used))
+	}
+	return runs, nil
 }
 
 // patience is for opening and closing the connections, beyond the time that is measured. Most servers need a second or two.
 const patience = 20 * time.Second
 
-func (b *bench) wsload(ctx context.Context, p *running, args ...string) (*report, error) {
-	limit := b.duration + warmup + patience
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	args = append(args, "-url", "ws://"+p.addr+"/", "-pid", strconv.Itoa(p.cmd.Process.Pid))
-	cmd := exec.CommandContext(limited, b.workshop.wsload(), args...)
-	cmd.WaitDelay = time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := startOn(b.cores.load, cmd); err != nil {
-		return nil, err
+// begin starts the load on a server.
+func (b *bench) begin(ctx context.Context, sc scenario, p *running) (*pair, error) {
+	if sc.kind == kindIdle {
+		// What a server takes when its first connections come is not memory of connections.
+		x, err := b.startLoad(p, "-json", "-connections", "100", "-duration", "200ms", "-warmup", "0s", "-workers", "1")
+		if err != nil {
+			return nil, err
+		}
+		var failed error
+		err = takeTurns(ctx, []*pair{x}, sc.turn(), patience, func(_ *pair, _ *report, err error) { failed = err })
+		if err = errors.Join(err, failed); err != nil {
+			return nil, err
+		}
 	}
-	err := cmd.Wait()
-	p.generator += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	switch {
-	case limited.Err() != nil && ctx.Err() == nil:
-		return nil, fmt.Errorf("wsload was not done within %v: connections were not opened in time, or not closed", limit)
-	case err != nil:
-		return nil, fmt.Errorf("wsload: %w: %s", err, oneLine(stderr.String()))
-	}
-	return parseReport(stdout.Bytes())
+	return b.startLoad(p, sc.load(b.duration)...)
 }
 
 // running is a server's process.

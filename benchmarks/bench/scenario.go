@@ -44,8 +44,35 @@ func (s scenario) load(duration time.Duration) []string {
 	if s.kind == kindIdle {
 		duration = idleTime
 	}
-	return append([]string{"-json", "-workers", "1", "-type", "text",
+	return append([]string{"-json", "-leave", "-workers", "1", "-type", "text",
 		"-duration", duration.String(), "-warmup", warmup.String()}, s.args...)
+}
+
+// turn is how long a server is not stopped, when several are measured by turns. It is long beside what the caches take to be filled anew, with
+// all connections: with 10,000 that is long. In connect all have had their turns within a second, after which gorilla's servers give up
+// sending a close frame.
+func (s scenario) turn() time.Duration {
+	switch s.name {
+	case "many":
+		return 500 * time.Millisecond
+	case "connect":
+		return 60 * time.Millisecond
+	}
+	return 100 * time.Millisecond
+}
+
+// groups are the servers that are measured by turns: all of them together, where times are measured.
+func (s scenario) groups(servers []server) (groups [][]server) {
+	if s.kind != kindIdle {
+		if len(servers) > 0 {
+			groups = append(groups, servers)
+		}
+		return groups
+	}
+	for _, one := range servers {
+		groups = append(groups, []server{one})
+	}
+	return groups
 }
 
 // unit is what the rate counts.
