@@ -21,6 +21,7 @@ type machine struct {
 	Virtual bool   `json:"virtual"` // a virtual machine
 	Memory  string `json:"memory"`
 	Kernel  string `json:"kernel"`
+	TCP     string `json:"tcp"` // congestion control: bbr delays what it sends, and takes a timer for that
 	Go      string `json:"go"`
 	Node    string `json:"node"`
 	GCC     string `json:"gcc"`
@@ -46,6 +47,7 @@ func thisMachine() (machine, error) {
 		Virtual: strings.Contains(" "+cpuField(string(info), "flags")+" ", " hypervisor "),
 		Memory:  fmt.Sprintf("%.0f GiB", float64(system.Totalram)*float64(system.Unit)/(1<<30)),
 		Kernel:  unix.ByteSliceToString(name.Release[:]),
+		TCP:     firstLine("cat", "/proc/sys/net/ipv4/tcp_congestion_control"),
 		Go:      goVersion,
 		Node:    firstLine("node", "--version"),
 		GCC:     firstLine("gcc", "--version"),
@@ -125,7 +127,7 @@ func (m machine) String() string {
 	if m.Virtual {
 		kind = " of a virtual machine"
 	}
-	return fmt.Sprintf("%s, %d cores%s, %s of memory; Linux %s, %s, node %s, %s", m.CPU, m.Cores, kind, m.Memory, m.Kernel, m.Go, m.Node, m.GCC)
+	return fmt.Sprintf("%s, %d cores%s, %s of memory; Linux %s with TCP's %s, %s, node %s, %s", m.CPU, m.Cores, kind, m.Memory, m.Kernel, m.TCP, m.Go, m.Node, m.GCC)
 }
 
 // commit is what is checked out. What make bench writes itself does not count as a change.

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
@@ -49,7 +48,7 @@ func (b *bench) startLoad(p *running, args ...string) (*pair, error) {
 	return x, nil
 }
 
-// takeTurns has one of the pairs at a time run, until all generators have ended or have had the time that they may take. What they have to
+// takeTurns has one of the pairs at a time run, in their order, until all generators have ended or have had the time that they may take. What they have to
 // report, or why they have nothing, is told to done. An error is ctx's.
 func takeTurns(ctx context.Context, pairs []*pair, turn, limit time.Duration, done func(*pair, *report, error)) error {
 	defer func() {
@@ -58,7 +57,6 @@ func takeTurns(ctx context.Context, pairs []*pair, turn, limit time.Duration, do
 		}
 	}()
 	for len(pairs) > 0 {
-		rand.Shuffle(len(pairs), func(i, k int) { pairs[i], pairs[k] = pairs[k], pairs[i] })
 		var left []*pair
 		for i, x := range pairs {
 			r, err := x.turn(ctx, turn, limit, len(pairs) > 1)
