@@ -104,10 +104,10 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"the server's process `number`, to report its CPU a message and its resident memory a connection. 0: unknown")
 	flags.Var(fs, &s.interval, "interval", time.Second, flags.Duration(minInterval, time.Hour),
 		"`time` from one progress line, and one point of the time series, to the next")
-	flags.Var(fs, &s.paused, "paused", "", func(text string) (string, error) { return text, nil },
+	flags.Var(fs, &s.paused, "paused", "", flags.Text,
 		"`file` of 8 bytes where whoever stops this process (SIGSTOP) keeps for how many nanoseconds in all, in the machine's byte order, before it goes on (SIGCONT). They are not counted as time; make bench so measures servers by turns. None: all time counts")
 	fs.BoolVar(&s.json, "json", false, "write the report as JSON, for programs")
-	flags.Var(fs, &s.html, "html", "", parseAny,
+	flags.Var(fs, &s.html, "html", "", flags.Text,
 		"`file` to write a report with pictures to, with nothing outside of it")
 	s.failIf.set(fs, "fail-if",
 		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), lost (messages), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
@@ -201,8 +201,6 @@ after a run, whatever its errors; 3 if a condition of -fail-if holds, 1 if there
 nothing to measure, 2 if a flag is wrong.
 `)
 }
-
-func parseAny(text string) (string, error) { return text, nil }
 
 // parseURL checks what can be checked without asking for the address.
 func parseURL(text string) (string, error) {

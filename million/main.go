@@ -39,23 +39,21 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.rate, "rate", 2000, flags.Int(1, 1_000_000),
 		"messages `a second` of all connections together; every connection echoes once before measuring, and once while it is measured")
 	flags.Var(fs, &s.handshakes, "handshakes", 8192, flags.Int(1, 1<<20), "`number` of handshakes outstanding, at most half of what the listen queue takes")
-	flags.Var(fs, &s.server, "server", "bin/wsecho", text, "the server's `program`")
-	flags.Var(fs, &s.load, "load", "bin/wsload", text, "the load generator's `program`")
-	flags.Var(fs, &s.page, "page", "", text, "Markdown `file` in whose marked region the result is put")
+	flags.Var(fs, &s.server, "server", "bin/wsecho", flags.Text, "the server's `program`")
+	flags.Var(fs, &s.load, "load", "bin/wsload", flags.Text, "the load generator's `program`")
+	flags.Var(fs, &s.page, "page", "", flags.Text, "Markdown `file` in whose marked region the result is put")
 	fs.BoolVar(&s.vm, "vm", false, "do it in a virtual machine")
-	flags.Var(fs, &s.machine.kernel, "kernel", "", text, "with -vm: the `file` with its kernel")
-	flags.Var(fs, &s.machine.sysctl, "sysctl", "deploy/sysctl.d/60-wsecho-1m.conf", text, "with -vm: the `file` with its sysctl settings")
+	flags.Var(fs, &s.machine.kernel, "kernel", "", flags.Text, "with -vm: the `file` with its kernel")
+	flags.Var(fs, &s.machine.sysctl, "sysctl", "deploy/sysctl.d/60-wsecho-1m.conf", flags.Text, "with -vm: the `file` with its sysctl settings")
 	flags.Var(fs, &s.machine.memory, "memory", 20<<30, flags.Size(256<<20, 1<<40), "with -vm: its memory, in `bytes`")
 	flags.Var(fs, &s.machine.cpus, "cpus", 2, flags.Int(1, 256), "with -vm: its `number` of CPUs")
 	flags.Var(fs, &s.machine.accelerator, "accelerator", "auto", flags.Word("auto", "kvm", "tcg"),
 		"with -vm: `how` it runs: by kvm, by tcg (software emulation), or auto, which is kvm if a kernel starts with it")
-	flags.Var(fs, &s.machine.log, "log", "bin/vm/million.log", text, "with -vm: the `file` for its console")
-	flags.Var(fs, &s.machine.arguments, "kernel-arguments", "", text, "with -vm: more `arguments` for its kernel")
+	flags.Var(fs, &s.machine.log, "log", "bin/vm/million.log", flags.Text, "with -vm: the `file` for its console")
+	flags.Var(fs, &s.machine.arguments, "kernel-arguments", "", flags.Text, "with -vm: more `arguments` for its kernel")
 	fs.BoolVar(&s.fromLog, "from-log", false, "run nothing, but take the result of an earlier run from -log, for -page")
 	return s, fs
 }
-
-func text(s string) (string, error) { return s, nil }
 
 func main() {
 	if os.Getpid() == 1 {

@@ -99,7 +99,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`time` after which no run is begun; the exit status is then 3, and the same with -append goes on. 0: no limit")
 	flags.Var(fs, &s.quiet, "quiet", 0.1, parseShare,
 		"`CPUs` that other processes and the hypervisor may take during a run, on average; a run that has lost more is repeated, twice at most")
-	flags.Var(fs, &s.out, "out", "", func(text string) (string, error) { return text, nil },
+	flags.Var(fs, &s.out, "out", "", flags.Text,
 		"`directory` for results. None: docs/benchmarks when all scenarios and servers are run, otherwise bin/bench/results, so that a trial does not replace what is published")
 	fs.BoolVar(&s.again, "append", false, "go on with the results that are there, which must be of the same commit, machine and -duration")
 	fs.BoolVar(&s.render, "render", false, "run nothing: write tables and charts again from the results that are there")

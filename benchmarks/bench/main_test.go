@@ -178,14 +178,14 @@ func TestServersThatFailAreTold(t *testing.T) {
 	b := &bench{workshop: w, cores: two, duration: 200 * time.Millisecond}
 	gws := mustServer(t, "gws")
 
-	// A server that never was.
-	measure := func(servers ...server) run {
-		runs, err := b.measure(t.Context(), scenarios[0], servers)
+	measure := func(s server) run {
+		runs, err := b.measure(t.Context(), scenarios[0], []server{s})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return runs[0]
 	}
+	// A server that never was.
 	if x := measure(gws); !strings.Contains(x.Failed, "no such file") {
 		t.Errorf("a missing server: %q", x.Failed)
 	}

@@ -117,6 +117,9 @@ func Duration(least, most time.Duration) func(string) (time.Duration, error) {
 	}
 }
 
+// Text is any text, the empty one too.
+func Text(text string) (string, error) { return text, nil }
+
 // Word parses one of some words.
 func Word(words ...string) func(string) (string, error) {
 	return func(text string) (string, error) {
