@@ -151,9 +151,7 @@ func (w *worker) verified(slot int, c *conn, size int) {
 	case w.now < w.until:
 		w.ask(slot, c, 1)
 	}
-	if w.winding && c.phase == open && !c.outstanding() {
-		w.part(slot, c)
-	}
+	w.partIfDone(slot, c)
 }
 
 // together is how many replies of one read are to messages that were due at one time, as those are as a rule that were sent in one
@@ -305,8 +303,11 @@ func (w *worker) sendControl(slot int, c *conn) bool {
 	return true
 }
 
-// part ends a connection that is not wanted any more, at the end of the run.
-func (w *worker) part(slot int, c *conn) {
+// partIfDone ends a connection on which nothing is outstanding, at the end of the run.
+func (w *worker) partIfDone(slot int, c *conn) {
+	if !w.winding || c.phase != open || c.outstanding() {
+		return
+	}
 	if w.leave {
 		w.left = append(w.left, int(c.fd))
 		w.forget(slot, c)

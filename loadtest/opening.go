@@ -27,13 +27,14 @@ func (w *worker) rampUp() {
 }
 
 // openReady opens connections, as long as few enough handshakes are outstanding. A listen queue
-// that overflows makes clients wait for a second and more.
+// that overflows makes clients wait for a second and more. When the time is over, only those are opened that owe something.
 func (w *worker) openReady() {
 	n := 0
-	for n < len(w.ready) && w.opening < w.handshakes && w.now < w.until {
+	for ; n < len(w.ready) && w.opening < w.handshakes; n++ {
 		slot := w.ready[n]
-		w.connect(slot, &w.conns[slot])
-		n++
+		if c := &w.conns[slot]; w.now < w.until || w.owed(c) > 0 {
+			w.connect(slot, c)
+		}
 	}
 	w.ready = w.ready[:copy(w.ready, w.ready[n:])]
 }
@@ -145,9 +146,6 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 // begin begins what a connection is for. Start is when it began to be opened.
 func (w *worker) begin(slot int, c *conn, start int64) {
 	switch {
-	case w.winding:
-		w.part(slot, c)
-		return
 	case w.mode == modeConnect:
 		w.ask(slot, c, 1)
 		*w.askedAt(slot, c.done) = start // what is measured is the whole of it
@@ -159,6 +157,7 @@ func (w *worker) begin(slot int, c *conn, start int64) {
 		w.ask(slot, c, w.inFlight)
 	}
 	w.flush(slot, c)
+	w.partIfDone(slot, c)
 }
 
 // openAgain opens a connection anew that is over, if that is what it is for.

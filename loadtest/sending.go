@@ -95,7 +95,7 @@ func (w *worker) moreDue(slot int, c *conn, n uint64) {
 	}
 }
 
-// lastDue hands out the rest when no more is going to be due, and counts what nobody is left to send.
+// lastDue hands out the rest when no more is going to be due.
 func (w *worker) lastDue() {
 	if !w.pacing() {
 		return
@@ -106,16 +106,23 @@ func (w *worker) lastDue() {
 		if due := w.share.rounds(slot, total); due > c.due {
 			w.moreDue(slot, c, due-c.due)
 		}
-		switch {
-		case w.mode == modeConnect:
-			w.unsent(slot, c.due-min(c.due, uint64(c.rounds)))
-		case c.phase == open:
+		if w.mode == modeEcho && c.phase == open {
 			w.flush(slot, c)
-		case w.reopen:
-			w.unsent(slot, c.due-min(c.due, c.sent()))
 		}
 	}
 	w.handedOut = true
+}
+
+// owed is how much was due for which a connection has yet to be opened, or opened again.
+func (w *worker) owed(c *conn) uint64 {
+	begun := c.sent()
+	switch {
+	case w.mode == modeConnect:
+		begun = uint64(c.rounds)
+	case !w.reopen: // moreDue has counted it
+		return 0
+	}
+	return c.due - min(c.due, begun)
 }
 
 // unsent counts messages that were due and cannot be sent any more.

@@ -139,11 +139,11 @@ func (w *worker) tell(letter func()) {
 	}
 }
 
-// run is the loop. It returns when it has been told to wind up, and all connections are
-// closed.
+// run is the loop. It returns when it has been told to wind up, all connections are
+// closed, and none waits to be opened for what was due.
 func (w *worker) run() {
 	defer close(w.finished)
-	for !w.winding || w.live > 0 {
+	for !w.winding || w.live+len(w.ready)+len(w.later) > 0 {
 		if err := w.pass(); err != nil {
 			w.err = fmt.Errorf("worker: %w", err)
 			return
@@ -337,31 +337,38 @@ func (w *worker) forget(slot int, c *conn) {
 	c.asked, c.written, c.done, c.offset = sent, sent, sent, 0
 }
 
-// windUp closes what is open, as soon as nothing is outstanding on it.
+// windUp closes what is open, as soon as nothing is outstanding on it. At a fixed rate that is all
+// that was due, for which connections are still opened: a server that is slow at the end is not spared it.
 func (w *worker) windUp() {
 	w.winding = true
 	w.giveUp = w.now + int64(w.timeout)
 	w.until = min(w.until, w.now)
+	owing := w.pacing()
 	w.lastDue()
 	for slot := range w.conns {
-		switch c := &w.conns[slot]; {
-		case c.phase == connecting || c.phase == handshaking:
+		c := &w.conns[slot]
+		if (c.phase == connecting || c.phase == handshaking) && !owing {
 			w.release(slot, c)
-		case c.phase == open && !c.outstanding():
-			w.part(slot, c)
 		}
+		w.partIfDone(slot, c)
+	}
+	for i := range w.later {
+		w.later[i].at = w.now // a pause does not outlast the run
 	}
 }
 
 // abandon ends what has not ended in time.
 func (w *worker) abandon() {
 	for slot := range w.conns {
-		switch c := &w.conns[slot]; c.phase {
+		c := &w.conns[slot]
+		switch c.phase {
 		case none:
 		case closing:
 			w.fail(slot, c, faultf(teardownFailed, "the server has not ended the connection in %v", w.timeout))
 		default:
 			w.fail(slot, c, faultf(timedOut, "%v after the last message was due, %d replies were awaited", w.timeout, max(c.asked, c.due)-c.done))
 		}
+		w.unsent(slot, w.owed(c))
 	}
+	w.ready, w.later = nil, nil
 }

@@ -336,6 +336,29 @@ func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
 	}
 }
 
+// Connections that were due are opened, or counted, however late the server makes them.
+func TestConnectionsThatAreDueLate(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) {
+		time.Sleep(20 * time.Millisecond) // so slow is it: 100 a second at the most, on two connections
+		c.upgrades()
+		if op, p, ok := c.receives(); ok {
+			c.sends(ws.NewFrame(op, true, p))
+			c.receives()
+		}
+	})
+	args := []string{"-mode", "connect", "-rate", "400", "-connections", "2", "-duration", "300ms"}
+	r := wsload(t, s.url, args...)
+	r.wantErrors()
+	if n := r.Latency.Count; n < 119 || n > 121 || r.Latency.Max < micro(800*time.Millisecond) {
+		t.Errorf("%d connections of 120: %v", n, r.Latency)
+	}
+	r = wsload(t, s.url, append(args, "-timeout", "100ms")...)
+	n, missed := uint64(r.Latency.Count)+r.Errors.Total, r.Errors.Kinds["unsent"].Count
+	if n < 119 || n > 121 || missed < 50 || missed > 100 || r.Latency.Max > micro(500*time.Millisecond) {
+		t.Errorf("%d connections of 120, %d never opened: %v", n, missed, r.Latency)
+	}
+}
+
 // Connections that are open do not keep the server from opening the others.
 func TestMessagesBeginWhenAllAreOpen(t *testing.T) {
 	var upgraded atomic.Int32
@@ -442,8 +465,7 @@ func TestReopen(t *testing.T) {
 			t.Run(strings.Join(append(args, code), " "), func(t *testing.T) {
 				var connections, received atomic.Uint64
 				s := startWrong(t, func(c *wrongConn) {
-					// Only the first ones, so that nobody is on the way when the time is over: what is due to them could
-					// not be sent any more, and the report says so.
+					// Only the first ones: to a server that never echoes connections come back after ever longer pauses.
 					well := connections.Add(1) > 12
 					c.echoes(func(op ws.OpCode, p []byte) bool {
 						if well {
