@@ -80,7 +80,7 @@ var (
 	}
 	shortScale = scale{
 		name: "short", many: 1_000, some: 300, few: 10, second: 50 * time.Millisecond, calm: 500 * time.Millisecond, spell: 300 * time.Millisecond,
-		stop: 2 * time.Second, big: 16 << 20, wild: time.Second, handshakeTimeout: 1500 * time.Millisecond, writeTimeout: time.Second,
+		stop: 2 * time.Second, big: 16 << 20, wild: time.Second, handshakeTimeout: 3 * time.Second, writeTimeout: time.Second,
 	}
 	tinyScale = scale{
 		name: "tiny", many: 200, some: 60, few: 4, second: 20 * time.Millisecond, calm: 400 * time.Millisecond, spell: 100 * time.Millisecond,
