@@ -67,7 +67,7 @@ func (c *conn) outstanding() bool { return c.done < c.asked }
 // the others.
 func (w *worker) turn(slot int, c *conn, ended bool) {
 	n, err := netpoll.Recv(int(c.fd), w.buffer)
-	w.now = w.clock()
+	w.look()
 	if err != nil {
 		w.ended(slot, c, err)
 		return
@@ -98,7 +98,16 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 // take takes replies and control frames. It says whether the connection is still there.
 func (w *worker) take(slot int, c *conn, p []byte) bool {
 	c.since = w.now
-	for len(p) > 0 {
+	for len(p) > 0 && c.phase != none { // none: what was said in answer could not be sent
+		if c.done < c.written && c.reply.between() {
+			n, messages := w.tape.replied(p, c.base, c.done, c.written-c.done)
+			for range messages {
+				w.verified(slot, c, w.tape.message(c.base, c.done).size)
+			}
+			if p = p[n:]; n > 0 {
+				continue
+			}
+		}
 		var awaited *message
 		if c.done < c.written || c.done == c.written && c.offset > 0 {
 			awaited = w.tape.message(c.base, c.done)
@@ -118,11 +127,8 @@ func (w *worker) take(slot int, c *conn, p []byte) bool {
 			w.closed(slot, c)
 			return false
 		}
-		if c.phase == none {
-			return false // what was said in answer could not be sent
-		}
 	}
-	return true
+	return c.phase != none
 }
 
 // verified counts a message whose reply is there and right, and decides what

@@ -42,7 +42,7 @@ func (w *worker) openReady() {
 // connect opens a socket and begins to connect it. To a server on this host TCP is connected by the time that
 // connect(2) returns, so the request can leave at once, without an event.
 func (w *worker) connect(slot int, c *conn) {
-	w.now = w.clock()
+	w.look()
 	number := w.share.number(slot, uint64(c.rounds))
 	*c = conn{fd: -1, since: w.now, base: number, rounds: c.rounds + 1, tries: c.tries,
 		asked: c.asked, written: c.written, done: c.done, due: c.due}

@@ -23,6 +23,9 @@ type reply struct {
 	control []byte // payload of a control frame
 }
 
+// between says whether no message has begun, nor a frame.
+func (r *reply) between() bool { return r.have == 0 && !r.inFrame && !r.inside }
+
 // step is what take has come to.
 type step uint8
 

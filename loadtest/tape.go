@@ -17,9 +17,12 @@ type message struct {
 	op      ws.OpCode
 	size    int    // of the payload
 	payload []byte // or what is repeated
-	start   int    // of its masked frame on the tape; of a long one as far as payload goes
-	end     int
+	frame   extent // of its masked frame in tape.frames; of a long one as far as payload goes
+	reply   extent // of its reply in tape.replies, likewise
 }
+
+// extent is from where to where something lies.
+type extent struct{ start, end int }
 
 // repeats says whether the message is longer than what is held of it.
 func (m *message) repeats() bool { return m.size > len(m.payload) }
@@ -34,7 +37,7 @@ func (m *message) from(at int) []byte {
 }
 
 // headSize is that of the header, mask and all.
-func (m *message) headSize() int { return m.end - m.start - len(m.payload) }
+func (m *message) headSize() int { return m.frame.end - m.frame.start - len(m.payload) }
 
 // frameSize is that of the whole frame.
 func (m *message) frameSize() int { return m.headSize() + m.size }
@@ -47,6 +50,7 @@ func (m *message) frameSize() int { return m.headSize() + m.size }
 type tape struct {
 	messages []message
 	frames   []byte // of the messages, and of the first ones again
+	replies  []byte // to them, as a server sends them that sends each in one frame
 	long     bool   // some messages repeat: each is sent by itself
 	mask     uint64 // one less than how many messages there are, if that is a power of two, as it is of one short size
 	overlap  int    // how many messages follow again, so that a run across the end is one piece
@@ -89,23 +93,32 @@ func newTape(mix []portion, kind payloadKind, inFlight int) *tape {
 	if kind == binaryPayload {
 		op = ws.OpBinary
 	}
-	var frames bytes.Buffer
+	var frames, replies bytes.Buffer
 	for _, size := range sequence(mix, random) {
-		m := message{op: op, size: size, payload: newHeld(size, kind, random), start: frames.Len()}
+		m := message{op: op, size: size, payload: newHeld(size, kind, random)}
+		m.frame.start, m.reply.start = frames.Len(), replies.Len()
 		writeMasked(&frames, &m, random)
-		m.end = frames.Len()
+		ws.WriteHeader(&replies, ws.Header{Fin: true, OpCode: op, Length: int64(size)}) // a bytes.Buffer takes everything
+		replies.Write(m.payload)
+		m.frame.end, m.reply.end = frames.Len(), replies.Len()
 		t.messages = append(t.messages, m)
 		t.long = t.long || m.repeats()
 	}
 	if n := len(t.messages); n&(n-1) == 0 {
 		t.mask = uint64(n - 1)
 	}
-	t.frames = frames.Bytes()
-	for t.overlap < min(inFlight, len(t.messages)) && t.messages[t.overlap].end <= overlapBytes {
+	t.frames, t.replies = frames.Bytes(), replies.Bytes()
+	for t.overlap < min(inFlight, len(t.messages)) && t.messages[t.overlap].frame.end <= overlapBytes {
 		t.overlap++
 	}
 	if t.overlap > 0 {
-		t.frames = append(t.frames, t.frames[:t.messages[t.overlap-1].end]...)
+		last := &t.messages[t.overlap-1]
+		t.frames = append(t.frames, t.frames[:last.frame.end]...)
+		t.replies = append(t.replies, t.replies[:last.reply.end]...)
+	}
+	for i := range t.messages { // so that what is compared lies in the caches once
+		m := &t.messages[i]
+		m.payload = t.replies[m.reply.end-len(m.payload) : m.reply.end]
 	}
 	return t
 }
@@ -217,18 +230,46 @@ func (t *tape) run(base, n, most uint64, offset int) (p []byte, messages uint64)
 	}
 	first := t.place(base + n)
 	last := min(first+most, uint64(len(t.messages)+t.overlap)) - 1
-	start, end := t.messages[first].start, 0
+	start, end := t.messages[first].frame.start, 0
 	if over := last - uint64(len(t.messages)); last >= uint64(len(t.messages)) {
-		end = t.length() + t.messages[over].end
+		end = t.last().frame.end + t.messages[over].frame.end
 	} else {
-		end = t.messages[last].end
+		end = t.messages[last].frame.end
 	}
 	return t.frames[start+offset : end], last - first + 1
 }
 
+// replied is how many whole replies p begins with to messages from number n on, at the most most, if each is one frame and all
+// are right; and how many bytes they are. Otherwise it is none, and a reply has to look closer.
+func (t *tape) replied(p []byte, base, n, most uint64) (size int, messages uint64) {
+	if t.long {
+		return 0, 0
+	}
+	first := t.place(base + n)
+	start := t.messages[first].reply.start
+	for i := first; messages < most; i++ {
+		end := 0
+		switch over := i - uint64(len(t.messages)); {
+		case i < uint64(len(t.messages)):
+			end = t.messages[i].reply.end
+		case over < uint64(t.overlap):
+			end = t.last().reply.end + t.messages[over].reply.end
+		}
+		if end == 0 || end-start > len(p) {
+			break
+		}
+		size = end - start
+		messages++
+	}
+	if !bytes.Equal(p[:size], t.replies[start:start+size]) {
+		return 0, 0
+	}
+	return size, messages
+}
+
 // piece is a message's frame from offset on, as much as lies in one piece.
 func (t *tape) piece(m *message, offset int) []byte {
-	frame := t.frames[m.start:m.end]
+	frame := t.frames[m.frame.start:m.frame.end]
 	if offset < len(frame) {
 		return frame[offset:]
 	}
@@ -236,5 +277,5 @@ func (t *tape) piece(m *message, offset int) []byte {
 	return p[:min(len(p), m.frameSize()-offset)]
 }
 
-// length is that of the frames without the repetition.
-func (t *tape) length() int { return t.messages[len(t.messages)-1].end }
+// last is the one behind which the first ones come again.
+func (t *tape) last() *message { return &t.messages[len(t.messages)-1] }

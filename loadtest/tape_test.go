@@ -61,6 +61,48 @@ func wantMessages(t *testing.T, tape *tape, base, count uint64, takes int) {
 	}
 }
 
+// Replies that have come together are known at one look: those that are whole, and none if a byte of
+// them is wrong.
+func TestWholeRepliesAtOnce(t *testing.T) {
+	for _, mix := range [][]portion{{{0, 1}}, {{1, 1}}, {{128, 1}}, {{70_000, 1}}, {{5, 1}, {128, 5}, {300, 1}}} {
+		tape := newTape(mix, textPayload, 16)
+		for base := range uint64(len(tape.messages)) {
+			const come = 5
+			var replies bytes.Buffer
+			var ends []int
+			for n := range uint64(come) {
+				m := tape.message(base, 3+n)
+				ws.WriteFrame(&replies, ws.NewTextFrame(m.whole()))
+				ends = append(ends, replies.Len())
+			}
+			p := replies.Bytes()
+			for n, end := range ends {
+				for _, cut := range []int{end, min(len(p), end+1), ends[min(n+1, come-1)] - 1} {
+					whole := uint64(0)
+					for whole < come && ends[whole] <= cut {
+						whole++
+					}
+					for _, most := range []uint64{1, 3, come} {
+						want := min(whole, most, uint64(len(tape.messages)+tape.overlap)-tape.place(base+3))
+						size, messages := tape.replied(p[:cut], base, 3, most)
+						if messages != want || want > 0 && size != ends[want-1] {
+							t.Fatalf("%d bytes of replies that end at %v: %d messages in %d bytes of %d at the most, want %d", cut, ends, messages, size, most, want)
+						}
+					}
+				}
+			}
+			right, _ := tape.replied(p, base, 3, 3)
+			for _, at := range []int{0, 1, ends[0], right / 2, right - 1} {
+				p[at] ^= 4
+				if size, messages := tape.replied(p, base, 3, 3); messages > 0 && at < right {
+					t.Fatalf("byte %d is wrong, and %d replies in %d bytes are right", at, messages, size)
+				}
+				p[at] ^= 4
+			}
+		}
+	}
+}
+
 // whole is the payload in one piece.
 func (m *message) whole() []byte {
 	p := make([]byte, 0, m.size)

@@ -46,6 +46,14 @@ func (t *timer) now() int64 {
 	}
 }
 
+// stopped is how long the process was stopped, if that is told.
+func (t *timer) stopped() int64 {
+	if t.paused == nil {
+		return 0
+	}
+	return t.paused.Load()
+}
+
 // pausedTime is a number of nanoseconds that another process writes, in a file that both have mapped: who stops this one (SIGSTOP) adds there
 // how long that was, before it lets it go on (SIGCONT). So latencies and rates are as if nothing had been.
 func pausedTime(file string) (*atomic.Int64, error) {

@@ -71,7 +71,8 @@ type worker struct {
 	slot      int  // whose turn it is
 	handedOut bool // no more is going to be due
 
-	floor   int64 // what was due earlier is not counted any more
+	stopped int64 // the timer's, when it was looked at last
+	floor   int64 // the latency of what was due earlier does not count
 	from    int64 // when measuring begins
 	until   int64 // when no more is sent
 	winding bool  // what is open is to be closed
@@ -98,6 +99,7 @@ func newWorker(p *plan, id int) (*worker, error) {
 		unsettled: slots,
 		paceFrom:  -1,
 		from:      math.MaxInt64,
+		stopped:   p.timer.stopped(),
 		until:     math.MaxInt64,
 	}
 	w.ringSize = 1 << bits.Len(uint(p.inFlight-1))
@@ -154,7 +156,7 @@ func (w *worker) run() {
 // pass does what is due, waits for something to happen, and does all that
 // follows from it.
 func (w *worker) pass() error {
-	w.now = w.clock()
+	w.look()
 	w.rampUp()
 	w.sendDue()
 	w.openReady()
@@ -162,9 +164,9 @@ func (w *worker) pass() error {
 	if err != nil {
 		return err
 	}
-	w.now = w.clock()
-	if w.now >= w.from && w.floor < w.from {
-		w.floor = w.from
+	w.look()
+	if w.now >= w.from && !w.stats.measured {
+		w.floor = max(w.floor, w.from)
 		w.stats.startMeasuring()
 	}
 	if woken {
@@ -176,6 +178,16 @@ func (w *worker) pass() error {
 	w.runQueue()
 	w.sweep()
 	return nil
+}
+
+// look reads the clock. What was on its way while the process was stopped is late by more than the server's doing, so its
+// latency does not count.
+func (w *worker) look() {
+	w.now = w.clock()
+	if p := w.timer.stopped(); p != w.stopped {
+		w.stopped = p
+		w.floor = max(w.floor, w.now)
+	}
 }
 
 func (w *worker) patience() time.Duration {
