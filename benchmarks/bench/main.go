@@ -97,7 +97,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`time` that is measured in each run; the servers' CPU is known in steps of 10 ms")
 	flags.Var(fs, &s.limit, "for", 0, flags.Duration(0, 24*time.Hour),
 		"`time` after which no run is begun; the exit status is then 3, and the same with -append goes on. 0: no limit")
-	flags.Var(fs, &s.quiet, "quiet", 0.1, parseShare,
+	flags.Var(fs, &s.quiet, "quiet", 0.3, parseShare,
 		"`CPUs` that other processes and the hypervisor may take during a run, on average; a run that has lost more is repeated, twice at most")
 	flags.Var(fs, &s.out, "out", "", flags.Text,
 		"`directory` for results. None: docs/benchmarks when all scenarios and servers are run, otherwise bin/bench/results, so that a trial does not replace what is published")

@@ -48,17 +48,14 @@ func (s scenario) load(duration time.Duration) []string {
 		"-duration", duration.String(), "-warmup", warmup.String()}, s.args...)
 }
 
-// turn is how long a server is not stopped, when several are measured by turns. It is long beside what the caches take to be filled anew, with
-// all connections: with 10,000 that is long. In connect all have had their turns within a second, after which gorilla's servers give up
-// sending a close frame.
+// turn is how long a server is not stopped, when several are measured by turns. After a pause the caches hold nothing of its connections, and TCP
+// acknowledges at once what it would have acknowledged with a reply: each connection's first messages cost more. So that they are few, a turn is long; the
+// shorter it is, the more alike is the machine to all. In connect all have had their turns within a second, after which gorilla's servers give up sending a close frame.
 func (s scenario) turn() time.Duration {
-	switch s.name {
-	case "many":
-		return 500 * time.Millisecond
-	case "connect":
+	if s.kind == kindConnect {
 		return 60 * time.Millisecond
 	}
-	return 100 * time.Millisecond
+	return time.Second
 }
 
 // groups are the servers that are measured by turns: all of them together, where times are measured.
