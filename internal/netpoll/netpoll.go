@@ -15,8 +15,8 @@
 //   - Remove(fd) ends the watching. It comes before close: epoll watches the open file
 //     description, which outlives the descriptor if anybody has a duplicate.
 //   - Wait(events, timeout) fills events with what has happened and says whether
-//     somebody called Wake. It waits for a moment before it blocks in the scheduler's eyes:
-//     see shortWait. It may return nothing before the timeout.
+//     somebody called Wake. While there are events it waits for a moment before it blocks in the
+//     scheduler's eyes: see shortWait. It may return nothing before the timeout.
 //   - Wake() makes the current or the next Wait return. Any number of wakes before
 //     that return are one. What was done before Wake is seen after that Wait.
 //   - Close() ends it, once nobody will call Wake again.
@@ -90,7 +90,8 @@ func (e *Event) Writable() bool {
 // A Poller watches descriptors. See the package comment.
 type Poller struct {
 	epoll   int
-	eventfd int // edge-triggered and never read: every write is an event
+	eventfd int  // edge-triggered and never read: every write is an event
+	busy    bool // the last wait had events, beside a wake
 
 	awake atomic.Bool // a wake is on its way; the next ones need not be sent
 }
@@ -143,13 +144,19 @@ func (p *Poller) control(op int, name string, fd int, gen uint32, i Interest) er
 // negative timeout is forever; any other is rounded up to whole milliseconds.
 func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool, err error) {
 	patience := milliseconds(timeout)
-	short := patience
-	if short < 0 || short > shortWait {
+	short := 0
+	if p.busy {
 		short = shortWait
+	}
+	if patience >= 0 {
+		short = min(short, patience)
 	}
 	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
 		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(short), 0, 0)
 	if (r == 0 && errno == 0 || errno == unix.EINTR) && patience != short { // the scheduler's signal wants to be let in
+		if patience > 0 {
+			patience -= short
+		}
 		r, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT,
 			uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(patience), 0, 0)
 	}
@@ -161,12 +168,14 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 		return 0, false, fmt.Errorf("epoll_pwait: %w", errno)
 	}
 	n = int(r)
+	p.busy = n > 0
 	for i := range events[:n] {
 		if int(events[i].Fd) == p.eventfd {
 			// From here on a wake is sent again. What was done before those that
 			// were not sent is seen from here on, for they swapped, too.
 			p.awake.Swap(false)
 			n--
+			p.busy = n > 0
 			events[i] = events[n]
 			return n, true, nil
 		}
@@ -174,11 +183,13 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	return n, false, nil
 }
 
-// shortWait, in milliseconds, is how long the calling thread waits by itself before Go's scheduler is told that it blocks.
-// While something comes more often than that, the runtime's monitor finds the goroutine running and looks
+// shortWait, in milliseconds, is how long the calling thread waits by itself before Go's scheduler is told that it blocks, if
+// something has come the last time. While something comes more often than that, the runtime's monitor finds the goroutine running and looks
 // every 10 ms. A goroutine that it finds in a system call it looks at every 20 µs, on a processor that the worker could have
-// had. The collector need not wait for the end of it: it sends a signal.
-const shortWait = 1
+// had. The collector need not wait for the end of it: it sends a signal; and so does the monitor after 10 ms, for other goroutines.
+// It is longer than the kernel's clock tick as a rule is: a wait that ends before the next tick has a timer set for it and taken back, which
+// costs a virtual machine more than all else about the wait.
+const shortWait = 10
 
 func milliseconds(d time.Duration) int {
 	if d < 0 {
