@@ -154,7 +154,7 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
 		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(short), 0, 0)
 	if (r == 0 && errno == 0 || errno == unix.EINTR) && patience != short { // the scheduler's signal wants to be let in
-		if patience > 0 {
+		if errno == 0 && patience > 0 {
 			patience -= short
 		}
 		r, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT,

@@ -349,6 +349,40 @@ func TestWaitReturnsAfterItsTimeout(t *testing.T) {
 	}
 }
 
+// While events come it may return earlier, when the scheduler wants the processor, but not much later.
+func TestWaitAfterEventsReturns(t *testing.T) {
+	w, p := newWatcher(t), newPair(t)
+	w.adds(p.near, 1, Read)
+	for _, timeout := range []time.Duration{0, time.Millisecond, shortWait * time.Millisecond, 2 * shortWait * time.Millisecond} {
+		p.farSends("!")
+		w.wants("something has arrived", seen{fd: p.near, gen: 1, readable: true})
+		began := time.Now()
+		n, woken, err := w.Wait(make([]Event, 1), timeout)
+		if n != 0 || woken || err != nil || time.Since(began) > soon {
+			t.Errorf("%v: %d events, woken: %v, error: %v, after %v", timeout, n, woken, err, time.Since(began))
+		}
+	}
+}
+
+// A poller that waits by itself does not keep the only processor to itself.
+func TestOthersRunWhileAPollerWaits(t *testing.T) {
+	w, p := newWatcher(t), newPair(t)
+	w.adds(p.near, 1, Read)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range 3 {
+		p.farSends("!")
+		w.wants("something has arrived", seen{fd: p.near, gen: 1, readable: true})
+		go w.Wake()
+		began, woken := time.Now(), false
+		for !woken && time.Since(began) < soon {
+			_, woken, _ = w.Wait(make([]Event, 1), soon)
+		}
+		if time.Since(began) >= soon {
+			t.Error("nobody came to wake it")
+		}
+	}
+}
+
 func TestWaitSaysWhatFailed(t *testing.T) {
 	p, err := New()
 	if err != nil {
