@@ -100,7 +100,7 @@ bin/vm/vmlinuz:
 		&& dpkg -x linux-image-*.deb . && cp boot/vmlinuz-* ../vmlinuz
 	rm -r $(@D)/kernel
 
-bench: ## measure wsecho beside its peers for 40 minutes, and write docs/benchmarks (BENCHFLAGS=-h for less)
+bench: ## measure wsecho beside its peers for half an hour, and write docs/benchmarks (BENCHFLAGS=-h for less)
 	cd benchmarks && $(GO) build -o ../bin/bench/bench ./bench && ../bin/bench/bench $(BENCHFLAGS)
 
 pgo: build ## profile bin/wsecho under load for half a minute, for the compiler (cmd/server/default.pgo)

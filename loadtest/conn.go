@@ -102,7 +102,7 @@ func (w *worker) take(slot int, c *conn, p []byte) bool {
 		if c.done < c.written && c.reply.between() {
 			n, messages := w.tape.replied(p, c.base, c.done, c.written-c.done)
 			for range messages {
-				w.verified(slot, c, w.tape.message(c.base, c.done).size)
+				w.verified(slot, c)
 			}
 			if p = p[n:]; n > 0 {
 				continue
@@ -120,7 +120,7 @@ func (w *worker) take(slot int, c *conn, p []byte) bool {
 		p = p[n:]
 		switch s {
 		case verified:
-			w.verified(slot, c, awaited.size)
+			w.verified(slot, c)
 		case pinged:
 			w.say(slot, c, ws.OpPong, c.reply.control)
 		case toldClose:
@@ -134,10 +134,10 @@ func (w *worker) take(slot int, c *conn, p []byte) bool {
 // verified counts a message whose reply is there and right, and decides what
 // comes next. Rates are of the replies that come in the measured time, and latencies
 // of the messages that were due in it.
-func (w *worker) verified(slot int, c *conn, size int) {
+func (w *worker) verified(slot int, c *conn) {
 	if w.now < w.until {
 		w.stats.messages++
-		w.stats.bytes += uint64(size)
+		w.stats.bytes += uint64(w.tape.message(c.base, c.done).size)
 	}
 	if due := w.dueTime(slot, c); due >= w.floor {
 		if due != w.together.due {

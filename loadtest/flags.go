@@ -105,7 +105,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.interval, "interval", time.Second, flags.Duration(minInterval, time.Hour),
 		"`time` from one progress line, and one point of the time series, to the next")
 	flags.Var(fs, &s.paused, "paused", "", flags.Text,
-		"`file` of 8 bytes where whoever stops this process (SIGSTOP) keeps for how many nanoseconds in all, in the machine's byte order, before it goes on (SIGCONT). They are not counted as time; make bench so measures servers by turns. None: all time counts")
+		"`file` of 8 bytes where whoever stops this process (SIGSTOP) keeps for how many nanoseconds in all, in the machine's byte order, before it goes on (SIGCONT). They are not counted as time, nor are latencies of messages that were on their way then; make bench so measures servers by turns. None: all time counts")
 	fs.BoolVar(&s.json, "json", false, "write the report as JSON, for programs")
 	flags.Var(fs, &s.html, "html", "", flags.Text,
 		"`file` to write a report with pictures to, with nothing outside of it")

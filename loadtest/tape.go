@@ -112,9 +112,9 @@ func newTape(mix []portion, kind payloadKind, inFlight int) *tape {
 		t.overlap++
 	}
 	if t.overlap > 0 {
-		last := &t.messages[t.overlap-1]
-		t.frames = append(t.frames, t.frames[:last.frame.end]...)
-		t.replies = append(t.replies, t.replies[:last.reply.end]...)
+		frame, reply := t.ends(uint64(t.overlap - 1))
+		t.frames = append(t.frames, t.frames[:frame]...)
+		t.replies = append(t.replies, t.replies[:reply]...)
 	}
 	for i := range t.messages { // so that what is compared lies in the caches once
 		m := &t.messages[i]
@@ -228,15 +228,24 @@ func (t *tape) run(base, n, most uint64, offset int) (p []byte, messages uint64)
 	if t.long {
 		return t.piece(t.message(base, n), offset), 0
 	}
-	first := t.place(base + n)
-	last := min(first+most, uint64(len(t.messages)+t.overlap)) - 1
-	start, end := t.messages[first].frame.start, 0
-	if over := last - uint64(len(t.messages)); last >= uint64(len(t.messages)) {
-		end = t.last().frame.end + t.messages[over].frame.end
-	} else {
-		end = t.messages[last].frame.end
+	first, beyond := t.span(base+n, most)
+	end, _ := t.ends(beyond - 1)
+	return t.frames[t.messages[first].frame.start+offset : end], beyond - first
+}
+
+// span is the places of messages from number n of an endless tape on, as many as lie in one piece, at the most most.
+func (t *tape) span(n, most uint64) (first, beyond uint64) {
+	first = t.place(n)
+	return first, min(first+most, uint64(len(t.messages)+t.overlap))
+}
+
+// ends is where the frame at a place ends, and its reply; also of the first ones where they follow again.
+func (t *tape) ends(place uint64) (frame, reply int) {
+	if over := place - uint64(len(t.messages)); place >= uint64(len(t.messages)) {
+		place, frame, reply = over, t.last().frame.end, t.last().reply.end
 	}
-	return t.frames[start+offset : end], last - first + 1
+	m := &t.messages[place]
+	return frame + m.frame.end, reply + m.reply.end
 }
 
 // replied is how many whole replies p begins with to messages from number n on, at the most most, if each is one frame and all
@@ -245,17 +254,11 @@ func (t *tape) replied(p []byte, base, n, most uint64) (size int, messages uint6
 	if t.long {
 		return 0, 0
 	}
-	first := t.place(base + n)
+	first, beyond := t.span(base+n, most)
 	start := t.messages[first].reply.start
-	for i := first; messages < most; i++ {
-		end := 0
-		switch over := i - uint64(len(t.messages)); {
-		case i < uint64(len(t.messages)):
-			end = t.messages[i].reply.end
-		case over < uint64(t.overlap):
-			end = t.last().reply.end + t.messages[over].reply.end
-		}
-		if end == 0 || end-start > len(p) {
+	for place := first; place < beyond; place++ {
+		_, end := t.ends(place)
+		if end-start > len(p) {
 			break
 		}
 		size = end - start

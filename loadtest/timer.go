@@ -14,17 +14,16 @@ import (
 // A timer tells the time since it began, in nanoseconds.
 type timer struct {
 	began  time.Time
-	paused *atomic.Int64 // nanoseconds that are not counted: see pausedTime; nil: all are
+	paused *atomic.Int64 // nanoseconds that are not counted: see pausedTime
 	before int64         // of them, before it began
 }
 
+// newTimer makes a timer that begins now. Paused may be nil: then all time counts.
 func newTimer(paused *atomic.Int64) timer {
-	t := timer{paused: paused}
 	if paused == nil {
-		t.began = time.Now()
-		return t
+		paused = new(atomic.Int64)
 	}
-	for {
+	for t := (timer{paused: paused}); ; {
 		t.before = paused.Load()
 		t.began = time.Now()
 		if paused.Load() == t.before { // or it was stopped in between
@@ -34,9 +33,6 @@ func newTimer(paused *atomic.Int64) timer {
 }
 
 func (t *timer) now() int64 {
-	if t.paused == nil {
-		return int64(time.Since(t.began))
-	}
 	for {
 		paused := t.paused.Load()
 		now := int64(time.Since(t.began))
@@ -47,12 +43,7 @@ func (t *timer) now() int64 {
 }
 
 // stopped is how long the process was stopped, if that is told.
-func (t *timer) stopped() int64 {
-	if t.paused == nil {
-		return 0
-	}
-	return t.paused.Load()
-}
+func (t *timer) stopped() int64 { return t.paused.Load() }
 
 // pausedTime is a number of nanoseconds that another process writes, in a file that both have mapped: who stops this one (SIGSTOP) adds there
 // how long that was, before it lets it go on (SIGCONT). So latencies and rates are as if nothing had been.

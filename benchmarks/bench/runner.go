@@ -89,7 +89,7 @@ func (b *bench) run(ctx context.Context, r *results) error {
 					missing = append(missing, s)
 				}
 			}
-			for _, group := range sc.groups(missing) {
+			for group := range sc.groups(missing) {
 				if !b.end.IsZero() && time.Now().After(b.end) {
 					return errTimeIsUp
 				}

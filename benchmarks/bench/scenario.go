@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"iter"
+	"slices"
+	"time"
+)
 
 // scenario is a load that all servers get alike.
 type scenario struct {
@@ -59,17 +63,11 @@ func (s scenario) turn() time.Duration {
 }
 
 // groups are the servers that are measured by turns: all of them together, where times are measured.
-func (s scenario) groups(servers []server) (groups [][]server) {
-	if s.kind != kindIdle {
-		if len(servers) > 0 {
-			groups = append(groups, servers)
-		}
-		return groups
+func (s scenario) groups(servers []server) iter.Seq[[]server] {
+	if s.kind == kindIdle {
+		return slices.Chunk(servers, 1)
 	}
-	for _, one := range servers {
-		groups = append(groups, []server{one})
-	}
-	return groups
+	return slices.Chunk(servers, max(1, len(servers)))
 }
 
 // unit is what the rate counts.
