@@ -149,8 +149,8 @@ func TestEcho(t *testing.T) {
 		{"-payload", "126", "-type", "unicode"},
 		{"-payload", "1KiB", "-inflight", "16"},
 		{"-payload", "64KiB", "-inflight", "3"},
-		{"-payload", "1MiB", "-duration", "500ms"}, // comes back in fragments
-		{"-payload", "300KiB", "-inflight", "40", "-duration", "500ms"},
+		{"-payload", "1MiB"}, // comes back in fragments
+		{"-payload", "300KiB", "-inflight", "40"},
 		{"-payload", "128:90,64KiB:10,1:7", "-type", "text", "-inflight", "7"},
 		{"-connections", "500", "-workers", "2"},
 		{"-connections", "50", "-ramp", "1000", "-source", "127.0.0.2,127.0.0.3", "-handshakes", "1"},
@@ -158,7 +158,7 @@ func TestEcho(t *testing.T) {
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
-			r := wsload(t, s.url, args...)
+			r := wsload(t, s.url, append([]string{"-duration", "1s"}, args...)...) // long enough for all of them at once
 			r.wantErrors()
 			r.wantMessages()
 			if r.status != 0 || r.stderr != "" || r.Open != r.Connections || r.Loop != "closed" {
@@ -220,7 +220,7 @@ func TestConnect(t *testing.T) {
 // What the server uses is its own, and the generator's the generator's.
 func TestUsage(t *testing.T) {
 	s := startServer(t)
-	r := wsload(t, s.url, "-pid", fmt.Sprint(s.pid), "-connections", "50", "-inflight", "4", "-duration", "500ms")
+	r := wsload(t, s.url, "-pid", fmt.Sprint(s.pid), "-connections", "50", "-inflight", "4", "-duration", "1s")
 	r.wantErrors()
 	for _, p := range []*process{r.Server, &r.Generator} {
 		if p == nil || p.cpuPerMessage() <= 0 || p.CPUs <= 0 || p.CPUs > float64(runtime.NumCPU())+1 {
