@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"net/netip"
 	"os"
-	"strings"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,49 +19,186 @@ type Listener struct {
 	FD   int
 	Addr net.Addr
 
-	inherited bool // somebody else has opened it, and goes on with it when we close it
+	dualStack bool   // the wildcard address of IPv6, which takes IPv4 too
+	file      fileID // that Listen has made, and Close removes; zero: none, or not ours
 }
 
-// Listen opens a listening socket: at "host:port", "[::1]:port", at "unix:/path",
-// or at ":port", which is IPv4 and IPv6 at once (IPv4 alone where the host has no IPv6).
-// What is accepted from it sends small messages at once (TCP_NODELAY) and
-// notices a peer that has vanished (SO_KEEPALIVE).
+// ListenConfig holds what an Address does not say. Its zero value leaves unix sockets to the umask.
+type ListenConfig struct {
+	SetMode  bool // gives unix sockets Mode
+	Mode     fs.FileMode
+	SetGroup bool // gives unix sockets Group
+	Group    int
+
+	lookUp lookup // nil: the resolver of package net
+}
+
+// Listen opens the listening socket of an address that has only one, with the zero ListenConfig.
+func Listen(text string) (Listener, error) {
+	a, err := ParseAddress(text)
+	if err != nil {
+		return Listener{}, err
+	}
+	all, _, err := ListenConfig{}.Listen(a)
+	if err != nil {
+		return Listener{}, err
+	}
+	if len(all) > 1 {
+		closeAll(all)
+		return Listener{}, fmt.Errorf("listen %s: %d addresses, want one", text, len(all))
+	}
+	return all[0], nil
+}
+
+// Listen opens the listening sockets of an address: one, or one for each address of a name.
+// Connections accepted from them send small messages at once (TCP_NODELAY) and
+// notice that their peer has disappeared (SO_KEEPALIVE).
 //
-// Opening is left to package net, which knows names, zones and families; the
-// socket is then taken away from it, for one that package net accepts from is watched
-// by Go's own poller.
-func Listen(addr string) (Listener, error) {
-	network, where := "tcp", addr
-	if path, isUnix := strings.CutPrefix(addr, "unix:"); isUnix {
-		network, where = "unix", path
+// A name may have addresses that this machine does not have, as localhost has ::1 where IPv6 is
+// disabled. Listen leaves them out and returns their errors in unavailable, as long as one
+// address is left. Any other error closes what was opened.
+func (c ListenConfig) Listen(a Address) (all []Listener, unavailable []error, err error) {
+	if !a.IsTCP() {
+		l, err := c.listenUnix(a.path)
+		if err != nil {
+			return nil, nil, err
+		}
+		return []Listener{l}, nil, nil
+	}
+	lookUp := c.lookUp
+	if lookUp == nil {
+		lookUp = net.DefaultResolver.LookupNetIP
+	}
+	ips, err := a.resolve(lookUp)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen %s: %w", a, err)
+	}
+	// The kernel chooses port 0 for the first address only. Another address may have it taken.
+	const tries = 32
+	for range tries {
+		all, unavailable, err = listenAll(ips, a.port)
+		if a.port != 0 || !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+	}
+	return all, unavailable, err
+}
+
+// listenAll opens a socket for each address, all of them on one port.
+func listenAll(ips []netip.Addr, port uint16) (all []Listener, unavailable []error, err error) {
+	for _, ip := range ips {
+		l, err := listenTCP(ip, port)
+		switch {
+		case err == nil:
+			all, port = append(all, l), uint16(l.Addr.(*net.TCPAddr).Port)
+		case isUnavailable(err):
+			unavailable = append(unavailable, err)
+		default:
+			closeAll(all)
+			return nil, nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil, errors.Join(unavailable...)
+	}
+	return all, unavailable, nil
+}
+
+// listenTCP opens a listening socket of one family, or of both for the zero Addr: IPv6 with
+// IPV6_V6ONLY off, or IPv4 where the machine has no IPv6.
+//
+// Package net opens it, since it knows zones, families and the length of the kernel's queue. The
+// descriptor is then taken away from it, because Go's own poller watches a socket that package
+// net accepts from.
+func listenTCP(ip netip.Addr, port uint16) (Listener, error) {
+	network, host := "tcp", ""
+	switch {
+	case ip.Is4():
+		network, host = "tcp4", ip.String()
+	case ip.Is6():
+		network, host = "tcp6", ip.String() // IPV6_V6ONLY on
 	}
 	config := net.ListenConfig{Control: setOptions}
-	config.SetMultipathTCP(false) // costs every message, and nobody asked for it
-
-	l, err := config.Listen(context.Background(), network, where)
-	if errors.Is(err, unix.EADDRINUSE) && network == "unix" && removeStale(where) {
-		l, err = config.Listen(context.Background(), network, where)
-	}
+	config.SetMultipathTCP(false) // it costs every message, and no flag asks for it
+	l, err := config.Listen(context.Background(), network, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {
 		return Listener{}, err
 	}
 	defer l.Close()
-	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-	}
 	fd, err := duplicate(l.(syscall.Conn))
 	if err != nil {
-		return Listener{}, fmt.Errorf("listen %s: %w", addr, err)
+		return Listener{}, fmt.Errorf("listen %s: %w", l.Addr(), err)
 	}
-	return Listener{FD: fd, Addr: l.Addr()}, nil
+	return Listener{FD: fd, Addr: l.Addr(), dualStack: isDualStack(fd, l.Addr())}, nil
+}
+
+// isDualStack reports whether a socket takes IPv4 and IPv6 at every address of the machine.
+func isDualStack(fd int, at net.Addr) bool {
+	tcp, isTCP := at.(*net.TCPAddr)
+	if !isTCP || tcp.IP.To4() != nil || !tcp.IP.IsUnspecified() {
+		return false
+	}
+	v6only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+	return err == nil && v6only == 0
+}
+
+// String returns the address as ParseAddress takes it, but the path alone of a unix socket:
+// ":8080" is IPv6 and IPv4, "[::]:8080" is IPv6 only, "0.0.0.0:8080" is IPv4 only.
+func (l Listener) String() string {
+	if l.dualStack {
+		return fmt.Sprint(":", l.Addr.(*net.TCPAddr).Port)
+	}
+	return l.Addr.String()
+}
+
+// IsLoopback reports whether only this machine can reach the listener.
+func (l Listener) IsLoopback() bool {
+	tcp, isTCP := l.Addr.(*net.TCPAddr)
+	return !isTCP || tcp.IP.IsLoopback()
+}
+
+// Excludes reports whether an address cannot be listened on because of l. It takes the address
+// from the error of Listen: where the socket could not be bound.
+func (l Listener) Excludes(err error) bool {
+	failed, isNet := errors.AsType[*net.OpError](err)
+	if !isNet || !errors.Is(err, unix.EADDRINUSE) {
+		return false
+	}
+	mine, isTCP := l.Addr.(*net.TCPAddr)
+	theirs, areTCP := failed.Addr.(*net.TCPAddr)
+	if !isTCP || !areTCP {
+		return !isTCP && !areTCP && l.file != (fileID{}) && l.file.isAt(failed.Addr.String())
+	}
+	if mine.Port != theirs.Port {
+		return false
+	}
+	// An IP of length 0 is that of ":port": IPv6 and IPv4.
+	families := func(at *net.TCPAddr, both bool) (v4, v6 bool) {
+		is4 := at.IP.To4() != nil
+		return is4 || both, !is4 || both
+	}
+	mine4, mine6 := families(mine, l.dualStack)
+	theirs4, theirs6 := families(theirs, failed.Net == "tcp")
+	isAll := func(at *net.TCPAddr) bool { return len(at.IP) == 0 || at.IP.IsUnspecified() }
+	return (mine4 && theirs4 || mine6 && theirs6) && (isAll(mine) || isAll(theirs) || mine.IP.Equal(theirs.IP))
+}
+
+// Net returns a listener of package net, and closes l.
+func (l Listener) Net() (net.Listener, error) {
+	f := os.NewFile(uintptr(l.FD), l.String())
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+func closeAll(listeners []Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
 }
 
 // setOptions sets what accepted sockets inherit from the listening one, which
 // saves a system call for each of them.
-func setOptions(network, _ string, c syscall.RawConn) (err error) {
-	if network == "unix" {
-		return nil
-	}
+func setOptions(_, _ string, c syscall.RawConn) (err error) {
 	controlErr := c.Control(func(fd uintptr) { err = setTCPOptions(int(fd)) })
 	return errors.Join(controlErr, err)
 }
@@ -98,7 +237,7 @@ func Inherit(f *os.File) (Listener, error) {
 		Close(fd)
 		return Listener{}, err
 	}
-	return Listener{FD: fd, Addr: addr, inherited: true}, nil
+	return Listener{FD: fd, Addr: addr, dualStack: isDualStack(fd, addr)}, nil
 }
 
 // adoptListening checks that fd is what Listen would have made, does to it what Listen does,
@@ -142,26 +281,12 @@ func adoptListening(fd int, f *os.File) (net.Addr, error) {
 	return l.Addr(), nil
 }
 
-// removeStale removes a unix socket that nobody listens at any more, as a
-// process that was killed leaves it behind. Anything else that lies at path refuses to be
-// connected to as well, and is somebody's file.
-func removeStale(path string) bool {
-	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != os.ModeSocket {
-		return false
-	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		c.Close()
-		return false
-	}
-	return errors.Is(err, unix.ECONNREFUSED) && os.Remove(path) == nil
-}
-
-// Close closes the socket, and removes it from the file system if it is there.
-// One that is inherited goes on listening.
+// Close closes the socket. It removes the file of a unix socket that Listen has made, but no
+// other that has taken its place. A socket that is inherited goes on listening.
 func (l Listener) Close() {
-	Close(l.FD)
-	if l.Addr.Network() == "unix" && !l.inherited {
-		os.Remove(l.Addr.String())
+	// The kernel may give the number of the file to another once the socket is closed.
+	if l.file != (fileID{}) {
+		l.file.remove(l.Addr.String())
 	}
+	Close(l.FD)
 }

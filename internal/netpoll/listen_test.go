@@ -1,10 +1,14 @@
 package netpoll
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,6 +58,248 @@ func TestListenOnAllAddresses(t *testing.T) {
 	converses(t, l, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
 	hasIPv6(t)
 	converses(t, l, &unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}})
+}
+
+// refuses shows that nothing listens on an address.
+func refuses(t *testing.T, network string, addr netip.AddrPort) {
+	t.Helper()
+	c, err := net.Dial(network, addr.String())
+	if err == nil {
+		c.Close()
+		t.Errorf("%s is connected", addr)
+	} else if !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("connecting to %s: %v, want ECONNREFUSED", addr, err)
+	}
+}
+
+var (
+	loopback4 = netip.MustParseAddr("127.0.0.1")
+	loopback6 = netip.IPv6Loopback()
+)
+
+func portOf(l Listener) uint16 { return uint16(l.Addr.(*net.TCPAddr).Port) }
+
+// A literal address is of its own family alone, and an address without a host is of both. The
+// listener says which.
+func TestListenFamilies(t *testing.T) {
+	hasIPv6(t)
+	for addr, want := range map[string]struct {
+		v4, v6 bool
+		is     string
+	}{
+		":0":                   {true, true, ":"},
+		"0.0.0.0:0":            {true, false, "0.0.0.0:"},
+		"[::]:0":               {false, true, "[::]:"},
+		"127.0.0.1:0":          {true, false, "127.0.0.1:"},
+		"[::1]:0":              {false, true, "[::1]:"},
+		"[::ffff:127.0.0.1]:0": {true, false, "127.0.0.1:"},
+		"[::ffff:0.0.0.0]:0":   {true, false, "0.0.0.0:"},
+		"[::1%lo]:0":           {false, true, "[::1]:"},
+	} {
+		t.Run(addr, func(t *testing.T) {
+			l := listens(t, addr)
+			port := portOf(l)
+			if got := l.String(); got != want.is+strconv.Itoa(int(port)) {
+				t.Errorf("it is at %s, want %s and its port", got, want.is)
+			}
+			if at4 := netip.AddrPortFrom(loopback4, port); want.v4 {
+				converses(t, l, &unix.SockaddrInet4{Port: int(port), Addr: loopback4.As4()})
+			} else {
+				refuses(t, "tcp4", at4)
+			}
+			if at6 := netip.AddrPortFrom(loopback6, port); want.v6 {
+				converses(t, l, &unix.SockaddrInet6{Port: int(port), Addr: loopback6.As16()})
+			} else {
+				refuses(t, "tcp6", at6)
+			}
+			// What it says can be listened on again, and is the same.
+			said := l.String()
+			l.Close()
+			again, err := Listen(said)
+			if errors.Is(err, unix.EADDRINUSE) {
+				return // another process was faster
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if again.String() != said {
+				t.Errorf("%s is %s again", said, again)
+			}
+		})
+	}
+}
+
+// Both families can have a listener of their own on one port.
+func TestListenOnBothWildcards(t *testing.T) {
+	hasIPv6(t)
+	var v4, v6 Listener
+	for tries := 10; v6.Addr == nil; tries-- {
+		v4 = listens(t, "0.0.0.0:0")
+		l, err := Listen(fmt.Sprintf("[::]:%d", portOf(v4)))
+		if err == nil {
+			v6 = l
+			defer v6.Close()
+		} else if tries == 0 || !errors.Is(err, unix.EADDRINUSE) { // another process may have the port
+			t.Fatal(err)
+		}
+	}
+	converses(t, v4, &unix.SockaddrInet4{Port: int(portOf(v4)), Addr: loopback4.As4()})
+	converses(t, v6, &unix.SockaddrInet6{Port: int(portOf(v4)), Addr: loopback6.As16()})
+}
+
+// named listens on a name with the given addresses.
+func named(t *testing.T, port uint16, addrs ...string) ([]Listener, []error, error) {
+	t.Helper()
+	var ips []netip.Addr
+	for _, a := range addrs {
+		ips = append(ips, netip.MustParseAddr(a))
+	}
+	c := ListenConfig{lookUp: func(_ context.Context, network, host string) ([]netip.Addr, error) {
+		if network != "ip" || host != "name.example" {
+			t.Errorf("%s of %s is looked up", network, host)
+		}
+		return ips, nil
+	}}
+	a, err := ParseAddress(fmt.Sprintf("name.example:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, unavailable, err := c.Listen(a)
+	t.Cleanup(func() { closeAll(all) })
+	return all, unavailable, err
+}
+
+// absent is an address for documentation (RFC 5737), which no machine has.
+const absent = "198.51.100.1"
+
+// A name is all of its addresses, each once, and all on one port.
+func TestListenOnAName(t *testing.T) {
+	all, unavailable, err := named(t, 0, "127.0.0.2", "127.0.0.3", "::ffff:127.0.0.2", "127.0.0.3")
+	if err != nil || len(unavailable) > 0 || len(all) != 2 {
+		t.Fatalf("%v, %v, %v; want two listeners", all, unavailable, err)
+	}
+	port := portOf(all[0])
+	for i, l := range all {
+		want := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 2)}), port)
+		if l.String() != want.String() {
+			t.Errorf("%s, want %s", l, want)
+		}
+		converses(t, l, &unix.SockaddrInet4{Port: int(port), Addr: want.Addr().As4()})
+	}
+	refuses(t, "tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.4"), port))
+}
+
+func TestListenOnANameOfBothFamilies(t *testing.T) {
+	hasIPv6(t)
+	all, unavailable, err := named(t, 0, "::1", "127.0.0.1")
+	if err != nil || len(unavailable) > 0 || len(all) != 2 {
+		t.Fatalf("%v, %v, %v; want two listeners", all, unavailable, err)
+	}
+	converses(t, all[0], &unix.SockaddrInet6{Port: int(portOf(all[0])), Addr: loopback6.As16()})
+	converses(t, all[1], &unix.SockaddrInet4{Port: int(portOf(all[0])), Addr: loopback4.As4()})
+}
+
+// An address that the machine does not have is left out, as long as there is another.
+func TestListenOnANameThatIsPartlyHere(t *testing.T) {
+	all, unavailable, err := named(t, 0, absent, "127.0.0.1")
+	if err != nil || len(all) != 1 || len(unavailable) != 1 || !strings.Contains(unavailable[0].Error(), absent) {
+		t.Errorf("%v, %v, %v; want 127.0.0.1, and that %s is unavailable", all, unavailable, err, absent)
+	}
+	all, _, err = named(t, 0, absent, "198.51.100.2")
+	if !errors.Is(err, unix.EADDRNOTAVAIL) || !strings.Contains(err.Error(), absent) || !strings.Contains(err.Error(), "198.51.100.2") {
+		t.Errorf("%v, %v; want an error that names both addresses", all, err)
+	}
+}
+
+// An address that is taken is an error, which names it, and nothing is left open.
+func TestListenOnANameThatIsPartlyTaken(t *testing.T) {
+	taken := listens(t, "127.0.0.3:0")
+	port := portOf(taken)
+	all, _, err := named(t, port, "127.0.0.2", "127.0.0.3")
+	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), taken.String()) {
+		t.Errorf("%v, %v; want EADDRINUSE and %s", all, err, taken)
+	}
+	refuses(t, "tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port))
+	// Port 0 is tried again, but not for ever: these two exclude each other on every port.
+	if all, _, err := named(t, 0, "127.0.0.1", "0.0.0.0"); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("%v, %v; want EADDRINUSE", all, err)
+	}
+}
+
+func TestListenOnANameWithoutAddresses(t *testing.T) {
+	if all, _, err := named(t, 0); err == nil || !strings.Contains(err.Error(), "name.example:0") {
+		t.Errorf("%v, %v; want an error with the name", all, err)
+	}
+	a, err := ParseAddress("name.example:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("no such host")
+	c := ListenConfig{lookUp: func(context.Context, string, string) ([]netip.Addr, error) { return nil, failed }}
+	if all, _, err := c.Listen(a); !errors.Is(err, failed) || !strings.Contains(err.Error(), "name.example:80") {
+		t.Errorf("%v, %v; want the resolver's error with the name", all, err)
+	}
+}
+
+// Excludes finds which of several listeners is in the way of another.
+func TestExcludes(t *testing.T) {
+	hasIPv6(t)
+	path := filepath.Join(t.TempDir(), "socket")
+	for there, all := range map[string]map[string]bool{ // whether each is excluded
+		":":          {":": true, "0.0.0.0:": true, "[::]:": true, "127.0.0.1:": true, "[::1]:": true},
+		"0.0.0.0:":   {":": true, "0.0.0.0:": true, "[::]:": false, "127.0.0.1:": true, "[::1]:": false},
+		"[::]:":      {":": true, "0.0.0.0:": false, "[::]:": true, "127.0.0.1:": false, "[::1]:": true},
+		"127.0.0.1:": {":": true, "0.0.0.0:": true, "[::]:": false, "127.0.0.1:": true, "127.0.0.2:": false},
+		"unix:" + path: {"unix:" + path: true, "unix:" + filepath.Dir(path) + "/./socket": true,
+			"unix:" + path + "2": false},
+	} {
+		t.Run(there, func(t *testing.T) {
+			port := ""
+			if !strings.HasPrefix(there, "unix:") {
+				port = "0"
+			}
+			l := listens(t, there+port)
+			if port != "" {
+				port = strconv.Itoa(int(portOf(l)))
+			}
+			other := listens(t, "127.0.0.1:0")
+			for addr, excluded := range all {
+				another, err := Listen(addr + port)
+				if err == nil {
+					another.Close()
+				}
+				if excluded && err == nil || l.Excludes(err) != excluded || other.Excludes(err) {
+					t.Errorf("%s%s: %v, excluded by %s: %v, want %v", addr, port, err, l, l.Excludes(err), excluded)
+				}
+			}
+		})
+	}
+}
+
+func TestNetListener(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := l.Net()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if n.Addr().String() != l.String() {
+		t.Errorf("it is at %s, want %s", n.Addr(), l)
+	}
+	far, err := net.Dial("tcp", l.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	near, err := n.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	near.Close()
 }
 
 func TestListenUnix(t *testing.T) {
