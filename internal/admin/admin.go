@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,19 +59,21 @@ type Config struct {
 type Server struct {
 	cfg    Config
 	http   http.Server
-	served chan struct{} // closed when Serve has ended
-	failed chan error
+	served sync.WaitGroup // one Serve for each listener
+	failed chan error     // the first error of one
 }
 
-// Start starts to serve on a listener, which it will close.
-func Start(l net.Listener, cfg Config) *Server {
+// Start starts to serve on listeners, which it will close.
+func Start(listeners []net.Listener, cfg Config) *Server {
 	s := newServer(cfg)
-	s.start(l)
+	for _, l := range listeners {
+		s.start(l)
+	}
 	return s
 }
 
 func newServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, served: make(chan struct{}), failed: make(chan error, 1)}
+	s := &Server{cfg: cfg, failed: make(chan error, 1)}
 	s.http = http.Server{
 		Handler:           s.mux(),
 		ReadHeaderTimeout: headerTimeout,
@@ -84,12 +87,14 @@ func newServer(cfg Config) *Server {
 }
 
 func (s *Server) start(l net.Listener) {
-	go func() {
-		defer close(s.served)
+	s.served.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- err
+			select {
+			case s.failed <- err:
+			default: // another listener has failed before
+			}
 		}
-	}()
+	})
 }
 
 // Failed delivers the error that keeps it from serving on.
@@ -102,7 +107,7 @@ func (s *Server) Close() {
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
-	<-s.served
+	s.served.Wait()
 }
 
 // page is something to be asked for.

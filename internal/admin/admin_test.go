@@ -300,7 +300,7 @@ func TestListenerFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Start(l, o.server.cfg)
+	s := Start([]net.Listener{l}, o.server.cfg)
 	defer s.Close()
 	l.Close()
 	select {
