@@ -4,42 +4,59 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"runtime"
+	"strings"
 
 	"wsecho/internal/admin"
 	"wsecho/internal/flags"
 	"wsecho/internal/hijack"
+	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
 
 // operations is the admin server; the zero operations is none.
 type operations struct {
-	listener net.Listener
-	server   *admin.Server
+	sockets   []socket
+	listeners []net.Listener // of the sockets
+	server    *admin.Server
 }
 
-// listenAdmin opens the listening socket of the admin endpoints, if they are wanted. Nothing is answered there before serve.
+// listenAdmin opens the listening sockets of the admin endpoints, if they are wanted. Nothing is answered there before serve.
 func listenAdmin(addr string, log *slog.Logger) (*operations, error) {
+	o := &operations{}
 	if addr == "" {
-		return &operations{}, nil
+		return o, nil
 	}
-	l, err := net.Listen("tcp", addr)
+	a, err := netpoll.ParseAddress(addr)
+	if err == nil {
+		o.sockets, err = listenAt("-admin", a, netpoll.ListenConfig{}, nil, log)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("-admin %s: %w", addr, err)
+		return nil, err
 	}
-	if at, err := netip.ParseAddrPort(l.Addr().String()); err == nil && !at.Addr().IsLoopback() {
-		log.Warn("the admin endpoints can be reached from other machines: profiles and peers' addresses are there", "admin", at.String())
+	for i, s := range o.sockets {
+		l, err := s.Net()
+		if err != nil {
+			o.close()
+			for _, s := range o.sockets[i+1:] {
+				s.Close()
+			}
+			return nil, fmt.Errorf("-admin %s: %w", addr, err)
+		}
+		o.listeners = append(o.listeners, l)
+		if !s.IsLoopback() {
+			log.Warn("the admin endpoints can be reached from other machines: profiles and peers' addresses are there", "admin", s.String())
+		}
 	}
-	return &operations{listener: l}, nil
+	return o, nil
 }
 
 func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
-	if o.listener == nil {
+	if o.listeners == nil {
 		return
 	}
 	number, commit := flags.Build()
-	o.server = admin.Start(o.listener, admin.Config{
+	o.server = admin.Start(o.listeners, admin.Config{
 		Pool:    p,
 		Echo:    hijack.New(p, cfg.Echo),
 		Version: admin.Version{Number: number, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
@@ -47,12 +64,13 @@ func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
 	})
 }
 
-// addr is where it listens; empty: nowhere.
+// addr is where it listens, with commas between several addresses; empty: nowhere.
 func (o *operations) addr() string {
-	if o.listener == nil {
-		return ""
+	all := make([]string, len(o.sockets))
+	for i, s := range o.sockets {
+		all[i] = s.String()
 	}
-	return o.listener.Addr().String()
+	return strings.Join(all, ",")
 }
 
 // failed delivers the error that keeps it from serving on.
@@ -64,10 +82,11 @@ func (o *operations) failed() <-chan error {
 }
 
 func (o *operations) close() {
-	switch {
-	case o.server != nil:
+	if o.server != nil {
 		o.server.Close()
-	case o.listener != nil:
-		o.listener.Close()
+		return
+	}
+	for _, l := range o.listeners {
+		l.Close()
 	}
 }

@@ -7,18 +7,20 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
 	"runtime"
 	"strings"
 	"time"
 
 	"wsecho/internal/flags"
+	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
 
 // settings are what the command line and the environment say.
 type settings struct {
-	listen           list
+	listen           addresses
+	unixMode         unixMode
+	unixGroup        unixGroup
 	admin            string // empty: none
 	workers          int
 	maxConns         int
@@ -48,16 +50,23 @@ const envPrefix = "WSECHO"
 // and what is wrong with it.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
-	return s, flags.Parse(fs, args, envPrefix)
+	if err := flags.Parse(fs, args, envPrefix); err != nil {
+		return s, err
+	}
+	return s, s.checkUnix()
 }
 
 func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
-		"`address` to serve on: host:port, [::1]:port or unix:/path; :port is IPv4 and IPv6. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
+		"`address` to serve on: host:port, [IPv6]:port, unix:/path, or unix:@name in the abstract namespace. :port is IPv6 and IPv4, 0.0.0.0:port is IPv4 only, [::]:port is IPv6 only, a name is all of its addresses. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
+	flags.Var(fs, &s.unixMode, "unix-mode", unixMode{}, parseUnixMode,
+		"`octal` permissions of the unix sockets of -listen, such as 0660; connecting needs permission to write. umask: what the umask leaves of 0777")
+	flags.Var(fs, &s.unixGroup, "unix-group", unixGroup{}, parseUnixGroup,
+		"`group` of the unix sockets of -listen, by name or number. none: the server's own")
 	flags.Var(fs, &s.admin, "admin", "127.0.0.1:6060", adminAddress,
-		"`address` of the admin endpoints (metrics, health, profiles), host:port; they are for operators only. none: there are none")
+		"`address` of the admin endpoints (metrics, health, profiles), host:port as for -listen; they are for operators only. none: there are none")
 	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),
 		"`number` of event loops; the default is the CPUs that may be used")
 	flags.Var(fs, &s.maxConns, "max-conns", 0, flags.Int(0, math.MaxInt32),
@@ -127,26 +136,17 @@ func adminAddress(text string) (string, error) {
 	if text == "" || text == "none" {
 		return "", nil
 	}
-	if _, _, err := net.SplitHostPort(text); err != nil {
-		return "", errors.New("is not host:port")
+	a, err := netpoll.ParseAddress(text)
+	if err == nil && !a.IsTCP() {
+		err = errors.New("the admin endpoints are served over TCP only")
+	}
+	if err != nil {
+		return "", fmt.Errorf("is not host:port: %w", err)
 	}
 	return text, nil
 }
 
-// list is a flag that may be repeated. What is set replaces the default.
 type list []string
-
-func (l *list) set(fs *flag.FlagSet, name, byDefault, usage string) {
-	isDefault := true
-	flags.Var(fs, l, name, list{byDefault}, func(text string) (list, error) {
-		sum := *l
-		if isDefault {
-			sum, isDefault = nil, false
-		}
-		items, err := flags.Split(text)
-		return append(sum, items...), err
-	}, usage)
-}
 
 func (l list) String() string { return strings.Join(l, ",") }
 

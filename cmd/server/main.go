@@ -19,7 +19,6 @@ import (
 	"wsecho/internal/admin"
 	"wsecho/internal/flags"
 	"wsecho/internal/limits"
-	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
 )
 
@@ -83,7 +82,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	}
 	listeners, names, err := inherit()
 	if err == nil && len(listeners) == 0 {
-		listeners, err = listen(s.listen)
+		listeners, err = s.listenAll(ops.sockets, log)
 	}
 	if err != nil {
 		ops.close()
@@ -104,7 +103,7 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 	p.Start()
 	ops.serve(p, &cfg, log)
 	runtime.GC() // what starting has left behind; the first collection's own memory is not put down to connections then
-	log.Info("serving", "listen", addresses(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
+	log.Info("serving", "listen", texts(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", flags.BuildVersion())
 	systemd := supervise(p, log)
 
@@ -158,39 +157,12 @@ func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error 
 	}
 }
 
-// listen opens all listening sockets, or none.
-func listen(addrs []string) ([]netpoll.Listener, error) {
-	var listeners []netpoll.Listener
-	for _, addr := range addrs {
-		l, err := netpoll.Listen(addr)
-		if err != nil {
-			closeAll(listeners)
-			return nil, fmt.Errorf("-listen %s: %w", addr, err)
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
-}
-
 // origin says where the listening sockets are from: ours, or the names of those that systemd has opened.
 func origin(names []string) any {
 	if len(names) == 0 {
 		return "own"
 	}
 	return names
-}
-
-func closeAll(listeners []netpoll.Listener) {
-	for _, l := range listeners {
-		l.Close()
-	}
-}
-
-func addresses(listeners []netpoll.Listener) (all []string) {
-	for _, l := range listeners {
-		all = append(all, l.Addr.String())
-	}
-	return all
 }
 
 // logTotals says what has been done, as the last line of the log.

@@ -24,6 +24,8 @@ type server struct {
 	exit    chan int
 	addr    string
 	admin   string
+	listens []any            // where it says that it listens
+	before  []map[string]any // the log before it served
 }
 
 const soon = 10 * time.Second // long enough for anything that is going to happen
@@ -47,7 +49,8 @@ func start(t *testing.T, args ...string) *server {
 		w.Close()
 	}()
 	serving := s.wantsLog("serving")
-	s.addr = serving["listen"].([]any)[0].(string)
+	s.listens = serving["listen"].([]any)
+	s.addr = s.listens[0].(string)
 	s.admin = serving["admin"].(string)
 	return s
 }
@@ -64,6 +67,9 @@ func (s *server) wantsLog(msg string) map[string]any {
 			}
 			if record["msg"] == msg {
 				return record
+			}
+			if s.addr == "" {
+				s.before = append(s.before, record)
 			}
 		case <-deadline:
 			s.t.Fatalf("no log line %q", msg)
@@ -231,7 +237,7 @@ func TestCannotStart(t *testing.T) {
 	}{
 		{"port in use", []string{"-listen", inUse}, [2]string{}, exitFailed, []string{"-listen", inUse, "address already in use"}},
 		{"no such address", []string{"-listen", "192.0.2.1:80"}, [2]string{}, exitFailed, []string{"-listen", "192.0.2.1:80", "cannot assign"}},
-		{"no port", []string{"-listen", "localhost"}, [2]string{}, exitFailed, []string{"-listen", "localhost", "missing port"}},
+		{"no port", []string{"-listen", "localhost"}, [2]string{}, exitUsage, []string{"-listen", "localhost", "missing port"}},
 		{"admin port in use", []string{"-admin", inUse}, [2]string{}, exitFailed, []string{"-admin", inUse, "address already in use"}},
 		{"admin without port", []string{"-admin", "localhost"}, [2]string{}, exitUsage, []string{"-admin", "localhost", "not host:port"}},
 		{"no bool", []string{"-log-connections=maybe"}, [2]string{}, exitUsage, []string{"-log-connections", "maybe"}},
