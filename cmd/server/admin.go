@@ -34,7 +34,7 @@ func listenAdmin(addr string, log *slog.Logger) (*operations, error) {
 	return &operations{listener: l}, nil
 }
 
-func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
+func (o *operations) serve(p *pool.Pool, cfg *pool.Config, lines *logQueue) {
 	if o.listener == nil {
 		return
 	}
@@ -43,7 +43,8 @@ func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
 		Pool:    p,
 		Echo:    hijack.New(p, cfg.Echo),
 		Version: admin.Version{Number: number, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
-		Log:     log,
+		Log:     lines.log,
+		LogLost: lines.lost.Load,
 	})
 }
 
