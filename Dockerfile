@@ -18,10 +18,11 @@ COPY --from=build /src/bin/wsecho /wsecho
 # By number, for there is no /etc/passwd; nobody in particular.
 USER 65532:65532
 EXPOSE 8080
-# On which it drains. docker stop allows 10 s: 7 s for silent peers leave enough for what comes after
-# them (requests to the admin endpoints, the log). Raise both together: docker stop -t 20.
+# SIGTERM drains. docker stop allows 10 s in all: 7 s for silent peers leave enough time for requests to
+# the admin endpoints and for the log, which come after. Raise both together: docker stop -t 20.
 STOPSIGNAL SIGTERM
 ENV WSECHO_DRAIN_TIMEOUT=7s
-# It asks /healthz at WSECHO_ADMIN, and gives up by itself after 3 s. With WSECHO_ADMIN=none: docker run --no-healthcheck.
+# The check asks for /healthz at WSECHO_ADMIN, and gives up by itself after 3 s. With WSECHO_ADMIN=none
+# there is nothing to ask: docker run --no-healthcheck.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/wsecho", "-healthcheck"]
 ENTRYPOINT ["/wsecho"]

@@ -84,8 +84,8 @@ func TestAdminAddressIsWarnedOf(t *testing.T) {
 	}
 }
 
-// Idle connections to the admin server take descriptors, but not the places of connections. (Descriptors have
-// the lowest numbers that are free, so these make the next connection's a high one.)
+// Idle connections to the admin server take descriptors, but not the places of connections. The
+// kernel gives out the lowest free descriptor, so these make the next connection's a high one.
 func TestIdleAdminConnectionsTakeNoPlace(t *testing.T) {
 	s := start(t, "-workers", "1", "-max-conns", "2", "-drain-timeout", "0s")
 	before := openDescriptors(t)

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// healthTimeout is how long -healthcheck waits for an answer. The server's own takes at most a second.
+// healthTimeout is how long -healthcheck waits for an answer. The server answers within a second.
 const healthTimeout = 3 * time.Second
 
-// askHealth asks the server whose admin endpoints are at addr for /healthz, as the HEALTHCHECK of the
-// image does. Its error is why that server is not healthy.
+// askHealth asks the server whose admin endpoints are at addr for /healthz. The error says why that
+// server is not healthy.
 func askHealth(addr string) error {
 	if addr == "" {
 		return errors.New("-admin none: without admin endpoints there is nothing to ask")
@@ -37,7 +37,8 @@ func askHealth(addr string) error {
 				return c, err
 			},
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // it is no wsecho
+		// A server that redirects is not wsecho.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	response, err := client.Get("http://localhost/healthz")
 	if err != nil {
@@ -59,7 +60,7 @@ func askHealth(addr string) error {
 	return nil
 }
 
-// reachable is where a server that listens at addr can be reached from its own machine: in turn, on
+// reachable returns the addresses to dial, in turn, for a server that listens at addr: those of
 // loopback if it listens on all addresses.
 func reachable(addr string) []string {
 	host, port, err := net.SplitHostPort(addr)

@@ -25,7 +25,8 @@ func wantsHealth(t *testing.T, admin, reason string) {
 	}
 }
 
-// A running server is healthy, by every address it can be given, while it drains as well, and not any more when it has ended.
+// A running server is healthy at every spelling of its address, and during a drain; one that has
+// ended is not.
 func TestHealthcheck(t *testing.T) {
 	s := start(t, "-admin", ":0")
 	_, port, err := net.SplitHostPort(s.admin)

@@ -36,7 +36,8 @@ const (
 
 // logQueue is the only way to stderr. Write puts lines into a bounded queue and returns at once; one
 // goroutine writes them. A line that finds the queue full, or that stderr refuses, is dropped and
-// counted: no other part of the server waits for stderr, or ends because of it.
+// counted: no other part of the server waits for stderr, or ends because of it. The Go runtime does:
+// it reports a panic or SIGQUIT itself.
 type logQueue struct {
 	log *slog.Logger // writes to the queue
 
@@ -65,7 +66,7 @@ func newLogQueue(out io.Writer, format func(io.Writer) slog.Handler) *logQueue {
 	return q
 }
 
-// Write queues whole lines, or drops them. It never fails, since there is nobody to tell.
+// Write queues whole lines, or drops them. It never fails: no caller could report it.
 func (q *logQueue) Write(lines []byte) (int, error) {
 	q.mu.Lock()
 	fits := !q.closed && len(q.queue)+len(lines) <= logQueueSize
@@ -133,8 +134,8 @@ func (q *logQueue) writeAll() {
 	}
 }
 
-// reportLost writes how many lines were lost since the last such report, if any were. If that fails,
-// it is tried again after the next lines, or lossEvery.
+// reportLost writes how many lines were lost since the last such report, if any were. If that
+// fails, writeAll calls it again after the next lines, or after lossEvery.
 func (q *logQueue) reportLost() {
 	lost := q.lost.Load()
 	if lost == q.reported {

@@ -100,7 +100,8 @@ func TestLogIsWritten(t *testing.T) {
 	}
 }
 
-// A writer that blocks has lines dropped, not kept without a limit; they are counted, and reported when it goes on.
+// While a write blocks, lines beyond the limit are dropped and counted; the log reports them when the
+// write returns.
 func TestLogBlocks(t *testing.T) {
 	out := newStderr()
 	out.is(true, nil, 0)
@@ -132,7 +133,7 @@ func TestLogBlocks(t *testing.T) {
 	}
 }
 
-// Lines that fail are counted, and the log tells of them when it works again, even if there is nothing else to tell.
+// Lines that fail are counted. The log reports them when it works again, even without another line.
 func TestLogFails(t *testing.T) {
 	for _, cause := range []error{syscall.EPIPE, syscall.ENOSPC, syscall.EIO, syscall.EFBIG, io.ErrShortWrite} {
 		t.Run(cause.Error(), func(t *testing.T) {

@@ -37,8 +37,8 @@ const (
 )
 
 func main() {
-	// Either would end or stop the server because of a write to stderr: to a pipe that nothing reads
-	// any more, to a terminal with tostop. Ignored, the one has the write fail, the other lets it pass.
+	// SIGPIPE would end the server when it writes to a pipe without a reader, SIGTTOU would stop it
+	// when it writes to a terminal with tostop. Ignored, the write fails or passes.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -85,7 +85,7 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	return exitDrained
 }
 
-// printed returns the exit status of a program that only prints: status, if stdout has taken it all.
+// printed returns the exit status of a program that only prints: status if stdout has taken all of it.
 func printed(stdout *bufio.Writer, stderr io.Writer, status int) int {
 	if err := stdout.Flush(); err != nil {
 		fmt.Fprintf(stderr, "wsecho: stdout: %v\n", err)
@@ -165,7 +165,7 @@ const leastDrain = 20 * time.Millisecond
 var errSecondSignal = errors.New("a second signal ended the drain")
 
 // drain shuts the pool down, unless a second signal says that there is no time
-// to. SIGHUP does not say so: systemd (SendSIGHUP=, sessions) and a closing terminal send it beside another signal.
+// to. SIGHUP does not say so: systemd (SendSIGHUP=) and closing terminals send it beside another signal.
 func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error {
 	least := time.After(leastDrain)
 	drained := make(chan struct{})

@@ -211,7 +211,7 @@ func TestSecondSignal(t *testing.T) {
 	s.wantsExit(exitFailed)
 }
 
-// SIGHUP is what systemd and a closing terminal send along with another signal: it does not end a drain.
+// systemd and closing terminals send SIGHUP along with another signal: it does not end a drain.
 func TestHangupEndsNoDrain(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
 	p := s.dial()

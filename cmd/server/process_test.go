@@ -41,7 +41,7 @@ type process struct {
 	exited chan struct{}
 }
 
-// launch starts the server. The shell runs setup first, and then becomes the server. The test's end kills it.
+// launch prepares the server. A shell runs setup first, and then becomes the server.
 func launch(t *testing.T, stderr *os.File, setup string, args ...string) *process {
 	t.Helper()
 	if signal.Ignored(syscall.SIGHUP) { // as this process's children would, too
@@ -49,7 +49,7 @@ func launch(t *testing.T, stderr *os.File, setup string, args ...string) *proces
 		signal.Notify(hangups, syscall.SIGHUP)
 		t.Cleanup(func() { signal.Stop(hangups) })
 	}
-	dir, err := os.MkdirTemp("", "wsecho") // t.TempDir is named after the test, too long for a socket's path
+	dir, err := os.MkdirTemp("", "wsecho") // t.TempDir's name is too long for a socket's path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// fill writes until no more fits, by a description of its own, so that those of others stay blocking.
+// fill writes until no more fits, through a description of its own: the caller's stays blocking.
 func fill(t *testing.T, w *os.File) {
 	t.Helper()
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
@@ -143,7 +143,7 @@ func fill(t *testing.T, w *os.File) {
 
 func fillUp(t *testing.T, fd int, write func([]byte) error) {
 	t.Helper()
-	const full = 100 // ms for which nothing more fits: a terminal passes on what it has been given by and by
+	const full = 100 // ms for which nothing fits: a terminal makes room some time after a write
 	for chunk := bytes.Repeat([]byte{'\n'}, 4096); ; {
 		err := write(chunk)
 		switch {
@@ -204,20 +204,20 @@ func setNonblock(t *testing.T, f *os.File, on bool) {
 	}
 }
 
-// Whatever stderr is, the server echoes, refuses one connection too many, and drains: every peer is told, the
-// exit status is 0.
+// Whatever stderr is, the server echoes, refuses one connection too many, and drains: every peer is
+// told 1001, and the exit status is 0.
 func TestStderrIsBroken(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		stderr func(t *testing.T) (f *os.File, setup string)
 		later  func(t *testing.T, f *os.File) // once it serves
 	}{
-		{name: "nobody reads the pipe any more", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "the pipe has no reader", stderr: func(t *testing.T) (*os.File, string) {
 			r, w := pipe(t)
 			r.Close()
 			return w, ""
 		}},
-		{name: "nobody reads the pipe any more, and SIGPIPE is ignored", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "the pipe has no reader, and SIGPIPE is ignored", stderr: func(t *testing.T) (*os.File, string) {
 			r, w := pipe(t)
 			r.Close()
 			return w, "trap '' PIPE;"
@@ -297,7 +297,7 @@ func TestStderrIsBroken(t *testing.T) {
 			first.wants(hello, "an echo")
 			server.signals(syscall.SIGTERM)
 			for _, p := range []*peer{first, second} {
-				p.wants(goingAway, "everybody is told")
+				p.wants(goingAway, "every peer is told")
 				p.sends(maskedClose)
 				p.wantsEnd()
 			}
@@ -321,8 +321,8 @@ func (p *process) wantsRefusal() {
 	}
 }
 
-// While nothing reads the log, the drain goes its way: readiness ends, nothing is accepted, and a second signal ends
-// it at once.
+// While nothing reads the log, readiness ends, no connection is accepted, and a second signal ends the
+// drain at once.
 func TestLogIsBlockedInADrain(t *testing.T) {
 	r, w := pipe(t)
 	process := launch(t, w, "", "-log-connections", "-admin", "127.0.0.1:0", "-drain-timeout", "1h")
@@ -341,7 +341,7 @@ func TestLogIsBlockedInADrain(t *testing.T) {
 	process.signals(syscall.SIGTERM)
 	p.wants(goingAway, "the drain has begun")
 	operators.wantsStatus("/readyz", http.StatusServiceUnavailable)
-	eventually(t, "no connection is accepted any more", func() bool {
+	eventually(t, "no connection is accepted", func() bool {
 		c, err := net.Dial("unix", process.socket)
 		if err == nil {
 			c.Close()
@@ -365,7 +365,7 @@ func TestHangup(t *testing.T) {
 	process.starts()
 	p := process.dial()
 	process.signals(syscall.SIGHUP)
-	p.wants(goingAway, "everybody is told")
+	p.wants(goingAway, "every peer is told")
 	p.sends(maskedClose)
 	p.wantsEnd()
 	process.wantsExit(exitDrained)
@@ -437,7 +437,7 @@ func TestUsageErrorOnABlockedStderr(t *testing.T) {
 func TestTerminalStopsNoServer(t *testing.T) {
 	_, tty := terminal(t)
 	process := launch(t, tty, "", "-log-connections")
-	// The shell leads the session; with job control on, its background job is a process group of its own.
+	// The shell leads the session. With set -m its background job is a process group of its own.
 	process.cmd.Args[2] = `stty tostop <&2; set -m; "$0" "$@" & wait $!`
 	process.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
 	process.starts()

@@ -152,7 +152,8 @@ func TestUnitGivesTheDrainItsTime(t *testing.T) {
 	}
 }
 
-// One failed READY=1 must not have systemd kill a healthy server: it is told again, and the watchdog is answered.
+// One failed READY=1 must not make systemd kill a healthy server: the server sends it again, and answers
+// the watchdog.
 func TestSystemdListensLater(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
 	t.Setenv("NOTIFY_SOCKET", socket)

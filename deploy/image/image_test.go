@@ -303,7 +303,7 @@ func serving(t *testing.T, log *bufio.Scanner) (addr, admin string) {
 	return record.Listen[0], record.Admin
 }
 
-// upgraded returns what the server sends after the handshake. frames are sent along with the request.
+// upgraded returns what the server sends after the handshake. It sends frames along with the request.
 func upgraded(t *testing.T, addr string, frames ...string) io.Reader {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr, patience)
