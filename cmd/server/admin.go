@@ -51,7 +51,7 @@ func listenAdmin(addr string, log *slog.Logger) (*operations, error) {
 	return o, nil
 }
 
-func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
+func (o *operations) serve(p *pool.Pool, cfg *pool.Config, lines *logQueue) {
 	if o.listeners == nil {
 		return
 	}
@@ -60,7 +60,8 @@ func (o *operations) serve(p *pool.Pool, cfg *pool.Config, log *slog.Logger) {
 		Pool:    p,
 		Echo:    hijack.New(p, cfg.Echo),
 		Version: admin.Version{Number: number, Commit: commit, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
-		Log:     log,
+		Log:     lines.log,
+		LogLost: lines.lost.Load,
 	})
 }
 

@@ -100,5 +100,5 @@ func writeBursts(w io.Writer, m limits.Machine) {
 
 // memory is the most that the server takes, whatever the number of connections. The README has the sum.
 func (s *settings) memory() int64 {
-	return (12+4+3)<<20 + int64(s.workers)*2*bufferSize + int64(s.bufferBudget)/64*65
+	return (12+4+4)<<20 + int64(s.workers)*2*bufferSize + int64(s.bufferBudget)/64*65
 }

@@ -82,12 +82,10 @@ func TestCheckAgreesWithStart(t *testing.T) {
 }
 
 func TestCheckOfThisMachine(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	if status := run([]string{"-check", "-max-conns", "1"}, &stdout, &stderr, nil); status != exitDrained {
-		t.Errorf("exit status %d, %s%s", status, stdout.String(), stderr.String())
+	if status, stdout, stderr := runs(t, "-check", "-max-conns", "1"); status != exitDrained {
+		t.Errorf("exit status %d, %s%s", status, stdout, stderr)
 	}
-	stdout.Reset()
-	if status := run([]string{"-check", "-max-conns", "2147483647"}, &stdout, &stderr, nil); status != exitFailed || !strings.Contains(stdout.String(), "short") {
-		t.Errorf("exit status %d, %s%s", status, stdout.String(), stderr.String())
+	if status, stdout, stderr := runs(t, "-check", "-max-conns", "2147483647"); status != exitFailed || !strings.Contains(stdout, "short") {
+		t.Errorf("exit status %d, %s%s", status, stdout, stderr)
 	}
 }

@@ -40,8 +40,9 @@ type settings struct {
 	mutexProfileFraction int
 	blockProfileRate     int
 
-	justCheck bool
-	version   bool
+	justCheck   bool
+	healthcheck bool
+	version     bool
 }
 
 const envPrefix = "WSECHO"
@@ -84,7 +85,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.writeTimeout, "write-timeout", 30*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
 		"`time` for which a peer may leave unread what it was sent, before it is cut off")
 	flags.Var(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, flags.Duration(0, pool.MaxTimeout),
-		"`time` that peers have to answer Close 1001 after SIGTERM or SIGINT")
+		"`time` that peers have to answer Close 1001 after SIGTERM, SIGINT or SIGHUP")
 	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(bufferSize, 64<<30),
 		"most memory for unfinished frames and unread replies of all connections, in `bytes`")
 	s.subprotocols.set(fs, "subprotocols",
@@ -95,6 +96,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`format` of the log on stderr: text or json")
 	fs.BoolVar(&s.justCheck, "check", false,
 		"print what this machine allows, how many connections that makes, and what to change for more; the exit status is 1 if -max-conns is more")
+	fs.BoolVar(&s.healthcheck, "healthcheck", false,
+		"ask the running server whose -admin this is whether it is healthy (/healthz), and exit with 0 if it says so, or with 1 and the reason; for containers")
 	fs.BoolVar(&s.logConnections, "log-connections", false,
 		"log a line for each connection that comes, and one for its end with peer, close code, bytes and duration")
 	flags.Var(fs, &s.mutexProfileFraction, "mutex-profile-fraction", 0, flags.Int(0, math.MaxInt32),
@@ -105,11 +108,12 @@ func newSettings() (*settings, *flag.FlagSet) {
 	return s, fs
 }
 
-func (s *settings) logger(w io.Writer) *slog.Logger {
+// logFormat is a handler that writes to w in the format of -log.
+func (s *settings) logFormat(w io.Writer) slog.Handler {
 	if s.log == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.NewJSONHandler(w, nil)
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	return slog.NewTextHandler(w, nil)
 }
 
 // help explains every flag.
@@ -125,9 +129,14 @@ usage: wsecho [flags]
 Each flag may be given by the environment variable beside it instead. Bytes are a
 number, or one with KiB, MiB or GiB; times are like 500ms, 10s or 1h30m.
 
-SIGTERM and SIGINT end it: no connection is accepted any more, every peer is told
-1001, and the exit status is 0. A second signal ends it at once. The exit status
+SIGTERM, SIGINT and SIGHUP end it: no connection is accepted any more, every peer
+is told 1001, and the exit status is 0. A second SIGTERM or SIGINT ends it at once.
+SIGHUP is ignored if it was when the server started, as by nohup(1). The exit status
 is 1 if it cannot start or a part fails, 2 if a flag is wrong.
+
+The server never waits for stderr. Lines of the log that stderr does not take are
+dropped and counted: wsecho_log_lines_lost_total in /metrics, and a line in the log
+once it works again.
 `)
 }
 

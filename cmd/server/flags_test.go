@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -81,12 +82,35 @@ func TestFlagsAreExplained(t *testing.T) {
 
 func TestVersionAndHelp(t *testing.T) {
 	for arg, want := range map[string]string{"-version": "commit", "-h": "usage:", "--help": "usage:"} {
-		var stdout, stderr bytes.Buffer
-		if status := run([]string{arg}, &stdout, &stderr, nil); status != 0 || stderr.Len() > 0 {
-			t.Errorf("%s: exit status %d, %q", arg, status, stderr.String())
+		status, stdout, stderr := runs(t, arg)
+		if status != 0 || stderr != "" {
+			t.Errorf("%s: exit status %d, %q", arg, status, stderr)
 		}
-		if !strings.Contains(stdout.String(), want) {
-			t.Errorf("%s prints %q", arg, stdout.String())
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%s prints %q", arg, stdout)
+		}
+	}
+}
+
+// full is an output that takes no more than so many bytes.
+type full int
+
+func (f *full) Write(b []byte) (int, error) {
+	n := min(len(b), int(*f))
+	if *f -= full(n); n < len(b) {
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+// Output that is lost is no success.
+func TestStdoutIsFull(t *testing.T) {
+	for _, arg := range []string{"-version", "-h", "-check"} {
+		for _, room := range []full{0, 10} {
+			var stderr bytes.Buffer
+			if status := run([]string{arg}, &room, &stderr, nil); status != exitFailed || !strings.Contains(stderr.String(), "stdout: no space left") {
+				t.Errorf("%s: exit status %d, %q", arg, status, stderr.String())
+			}
 		}
 	}
 }

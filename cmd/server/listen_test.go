@@ -169,7 +169,7 @@ func TestFamilies(t *testing.T) {
 			}
 			s.signals <- syscall.SIGTERM
 			s.wantsExit(exitDrained)
-			if warned := strings.Contains(fmt.Sprint(s.before), "can be reached from other machines"); warned != want.warns {
+			if warned := strings.Contains(s.before, "can be reached from other machines"); warned != want.warns {
 				t.Errorf("warned: %v, want %v; %v", warned, want.warns, s.before)
 			}
 		})

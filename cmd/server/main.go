@@ -6,6 +6,8 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,39 +36,67 @@ const (
 )
 
 func main() {
+	// SIGPIPE would end the server when it writes to a pipe without a reader, SIGTTOU would stop it
+	// when it writes to a terminal with tostop. Ignored, the write fails or passes.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, signals))
 }
 
 // run is the program: from arguments to exit status.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, err := parse(args)
-	if status, answered := flags.Answer("wsecho", err, s.version, help, stdout, stderr); answered {
-		return status
+	lines, flush := newLogQueue(stderr, s.logFormat), flushTimeout
+	defer func() { lines.close(flush) }()
+	out := bufio.NewWriter(stdout)
+	if status, answered := flags.Answer("wsecho", err, s.version, help, out, lines); answered {
+		return printed(out, lines, status)
 	}
-	if s.justCheck {
+	switch {
+	case s.justCheck:
 		m, err := limits.Here()
 		if err != nil {
-			fmt.Fprintf(stderr, "wsecho: -check: %v\n", err)
+			fmt.Fprintf(lines, "wsecho: -check: %v\n", err)
 			return exitFailed
 		}
-		return s.check(m, stdout)
+		return printed(out, lines, s.check(m, out))
+	case s.healthcheck:
+		if err := askHealth(s.admin); err != nil {
+			fmt.Fprintf(lines, "wsecho: -healthcheck: %v\n", err)
+			return exitFailed
+		}
+		return exitDrained
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	log := s.logger(stderr)
-	if err := serve(s, log, signals); err != nil {
-		log.Error("failed", "cause", err)
+	if err := serve(s, lines, signals); err != nil {
+		if errors.Is(err, errSecondSignal) {
+			flush = hastyFlush
+		}
+		lines.log.Error("failed", "cause", err)
 		return exitFailed
 	}
 	return exitDrained
 }
 
+// printed returns the exit status of a program that only prints: status if stdout has taken all of it.
+func printed(stdout *bufio.Writer, stderr io.Writer, status int) int {
+	if err := stdout.Flush(); err != nil {
+		fmt.Fprintf(stderr, "wsecho: stdout: %v\n", err)
+		return exitFailed
+	}
+	return status
+}
+
 // serve serves until it is told to stop by a signal, and then drains; or until
 // a part of it fails, or a second signal says that there is no time to.
-func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
+func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
+	log := lines.log
 	limit, err := raiseDescriptorLimit()
 	if err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
@@ -88,20 +118,17 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		ops.close()
 		return err
 	}
-	var lines *connLog
 	if s.logConnections {
-		lines = newConnLog(log)
-		cfg.OnConn = lines.note
+		cfg.OnConn = func(e pool.ConnEvent) { logConn(log, &e) }
 	}
 	p, err := pool.New(cfg, listeners)
 	if err != nil {
 		ops.close()
-		lines.close()
 		closeAll(listeners)
 		return err
 	}
 	p.Start()
-	ops.serve(p, &cfg, log)
+	ops.serve(p, &cfg, lines)
 	runtime.GC() // what starting has left behind; the first collection's own memory is not put down to connections then
 	log.Info("serving", "listen", texts(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", flags.BuildVersion())
@@ -122,7 +149,6 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	ops.close() // after the drain, of which it tells, and before the pool, which it asks
-	lines.close()
 	logTotals(log, p.Stats())
 	systemd.end()
 	p.Close()
@@ -134,8 +160,11 @@ func serve(s *settings, log *slog.Logger, signals <-chan os.Signal) error {
 // it is plenty.
 const leastDrain = 20 * time.Millisecond
 
+// errSecondSignal is the error of a drain that a second signal has ended.
+var errSecondSignal = errors.New("a second signal ended the drain")
+
 // drain shuts the pool down, unless a second signal says that there is no time
-// to.
+// to. SIGHUP does not say so: systemd (SendSIGHUP=) and closing terminals send it beside another signal.
 func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error {
 	least := time.After(leastDrain)
 	drained := make(chan struct{})
@@ -144,16 +173,18 @@ func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error 
 		close(drained)
 	}()
 	var sig os.Signal
-	select {
-	case <-drained:
-		return nil
-	case sig = <-signals:
+	for sig == nil || sig == syscall.SIGHUP {
+		select {
+		case <-drained:
+			return nil
+		case sig = <-signals:
+		}
 	}
 	select {
 	case <-drained:
 		return nil
 	case <-least:
-		return fmt.Errorf("a second signal, %v, ended the drain with %d connections open", sig, p.Open())
+		return fmt.Errorf("%w: %v, with %d connections open", errSecondSignal, sig, p.Open())
 	}
 }
 

@@ -24,13 +24,19 @@ type server struct {
 	exit    chan int
 	addr    string
 	admin   string
-	listens []any            // where it says that it listens
-	before  []map[string]any // the log before it served
+	listens []any  // where it says that it listens
+	before  string // the log before it says that it serves
 }
 
 const soon = 10 * time.Second // long enough for anything that is going to happen
 
 func start(t *testing.T, args ...string) *server {
+	t.Helper()
+	return startWith(t, func(w io.Writer) io.Writer { return w }, args...)
+}
+
+// startWith is start with something between the server and its log.
+func startWith(t *testing.T, stderr func(io.Writer) io.Writer, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, log: make(chan map[string]any, 64), signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
 	r, w := io.Pipe()
@@ -45,10 +51,12 @@ func start(t *testing.T, args ...string) *server {
 		close(s.log)
 	}()
 	go func() {
-		s.exit <- run(append([]string{"-log", "json", "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, args...), io.Discard, w, s.signals)
+		s.exit <- run(append([]string{"-log", "json", "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, args...), io.Discard, stderr(w), s.signals)
 		w.Close()
 	}()
-	serving := s.wantsLog("serving")
+	var before []map[string]any
+	serving := s.wantsLogAfter("serving", func(record map[string]any) { before = append(before, record) })
+	s.before = fmt.Sprint(before)
 	s.listens = serving["listen"].([]any)
 	s.addr = s.listens[0].(string)
 	s.admin = serving["admin"].(string)
@@ -57,6 +65,12 @@ func start(t *testing.T, args ...string) *server {
 
 // wantsLog waits for the record with the given message.
 func (s *server) wantsLog(msg string) map[string]any {
+	s.t.Helper()
+	return s.wantsLogAfter(msg, func(map[string]any) {})
+}
+
+// wantsLogAfter is wantsLog that also looks at the records before.
+func (s *server) wantsLogAfter(msg string, before func(map[string]any)) map[string]any {
 	s.t.Helper()
 	deadline := time.After(soon)
 	for {
@@ -68,9 +82,7 @@ func (s *server) wantsLog(msg string) map[string]any {
 			if record["msg"] == msg {
 				return record
 			}
-			if s.addr == "" {
-				s.before = append(s.before, record)
-			}
+			before(record)
 		case <-deadline:
 			s.t.Fatalf("no log line %q", msg)
 		}
@@ -102,16 +114,22 @@ func (s *server) dial() *peer {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { c.Close() })
+	return upgrade(s.t, c)
+}
+
+// upgrade completes the handshake.
+func upgrade(t *testing.T, c net.Conn) *peer {
+	t.Helper()
+	t.Cleanup(func() { c.Close() })
 	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	p := &peer{s.t, c, bufio.NewReader(c)}
+	p := &peer{t, c, bufio.NewReader(c)}
 	p.sends("GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	response, err := http.ReadResponse(p.r, nil)
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		s.t.Fatalf("handshake: %v, %v", response, err)
+		t.Fatalf("handshake: %v, %v", response, err)
 	}
 	return p
 }
@@ -149,7 +167,7 @@ const (
 )
 
 func TestDrain(t *testing.T) {
-	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			s := start(t)
 			p := s.dial()
@@ -195,6 +213,23 @@ func TestSecondSignal(t *testing.T) {
 	s.wantsExit(exitFailed)
 }
 
+// systemd and closing terminals send SIGHUP along with another signal: it does not end a drain.
+func TestHangupEndsNoDrain(t *testing.T) {
+	s := start(t, "-drain-timeout", "1h")
+	p := s.dial()
+	s.signals <- syscall.SIGHUP
+	p.wants(goingAway, "the drain has begun")
+	s.signals <- syscall.SIGHUP
+	select {
+	case status := <-s.exit:
+		t.Fatalf("exit status %d before the peer has answered", status)
+	case <-time.After(5 * leastDrain):
+	}
+	p.sends(maskedClose)
+	p.wantsEnd()
+	s.wantsExit(exitDrained)
+}
+
 // timeout(1) says everything twice.
 func TestSignalToldTwice(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
@@ -217,6 +252,23 @@ func TestUnixListener(t *testing.T) {
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the socket is still there: %v", err)
 	}
+}
+
+// runs runs the program to its end. If it serves instead of ending, the test fails.
+func runs(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, log bytes.Buffer
+	signals, exit := make(chan os.Signal, 2), make(chan int, 1)
+	go func() { exit <- run(args, &out, &log, signals) }()
+	select {
+	case status = <-exit:
+	case <-time.After(soon):
+		t.Errorf("wsecho %q does not end", args)
+		signals <- syscall.SIGTERM
+		signals <- syscall.SIGTERM
+		status = <-exit
+	}
+	return status, out.String(), log.String()
 }
 
 // Every failure to start names the flag, the value and the cause.
@@ -262,14 +314,13 @@ func TestCannotStart(t *testing.T) {
 			if c.env[0] != "" {
 				t.Setenv(c.env[0], c.env[1])
 			}
-			var stderr bytes.Buffer
-			status := run(c.args, io.Discard, &stderr, nil)
+			status, _, stderr := runs(t, c.args...)
 			if status != c.status {
 				t.Errorf("exit status %d, want %d", status, c.status)
 			}
 			for _, want := range c.wants {
-				if !strings.Contains(stderr.String(), want) {
-					t.Errorf("%q is not in %q", want, stderr.String())
+				if !strings.Contains(stderr, want) {
+					t.Errorf("%q is not in %q", want, stderr)
 				}
 			}
 		})

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,31 +48,40 @@ const (
 
 	// stopMargin is what a stop may take beyond the drain's time.
 	stopMargin = 5 * time.Second
+
+	// notifyTimeout is how long a message may wait for systemd to read those before it.
+	notifyTimeout = time.Second
 )
 
-// supervisor is who started the server and wants to hear how it fares: systemd, if it is there.
+// supervisor tells systemd, if it started the server, how the server fares. Only its own goroutine
+// sends: nothing else waits when systemd does not read.
 type supervisor struct {
 	pool     *pool.Pool
 	log      *slog.Logger
-	watchdog time.Duration // it ends the server after so long a silence; 0: it does not
+	socket   string        // of systemd
+	watchdog time.Duration // systemd ends the server after so long a silence; 0: it does not
 
+	news  chan string // what stopping has to say
 	leave context.CancelFunc
-	left  chan struct{} // closed when it is told nothing more
+	left  chan struct{} // closed when nothing more is told
 
 	draining atomic.Bool
-	deaf     atomic.Bool // it could not be told something, and the log says so
+
+	// attend's own.
+	owed string // lines that systemd must be told, and could not be yet
+	deaf bool   // the last message failed, and the log says so
 }
 
 // supervise tells systemd that the server serves, and from then on how it fares.
 func supervise(p *pool.Pool, log *slog.Logger) *supervisor {
-	s := &supervisor{pool: p, log: log, left: make(chan struct{})}
+	s := &supervisor{pool: p, log: log, socket: os.Getenv("NOTIFY_SOCKET"), news: make(chan string, 1), left: make(chan struct{})}
 	ctx, leave := context.WithCancel(context.Background())
 	s.leave = leave
 	var err error
 	if s.watchdog, err = daemon.SdWatchdogEnabled(true); err != nil {
 		log.Warn("systemd's watchdog is not answered", "cause", err)
 	}
-	if s.tell(daemon.SdNotifyReady) {
+	if s.socket != "" {
 		go s.attend(ctx)
 	} else {
 		close(s.left)
@@ -81,11 +93,13 @@ func supervise(p *pool.Pool, log *slog.Logger) *supervisor {
 // answered only if every one of them has said so; a timer alone would show no more than that there are timers.
 func (s *supervisor) attend(ctx context.Context) {
 	defer close(s.left)
+	defer s.tellNews()
 	every, patience := statusEvery, statusEvery/2
 	if s.watchdog > 0 {
 		// A prompt answer and a slow one after it are three quarters of its time apart.
 		every, patience = min(every, s.watchdog/2), s.watchdog/4
 	}
+	s.announce(daemon.SdNotifyReady)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for last := (figures{at: time.Now()}); ; {
@@ -101,6 +115,8 @@ func (s *supervisor) attend(ctx context.Context) {
 		}
 		select {
 		case <-ticker.C:
+		case news := <-s.news:
+			s.announce(news)
 		case <-ctx.Done():
 			return
 		}
@@ -117,8 +133,8 @@ func (s *supervisor) turning(ctx context.Context, patience time.Duration) error 
 // TimeoutStopSec says if -drain-timeout does.
 func (s *supervisor) stopping(drainTimeout time.Duration) {
 	s.draining.Store(true)
-	s.tell(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d\nSTATUS=draining, %d connections left",
-		daemon.SdNotifyStopping, (drainTimeout + stopMargin).Microseconds(), s.pool.Open()))
+	s.news <- fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d\nSTATUS=draining, %d connections left",
+		daemon.SdNotifyStopping, (drainTimeout + stopMargin).Microseconds(), s.pool.Open())
 }
 
 // end ends the telling, once the pool has drained.
@@ -127,13 +143,47 @@ func (s *supervisor) end() {
 	<-s.left
 }
 
-// tell sends a message, if there is somebody to send it to.
-func (s *supervisor) tell(message string) bool {
-	told, err := daemon.SdNotify(false, message)
-	if deaf := err != nil; s.deaf.Swap(deaf) != deaf && deaf {
+// tellNews announces what stopping has said meanwhile.
+func (s *supervisor) tellNews() {
+	select {
+	case news := <-s.news:
+		s.announce(news)
+	default:
+	}
+}
+
+// announce tells systemd what it must hear. If that fails, all later messages begin with it until one
+// arrives: without READY=1 or EXTEND_TIMEOUT_USEC systemd would kill a healthy server.
+func (s *supervisor) announce(lines string) {
+	s.owed += lines + "\n"
+	s.tell("")
+}
+
+// tell sends a message to systemd.
+func (s *supervisor) tell(message string) {
+	message = strings.TrimSuffix(s.owed+message, "\n")
+	err := notify(s.socket, message)
+	if err == nil {
+		s.owed = ""
+	} else if !s.deaf {
 		s.log.Warn("systemd cannot be told", "message", message, "cause", err)
 	}
-	return told || err != nil
+	s.deaf = err != nil
+}
+
+// notify sends a message to a notify socket. Unlike daemon.SdNotify, it does not wait for ever for a
+// systemd that does not read.
+func notify(socket, message string) error {
+	c, err := net.Dial("unixgram", socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
+		return err
+	}
+	_, err = io.WriteString(c, message)
+	return err
 }
 
 // figures are what systemctl status shows, at one time.

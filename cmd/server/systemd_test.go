@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -148,5 +149,67 @@ func TestUnitGivesTheDrainItsTime(t *testing.T) {
 	settings, _ := newSettings()
 	if least := settings.drainTimeout + stopMargin; stop < least {
 		t.Errorf("TimeoutStopSec=%v, want at least %v: -drain-timeout and a margin", stop, least)
+	}
+}
+
+// One failed READY=1 must not make systemd kill a healthy server: the server sends it again, and answers
+// the watchdog.
+func TestSystemdListensLater(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	t.Setenv("NOTIFY_SOCKET", socket)
+	t.Setenv("WATCHDOG_USEC", "200000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	s := start(t)
+	s.wantsLog("systemd cannot be told")
+	systemd := listens(t, socket)
+	systemd.waitsFor("READY=1")
+	systemd.waitsFor("WATCHDOG=1")
+	if lines, _ := systemd.hears(soon); lines[0] == "READY=1" {
+		t.Errorf("READY=1 is told again after it has arrived: %q", lines)
+	}
+	s.signals <- syscall.SIGTERM
+	systemd.waitsFor("STOPPING=1")
+	s.wantsExit(exitDrained)
+}
+
+// A systemd that reads nothing does not keep the server from serving, or from draining.
+func TestSystemdDoesNotRead(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	listens(t, socket)
+	full, err := net.Dial("unixgram", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for err = nil; err == nil; {
+		full.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err = full.Write([]byte("X=1"))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	s := start(t, "-drain-timeout", "1h")
+	p := s.dial()
+	p.sends(maskedHello)
+	p.wants(hello, "an echo")
+	s.signals <- syscall.SIGTERM
+	p.wants(goingAway, "the drain has begun")
+	p.sends(maskedClose)
+	p.wantsEnd()
+	s.wantsLog("systemd cannot be told")
+	s.wantsExit(exitDrained)
+}
+
+// STATUS has rates: what has come between two looks, divided by the time between them.
+func TestFigures(t *testing.T) {
+	at := time.Now()
+	before := figures{at: at, messages: 1000, bytesIn: 10 << 20, bytesOut: 100 << 20}
+	now := figures{at: at.Add(2 * time.Second), open: 3, messages: 1010, bytesIn: 13 << 20, bytesOut: 105 << 20}
+	if got, want := now.since(before), "3 connections, 5 messages/s, 1.5 MiB/s in, 2.5 MiB/s out"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	now.draining = true
+	if got, want := now.since(before), "draining, 3 connections left"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -197,10 +197,19 @@ func TestImageRuns(t *testing.T) {
 		t.Errorf("STOPSIGNAL %s", stop)
 	}
 
-	s := exec.Command(only[*instructions.EntrypointCommand](t, image).CmdLine[0])
-	s.Dir = "/"
-	s.Env = []string{"WSECHO_LISTEN=127.0.0.1:0", "WSECHO_LOG=json", "WSECHO_ADMIN=127.0.0.1:0"}
-	s.SysProcAttr = &syscall.SysProcAttr{Chroot: dir, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+	environment := []string{"WSECHO_LISTEN=127.0.0.1:0", "WSECHO_LOG=json", "WSECHO_ADMIN=127.0.0.1:0"}
+	for _, v := range only[*instructions.EnvCommand](t, image).Env {
+		environment = append(environment, v.Key+"="+v.Value)
+	}
+	// inside is a command as it runs in the container.
+	inside := func(commandLine ...string) *exec.Cmd {
+		cmd := exec.Command(commandLine[0], commandLine[1:]...)
+		cmd.Dir = "/"
+		cmd.Env = environment
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: dir, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
+		return cmd
+	}
+	s := inside(only[*instructions.EntrypointCommand](t, image).CmdLine...)
 	stderr, err := s.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -210,17 +219,55 @@ func TestImageRuns(t *testing.T) {
 	}
 	defer s.Process.Kill()
 	log := bufio.NewScanner(stderr)
-	addr := serving(t, log)
+	addr, admin := serving(t, log)
 	echoes(t, addr)
+
+	health := only[*instructions.HealthCheckCommand](t, image).Health
+	if len(health.Test) < 2 || health.Test[0] != "CMD" {
+		t.Fatalf("HEALTHCHECK %q: the image has no shell to run it with", health.Test)
+	}
+	if health.Timeout < 4*time.Second {
+		t.Errorf("HEALTHCHECK --timeout=%v: the check itself waits for 3 s, and says why", health.Timeout)
+	}
+	environment[2] = "WSECHO_ADMIN=" + admin
+	if out, err := inside(health.Test[1:]...).CombinedOutput(); err != nil {
+		t.Errorf("the health check says %v, %s", err, out)
+	}
+
+	// docker stop: one peer answers nothing, and a request to the admin server is under way.
+	silent := upgraded(t, addr)
+	asked, err := net.Dial("tcp", admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asked.Close()
+	if _, err := io.WriteString(asked, "GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: image\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
 	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
+	}
+	if told, err := io.ReadAll(silent); err != nil || !strings.HasPrefix(string(told), "\x88\x1d\x03\xe9") {
+		t.Errorf("the silent peer is told %q, %v; want 1001", told, err)
 	}
 	for log.Scan() {
 	}
 	if err := s.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
+	took := time.Since(began)
+	t.Logf("a drain with a silent peer takes %v", took)
+	if took > dockerStop {
+		t.Errorf("docker stop would have killed the server after %v", dockerStop)
+	}
+	if out, err := inside(health.Test[1:]...).CombinedOutput(); err == nil || !strings.Contains(string(out), "connection refused") {
+		t.Errorf("the health check of a server that has ended says %v, %s", err, out)
+	}
 }
+
+// dockerStop is the time that docker stop allows before it kills.
+const dockerStop = 10 * time.Second
 
 func isStatic(t *testing.T, path string) bool {
 	t.Helper()
@@ -237,12 +284,12 @@ func isStatic(t *testing.T, path string) bool {
 	return true
 }
 
-// serving is the address that the log's first line says, and that it is the version that was built.
-func serving(t *testing.T, log *bufio.Scanner) string {
+// serving returns the addresses in the log's first line, which names the version that was built.
+func serving(t *testing.T, log *bufio.Scanner) (addr, admin string) {
 	t.Helper()
 	var record struct {
-		Msg, Version string
-		Listen       []string
+		Msg, Version, Admin string
+		Listen              []string
 	}
 	if !log.Scan() {
 		t.Fatal("the server says nothing")
@@ -253,27 +300,33 @@ func serving(t *testing.T, log *bufio.Scanner) string {
 	if record.Version != "1.2.3" {
 		t.Errorf("version %q, want the one given", record.Version)
 	}
-	return record.Listen[0]
+	return record.Listen[0], record.Admin
 }
 
-func echoes(t *testing.T, addr string) {
+// upgraded returns what the server sends after the handshake. It sends frames along with the request.
+func upgraded(t *testing.T, addr string, frames ...string) io.Reader {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
-	const hello, close = "\x81\x85\x00\x00\x00\x00hello", "\x88\x82\x00\x00\x00\x00\x03\xe8"
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(2 * patience))
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: image\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"+hello+close); err != nil {
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"+strings.Join(frames, "")); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(c)
 	if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %v, %v", response, err)
 	}
-	if frames, err := io.ReadAll(r); err != nil || string(frames) != "\x81\x05hello\x88\x02\x03\xe8" {
+	return r
+}
+
+func echoes(t *testing.T, addr string) {
+	t.Helper()
+	const hello, close = "\x81\x85\x00\x00\x00\x00hello", "\x88\x82\x00\x00\x00\x00\x03\xe8"
+	if frames, err := io.ReadAll(upgraded(t, addr, hello, close)); err != nil || string(frames) != "\x81\x05hello\x88\x02\x03\xe8" {
 		t.Errorf("echoed %q, %v", frames, err)
 	}
 }

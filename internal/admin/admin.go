@@ -53,6 +53,7 @@ type Config struct {
 	Echo    http.Handler // at /echo
 	Version Version
 	Log     *slog.Logger
+	LogLost func() uint64 // lines that the log has lost
 }
 
 // Server is the admin server.
@@ -150,7 +151,7 @@ func (s *Server) metrics() http.Handler {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{s.cfg.Pool, s.cfg.Version},
+		&collector{s.cfg.Pool, s.cfg.Version, s.cfg.LogLost},
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError, // what is known is told, even if a worker hangs

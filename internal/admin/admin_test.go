@@ -58,7 +58,7 @@ func opens(t testing.TB, changes ...func(*pool.Config)) *office {
 	}
 	o := &office{t: t, pool: p, front: front.Addr.String(), addr: l.Addr().String()}
 	o.server = newServer(Config{
-		Pool: p, Echo: hijack.New(p, cfg.Echo), Log: cfg.Log,
+		Pool: p, Echo: hijack.New(p, cfg.Echo), Log: cfg.Log, LogLost: func() uint64 { return 7 },
 		Version: Version{Number: "1.2.3", Commit: "abc", Go: "go1.26", OS: "linux", Arch: "amd64"},
 	})
 	o.server.http.WriteTimeout = 1500 * time.Millisecond // longer than answerTimeout

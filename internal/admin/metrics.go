@@ -15,6 +15,7 @@ import (
 type collector struct {
 	pool    *pool.Pool
 	version Version
+	logLost func() uint64
 }
 
 func metric(name, help string, labels ...string) *prometheus.Desc {
@@ -25,6 +26,8 @@ var (
 	buildInfo = metric("build_info", "Always 1; its labels say what was built, and with which Go.", "version", "commit", "goversion")
 	ready     = metric("ready", "1 if new connections are accepted: neither draining nor full. The same as /readyz.")
 	draining  = metric("draining", "1 if the server is shutting down: nobody is accepted, and everybody is told 1001.")
+
+	logLost = metric("log_lines_lost_total", "Log lines dropped because stderr was full, broken or closed by its reader.")
 
 	connsOpen    = metric("connections", "Connections that each worker (event loop) has now.", "worker")
 	connsLimit   = metric("connections_limit", "Connections that may be open at once (-max-conns).")
@@ -58,7 +61,7 @@ var (
 	frugalTurns    = metric("frugal_turns_total", "Turns of connections while the buffer budget was spent: frames are cut, and peers that do not read wait in TCP.")
 	noDescriptors  = metric("descriptors_exhausted_total", "Times that no descriptor was left to accept a connection. Beside process_open_fds and process_max_fds.")
 	allDescription = []*prometheus.Desc{
-		buildInfo, ready, draining, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, idleTimeouts,
+		buildInfo, ready, draining, logLost, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, idleTimeouts,
 		messages, framesReceived, framesSent, payloadReceived, payloadSent, bytesReceived, bytesSent, bytesDiscarded,
 		wakeups, events, staleEvents, emptyReads,
 		backpressured, unsent, backpressure, budgetUsed, budgetLimit, frugalTurns, noDescriptors,
@@ -94,6 +97,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge(buildInfo, 1, v.Number, v.Commit, v.Go)
 	gauge(ready, asInt(!p.Draining() && !p.Full()))
 	gauge(draining, asInt(p.Draining()))
+	count(logLost, c.logLost())
 
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()

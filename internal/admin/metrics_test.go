@@ -80,6 +80,7 @@ func TestMetricsCount(t *testing.T) {
 		`wsecho_build_info{commit="abc",goversion="go1.26",version="1.2.3"} 1`,
 		`wsecho_ready 1`,
 		`wsecho_draining 0`,
+		`wsecho_log_lines_lost_total 7`,
 		`wsecho_connections{worker="0"} 0`,
 		`wsecho_connections{worker="1"} 0`,
 		`wsecho_connections_limit 2`,
@@ -128,7 +129,7 @@ func TestCodesArePutTogether(t *testing.T) {
 func TestCollectorIsConsistent(t *testing.T) {
 	o := opens(t)
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(&collector{o.pool, o.server.cfg.Version})
+	r.MustRegister(&collector{o.pool, o.server.cfg.Version, o.server.cfg.LogLost})
 	if _, err := r.Gather(); err != nil {
 		t.Error(err)
 	}

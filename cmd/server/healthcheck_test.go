@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// wantsHealth runs wsecho -healthcheck: healthy if reason is empty.
+func wantsHealth(t *testing.T, admin, reason string) {
+	t.Helper()
+	status, stdout, stderr := runs(t, "-healthcheck", "-admin", admin)
+	switch {
+	case stdout != "":
+		t.Errorf("-admin %s: stdout has %q", admin, stdout)
+	case reason == "" && (status != 0 || stderr != ""):
+		t.Errorf("-admin %s: exit status %d, %q; want it healthy", admin, status, stderr)
+	case reason != "" && (status != 1 || !strings.Contains(stderr, "wsecho: -healthcheck: -admin "+admin) || !strings.Contains(stderr, reason)):
+		t.Errorf("-admin %s: exit status %d, %q; want 1 and %q", admin, status, stderr, reason)
+	}
+}
+
+// A running server is healthy at every spelling of its address, and during a drain; one that has
+// ended is not.
+func TestHealthcheck(t *testing.T) {
+	s := start(t, "-admin", ":0")
+	_, port, err := net.SplitHostPort(s.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "", "0.0.0.0", "[::]", "[::ffff:0.0.0.0]", "localhost", "[::1]"} {
+		wantsHealth(t, host+":"+port, "")
+	}
+	t.Setenv("WSECHO_ADMIN", ":"+port)
+	if status, _, stderr := runs(t, "-healthcheck"); status != 0 {
+		t.Errorf("with WSECHO_ADMIN: exit status %d, %q", status, stderr)
+	}
+	t.Setenv("HTTP_PROXY", "http://192.0.2.1:1") // is not asked
+	wantsHealth(t, "127.0.0.1:"+port, "")
+
+	p := s.dial()
+	s.signals <- syscall.SIGTERM
+	p.wants(goingAway, "the drain has begun")
+	wantsHealth(t, "127.0.0.1:"+port, "")
+	p.sends(maskedClose)
+	p.wantsEnd()
+	s.wantsExit(exitDrained)
+	wantsHealth(t, "127.0.0.1:"+port, "connection refused")
+}
+
+// A server that listens on all addresses of one family is found, too.
+func TestHealthcheckByFamily(t *testing.T) {
+	for network, host := range map[string]string{"tcp4": "0.0.0.0", "tcp6": "[::]"} {
+		l, err := net.Listen(network, host+":0")
+		if err != nil {
+			t.Skip(err) // a machine without IPv6
+		}
+		healthy := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}}
+		healthy.Start()
+		defer healthy.Close()
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantsHealth(t, host+":"+port, "")
+		wantsHealth(t, ":"+port, "")
+	}
+}
+
+func TestHealthcheckSaysWhy(t *testing.T) {
+	for name, answer := range map[string]struct {
+		text   string // empty: none; the connection stays open
+		reason string
+	}{
+		"503":            {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 23\r\n\r\nworker 1 does not turn\n", `/healthz answers 503 Service Unavailable: "worker 1 does not turn\n"`},
+		"404":            {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404 Not Found"},
+		"elsewhere":      {"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "302 Found"},
+		"half an answer": {"HTTP/1.1 200", "no answer within 3s"},
+		"hangs":          {"", "no answer within 3s"},
+		"endless":        {"HTTP/1.1 500 Internal Server Error\r\n\r\n" + strings.Repeat("x", 4096), "500 Internal Server Error"},
+		"no HTTP":        {"SSH-2.0-OpenSSH\r\n", "malformed HTTP"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					defer c.Close()
+					if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+						io.WriteString(c, answer.text)
+					}
+				}
+			}()
+			wantsHealth(t, l.Addr().String(), answer.reason)
+		})
+	}
+	t.Run("nothing is accepted", func(t *testing.T) {
+		t.Parallel()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		wantsHealth(t, l.Addr().String(), "no answer within 3s")
+	})
+	t.Run("there is no admin server", func(t *testing.T) {
+		wantsHealth(t, "none", "nothing to ask")
+		wantsHealth(t, "127.0.0.1:0", "port 0")
+	})
+}

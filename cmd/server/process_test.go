@@ -1,0 +1,449 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What only a process of its own shows: signals, and what stderr is.
+
+// asProgram is the environment variable that makes this test binary the program.
+const asProgram = "TEST_IS_THE_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// process is the program in a process of its own, which listens at a unix socket.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	socket string
+	exited chan struct{}
+}
+
+// launch prepares the server. A shell runs setup first, and then becomes the server.
+func launch(t *testing.T, stderr *os.File, setup string, args ...string) *process {
+	t.Helper()
+	if signal.Ignored(syscall.SIGHUP) { // as this process's children would, too
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		t.Cleanup(func() { signal.Stop(hangups) })
+	}
+	dir, err := os.MkdirTemp("", "wsecho") // t.TempDir's name is too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &process{t: t, socket: filepath.Join(dir, "socket"), exited: make(chan struct{})}
+	args = append([]string{"-c", setup + ` exec "$0" "$@"`, os.Args[0], "-listen", "unix:" + p.socket, "-log", "json"}, args...)
+	p.cmd = exec.Command("sh", args...)
+	p.cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=10", "WSECHO_ADMIN=none")
+	if stderr != nil {
+		p.cmd.Stderr = stderr
+	}
+	return p
+}
+
+func (p *process) starts() {
+	p.t.Helper()
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.exited
+	})
+	go func() {
+		p.cmd.Wait()
+		close(p.exited)
+	}()
+}
+
+// dial waits until the server listens.
+func (p *process) dial() *peer {
+	p.t.Helper()
+	var c net.Conn
+	eventually(p.t, "it listens", func() (listens bool) {
+		select {
+		case <-p.exited:
+			p.t.Fatalf("the server has left: %v", p.cmd.ProcessState)
+		default:
+		}
+		var err error
+		c, err = net.Dial("unix", p.socket)
+		return err == nil
+	})
+	return upgrade(p.t, c)
+}
+
+func (p *process) signals(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *process) wantsExit(status int) {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		if got := p.cmd.ProcessState; got.ExitCode() != status {
+			p.t.Errorf("%v, want exit status %d", got, status)
+		}
+	case <-time.After(soon):
+		p.t.Fatal("the server does not end")
+	}
+}
+
+// pipe is a pipe as small as they come.
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	w.Fd() // makes it blocking
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	return r, w
+}
+
+// fill writes until no more fits, through a description of its own: the caller's stays blocking.
+func fill(t *testing.T, w *os.File) {
+	t.Helper()
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	fillUp(t, fd, func(b []byte) error { _, err := unix.Write(fd, b); return err })
+}
+
+func fillUp(t *testing.T, fd int, write func([]byte) error) {
+	t.Helper()
+	const full = 100 // ms for which nothing fits: a terminal makes room some time after a write
+	for chunk := bytes.Repeat([]byte{'\n'}, 4096); ; {
+		err := write(chunk)
+		switch {
+		case err == nil:
+		case !errors.Is(err, unix.EAGAIN):
+			t.Fatal(err)
+		case len(chunk) > 1:
+			chunk = chunk[:len(chunk)/2]
+		default:
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			if n, err := unix.Poll(poll, full); n == 0 && err == nil {
+				return
+			}
+		}
+	}
+}
+
+// socketPair is a stream socket as journald's, and its other end.
+func socketPair(t *testing.T) (ours, theirs *os.File) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs = os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
+}
+
+// terminal is a pseudo-terminal and its master.
+func terminal(t *testing.T) (master, tty *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(fmt.Sprintf("/dev/pts/%d", n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty = os.NewFile(uintptr(fd), "tty")
+	t.Cleanup(func() { tty.Close() })
+	return master, tty
+}
+
+func setNonblock(t *testing.T, f *os.File, on bool) {
+	t.Helper()
+	if err := unix.SetNonblock(int(f.Fd()), on); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever stderr is, the server echoes, refuses one connection too many, and drains: every peer is
+// told 1001, and the exit status is 0.
+func TestStderrIsBroken(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		stderr func(t *testing.T) (f *os.File, setup string)
+		later  func(t *testing.T, f *os.File) // once it serves
+	}{
+		{name: "the pipe has no reader", stderr: func(t *testing.T) (*os.File, string) {
+			r, w := pipe(t)
+			r.Close()
+			return w, ""
+		}},
+		{name: "the pipe has no reader, and SIGPIPE is ignored", stderr: func(t *testing.T) (*os.File, string) {
+			r, w := pipe(t)
+			r.Close()
+			return w, "trap '' PIPE;"
+		}},
+		{name: "the pipe is full", stderr: func(t *testing.T) (*os.File, string) {
+			_, w := pipe(t)
+			fill(t, w)
+			return w, ""
+		}},
+		{name: "the pipe is full, and does not block", stderr: func(t *testing.T) (*os.File, string) {
+			_, w := pipe(t)
+			fill(t, w)
+			setNonblock(t, w, true)
+			return w, ""
+		}},
+		{name: "the pipe fills up, and no longer blocks", stderr: func(t *testing.T) (*os.File, string) {
+			_, w := pipe(t)
+			return w, ""
+		}, later: func(t *testing.T, w *os.File) {
+			setNonblock(t, w, true)
+			fill(t, w)
+		}},
+		{name: "journald has gone", stderr: func(t *testing.T) (*os.File, string) {
+			ours, theirs := socketPair(t)
+			theirs.Close()
+			return ours, ""
+		}},
+		{name: "journald hangs", stderr: func(t *testing.T) (*os.File, string) {
+			ours, _ := socketPair(t)
+			fillUp(t, int(ours.Fd()), func(b []byte) error { return unix.Sendto(int(ours.Fd()), b, unix.MSG_DONTWAIT, nil) })
+			return ours, ""
+		}},
+		{name: "the disk is full", stderr: func(t *testing.T) (*os.File, string) {
+			f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+			return f, ""
+		}},
+		{name: "the file is as long as it may be", stderr: func(t *testing.T) (*os.File, string) {
+			f, err := os.OpenFile(filepath.Join(t.TempDir(), "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+			if err := f.Truncate(512); err != nil {
+				t.Fatal(err)
+			}
+			return f, "ulimit -f 1;"
+		}},
+		{name: "it is closed", stderr: func(*testing.T) (*os.File, string) { return nil, "exec 2>&-;" }},
+		{name: "it is read-only", stderr: func(*testing.T) (*os.File, string) { return nil, "exec 2</dev/null;" }},
+		{name: "the terminal shows nothing", stderr: func(t *testing.T) (*os.File, string) {
+			_, tty := terminal(t)
+			fill(t, tty)
+			return tty, ""
+		}},
+		{name: "the terminal has gone", stderr: func(t *testing.T) (*os.File, string) {
+			master, tty := terminal(t)
+			master.Close()
+			return tty, ""
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			stderr, setup := c.stderr(t)
+			server := launch(t, stderr, setup, "-max-conns", "2", "-log-connections")
+			server.starts()
+			first := server.dial()
+			if c.later != nil {
+				c.later(t, stderr)
+			}
+			second := server.dial()
+			server.wantsRefusal() // a line by the pool, as opposed to those of connections
+			first.sends(maskedHello)
+			first.wants(hello, "an echo")
+			server.signals(syscall.SIGTERM)
+			for _, p := range []*peer{first, second} {
+				p.wants(goingAway, "every peer is told")
+				p.sends(maskedClose)
+				p.wantsEnd()
+			}
+			server.wantsExit(exitDrained)
+		})
+	}
+}
+
+// wantsRefusal wants a connection to be refused as one too many.
+func (p *process) wantsRefusal() {
+	p.t.Helper()
+	c, err := net.Dial("unix", p.socket)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(soon))
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+	if response, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || response.StatusCode != http.StatusServiceUnavailable {
+		p.t.Fatalf("one connection too many: %v, %v", response, err)
+	}
+}
+
+// While nothing reads the log, readiness ends, no connection is accepted, and a second signal ends the
+// drain at once.
+func TestLogIsBlockedInADrain(t *testing.T) {
+	r, w := pipe(t)
+	process := launch(t, w, "", "-log-connections", "-admin", "127.0.0.1:0", "-drain-timeout", "1h")
+	process.starts()
+	var serving struct{ Msg, Admin string }
+	lines := bufio.NewScanner(r)
+	for serving.Msg != "serving" && lines.Scan() {
+		if err := json.Unmarshal(lines.Bytes(), &serving); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, w)
+	operators := &server{t: t, admin: serving.Admin}
+	p := process.dial()
+	operators.wantsStatus("/readyz", http.StatusOK)
+	process.signals(syscall.SIGTERM)
+	p.wants(goingAway, "the drain has begun")
+	operators.wantsStatus("/readyz", http.StatusServiceUnavailable)
+	eventually(t, "no connection is accepted", func() bool {
+		c, err := net.Dial("unix", process.socket)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	began := time.Now()
+	process.signals(syscall.SIGTERM)
+	process.wantsExit(exitFailed)
+	t.Logf("a second signal ends it within %v", time.Since(began))
+}
+
+// SIGHUP drains, unless the server was started with SIGHUP ignored.
+func TestHangup(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	process := launch(t, log, "")
+	process.starts()
+	p := process.dial()
+	process.signals(syscall.SIGHUP)
+	p.wants(goingAway, "every peer is told")
+	p.sends(maskedClose)
+	p.wantsEnd()
+	process.wantsExit(exitDrained)
+	if text, err := os.ReadFile(log.Name()); err != nil || !bytes.Contains(text, []byte(`"msg":"stopped"`)) {
+		t.Errorf("the log is %s, %v", text, err)
+	}
+}
+
+func TestHangupIsIgnoredUnderNohup(t *testing.T) {
+	process := launch(t, nil, "trap '' HUP;")
+	process.starts()
+	p := process.dial()
+	process.signals(syscall.SIGHUP)
+	for range 100 { // the signal has been handled long before the last one
+		process.dial().Close()
+	}
+	p.sends(maskedHello)
+	p.wants(hello, "an echo")
+	process.signals(syscall.SIGTERM)
+	p.wants(goingAway, "SIGTERM still drains")
+	p.sends(maskedClose)
+	p.wantsEnd()
+	process.wantsExit(exitDrained)
+}
+
+// A program that only prints says so if stdout does not take it, and does not die of it.
+func TestStdoutIsBroken(t *testing.T) {
+	devFull, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer devFull.Close()
+	r, broken := pipe(t)
+	r.Close()
+	for _, arg := range []string{"-h", "-version", "-check"} {
+		for want, stdout := range map[string]*os.File{"no space left on device": devFull, "broken pipe": broken} {
+			process := launch(t, nil, "", arg)
+			var stderr strings.Builder
+			process.cmd.Stdout, process.cmd.Stderr = stdout, &stderr
+			process.cmd.Run()
+			if status := process.cmd.ProcessState; status.ExitCode() != exitFailed || !strings.Contains(stderr.String(), want) {
+				t.Errorf("%s: %v, %q; want exit status 1 and %q", arg, status, stderr.String(), want)
+			}
+		}
+	}
+}
+
+// A wrong flag ends the program with its status, even if stderr takes no word of it.
+func TestUsageErrorOnABlockedStderr(t *testing.T) {
+	_, full := pipe(t)
+	fill(t, full)
+	r, broken := pipe(t)
+	r.Close()
+	for _, stderr := range []*os.File{full, broken} {
+		process := launch(t, stderr, "", "-workers", "none")
+		if err := process.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		kill := time.AfterFunc(soon, func() { process.cmd.Process.Kill() })
+		process.cmd.Wait()
+		kill.Stop()
+		if status := process.cmd.ProcessState; status.ExitCode() != exitUsage {
+			t.Errorf("%v, want exit status 2", status)
+		}
+	}
+}
+
+// A background job that writes to a terminal with tostop is not stopped.
+func TestTerminalStopsNoServer(t *testing.T) {
+	_, tty := terminal(t)
+	process := launch(t, tty, "", "-log-connections")
+	// The shell leads the session. With set -m its background job is a process group of its own.
+	process.cmd.Args[2] = `stty tostop <&2; set -m; "$0" "$@" & wait $!`
+	process.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
+	process.starts()
+	p := process.dial()
+	for range 100 { // the first lines have been written long before the last echo
+		p.sends(maskedHello)
+		p.wants(hello, "an echo")
+	}
+}
