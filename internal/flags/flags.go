@@ -26,9 +26,8 @@ func NewSet(program string) *flag.FlagSet {
 	return fs
 }
 
-// Parse sets the flags from the arguments, and from environment variables that begin with
-// prefix those that are not there. Its errors say which flag or variable, what
-// value, and what is wrong with it.
+// Parse sets the flags from the arguments, and those that have not been set from environment
+// variables that begin with prefix. Its errors name the flag or variable, its value, and the cause.
 func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(prefix)); err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
@@ -40,6 +39,22 @@ func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 		return fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
 	}
 	return nil
+}
+
+// Arguments sets the flags from the arguments, and returns those that are no flags, in their order.
+// The flag package stops at the first of those; here flags may follow. Behind "--" there are none.
+func Arguments(fs *flag.FlagSet, args []string) (others []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := fs.Args()
+		if n := len(args) - len(rest); len(rest) == 0 || n > 0 && args[n-1] == "--" {
+			return append(others, rest...), nil
+		}
+		others = append(others, rest[0])
+		args = rest[1:]
+	}
 }
 
 // Explain writes what each flag is for, with its unit, variable and default.
