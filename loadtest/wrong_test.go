@@ -49,10 +49,14 @@ type wrongConn struct {
 	net.Conn
 	n          int // messages received
 	closedWith ws.StatusCode
+	isUpgraded bool // and upgrades does nothing
 }
 
 // upgrades answers the request.
 func (c *wrongConn) upgrades() {
+	if c.isUpgraded {
+		return
+	}
 	if _, err := ws.Upgrade(c.Conn); err != nil {
 		c.Close()
 	}
