@@ -685,18 +685,21 @@ func TestReplyToAMessageThatWasNotSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := newWorker(p, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.close()
-	// The message after those written has been begun, and its reply has come already.
-	c := &w.conns[0]
-	*c = conn{fd: -1, phase: open, asked: 16, written: 5, done: 6, offset: 40, rounds: 1}
-	w.open = 1
-	close(w.settled)
-	w.take(0, c, w.tape.replies[w.tape.messages[6].reply.start:w.tape.messages[6].reply.end])
-	if w.stats.faults[unasked] != 1 || w.stats.messages != 0 {
-		t.Errorf("%d replies are counted, faults %v", w.stats.messages, w.stats.faults)
+	for done := range uint64(len(p.tape.messages)) {
+		w, err := newWorker(p, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The message before it has been begun, and its reply has come already; at any place of the tape.
+		c := &w.conns[0]
+		done += uint64(len(p.tape.messages))
+		*c = conn{fd: -1, phase: open, asked: done + 16, written: done - 1, done: done, offset: 40, rounds: 1}
+		w.open = 1
+		m := p.tape.message(0, done)
+		w.take(0, c, p.tape.replies[m.reply.start:m.reply.end])
+		if w.stats.faults[unasked] != 1 || w.stats.messages != 0 {
+			t.Errorf("message %d: %d replies are counted, faults %v", done, w.stats.messages, w.stats.faults)
+		}
+		w.close()
 	}
 }
