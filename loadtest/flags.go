@@ -281,6 +281,7 @@ SIGTERM and SIGHUP end the measuring early, a second one ends at once. The exit 
   1  nothing was measured, a report could not be written, or there were errors
   2  a flag is wrong
   3  a condition of -fail-if holds, or is on what was not measured
+
 With a condition on errors, only that decides how many there may be.
 `)
 }

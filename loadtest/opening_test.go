@@ -595,8 +595,27 @@ func TestLocalhost(t *testing.T) {
 	r := wsload(t, fmt.Sprintf("ws://localhost:%d/", addressOf(t, s.url).Port()))
 	r.wantErrors()
 	r.wantMessages()
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Log("no IPv6:", err)
+	} else {
+		var all sync.WaitGroup
+		all.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(soon)); echoes(&wrongConn{Conn: c}) })
+			}
+		})
+		r := wsload(t, fmt.Sprintf("ws://localhost:%d/", l.Addr().(*net.TCPAddr).Port))
+		l.Close()
+		all.Wait()
+		r.wantErrors()
+		r.wantMessages()
+	}
 	addrs, err := resolve(context.Background(), "ws://localhost:7/", nil)
-	if err != nil || len(addrs) == 0 {
+	if err != nil || len(addrs) < 2 {
 		t.Fatal(addrs, err)
 	}
 	for i, addr := range addrs {

@@ -123,6 +123,9 @@ func resolve(ctx context.Context, text string, sources []netip.Addr) ([]netip.Ad
 	if err != nil {
 		return nil, err
 	}
+	if strings.EqualFold(u.Hostname(), "localhost") { // /etc/hosts may lack one (RFC 6761, section 6.3)
+		found = append(found, netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback())
+	}
 	var addrs []netip.AddrPort
 	for _, addr := range found {
 		addr = addr.Unmap()
