@@ -239,8 +239,8 @@ func TestMissingGreeting(t *testing.T) {
 		first  string
 		behave func(*wrongConn)
 	}{
-		"none":                   {"-greeting", timedOut, "no greeting came in 0.3 s, and -greeting expects one", greets()},
-		"one of two":             {"-greeting 2", timedOut, "no greeting came in 0.3 s", greets(text("hi"))},
+		"none":                   {"-greeting", timedOut, "no greeting came in 1 s, and -greeting expects one", greets()},
+		"one of two":             {"-greeting 2", timedOut, "no greeting came in 1 s", greets(text("hi"))},
 		"two where one is":       {"-greeting", unasked, "use -greeting", func(c *wrongConn) { withResponse(c, text("hi"), text("again")) }},
 		"one where none is":      {"", unasked, "if the server sends a greeting first, use -greeting", func(c *wrongConn) { withResponse(c, text("hi")) }},
 		"closes instead":         {"-greeting", closed, "closed with 1013", greets(ws.NewCloseFrame(ws.NewCloseFrameBody(1013, "")))},
@@ -268,7 +268,7 @@ func TestMissingGreeting(t *testing.T) {
 						greets()(c)
 					}
 				})
-				r := wsload(t, s.url, append(append(strings.Fields(x.args), mode...), "-timeout", "300ms", "-duration", "500ms", "-connections", "5", "-handshakes", "1")...)
+				r := wsload(t, s.url, append(append(strings.Fields(x.args), mode...), "-timeout", "1s", "-duration", "1500ms", "-connections", "5", "-handshakes", "1")...)
 				c := r.Errors.Kinds[x.kind.String()]
 				if c.Count != 1 || !strings.Contains(c.First, x.first) || r.status != exitFailed || r.Messages == 0 {
 					t.Errorf("exit status %d, %d messages, %+v", r.status, r.Messages, r.Errors)
