@@ -146,8 +146,8 @@ func TestSignals(t *testing.T) {
 		} {
 			t.Run(signal.String()+" "+x.name, func(t *testing.T) {
 				t.Parallel()
-				// The third message is sent when replies to two have come. In mode connect the measured time
-				// begins some connections after the first.
+				// The third message is sent when replies to two have come. In mode connect the
+				// measured time begins some connections after the first.
 				var messages atomic.Int64
 				enough := int64(3)
 				if slices.Contains(x.args, "connect") {
@@ -312,7 +312,7 @@ func TestStderrIsGone(t *testing.T) {
 	}
 }
 
-// A page that cannot be written is told before the run, and a run that fails leaves what was there.
+// A page that cannot be written ends wsload before the run. A run that fails leaves an earlier page.
 func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 	var connections atomic.Int64
 	s := startWrong(t, func(c *wrongConn) { connections.Add(1); echoes(c) })
@@ -334,7 +334,7 @@ func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := "ws://" + l.Addr().String()
+	closed := "ws://" + l.Addr().String()
 	l.Close()
 	created, kept := filepath.Join(dir, "created"), filepath.Join(dir, "kept")
 	long := strings.Repeat("an earlier report", 1e5)
@@ -342,7 +342,7 @@ func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{created, kept} {
-		if r := wsloadText(t, shortly(nobody, "-html", path)...); r.status != exitFailed {
+		if r := wsloadText(t, shortly(closed, "-html", path)...); r.status != exitFailed {
 			t.Errorf("exit status %d", r.status)
 		}
 	}
@@ -411,7 +411,7 @@ func TestOpenWhenInterrupted(t *testing.T) {
 	}
 }
 
-// Every descriptor that a run needs is counted before it, and what fails nevertheless is told.
+// The descriptors that a run needs are checked before it; an error that comes later is reported.
 func TestTooFewDescriptors(t *testing.T) {
 	s := startWrong(t, echoes)
 	limited := func(limit string, inherited int, args ...string) result {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
@@ -60,7 +61,6 @@ var reservedFields = map[string]string{
 	"Sec-Websocket-Version":    "wsload sets it",
 	"Sec-Websocket-Protocol":   "use -subprotocol",
 	"Sec-Websocket-Extensions": "wsload supports no extension",
-	"Sec-Websocket-Accept":     "only a response has it",
 	"Content-Length":           "the request has no content",
 	"Transfer-Encoding":        "the request has no content",
 }
@@ -69,7 +69,11 @@ var reservedFields = map[string]string{
 func parseField(text string) (f field, err error) {
 	name, value, found := strings.Cut(text, ":")
 	value = strings.Trim(value, " \t")
-	reason := reservedFields[textproto.CanonicalMIMEHeaderKey(name)]
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	reason := reservedFields[canonical]
+	if strings.HasPrefix(canonical, "Sec-Websocket-") {
+		reason = cmp.Or(reason, "RFC 6455 knows no such field of a request")
+	}
 	switch {
 	case !found:
 		return f, errors.New("is not 'Name: value'")

@@ -15,8 +15,8 @@ import (
 	"github.com/go-analyze/charts/chartdraw/drawing"
 )
 
-// A page is the file of -html. It is opened before the run, so that a path that cannot be written
-// is told before anything has been measured. A nil page is none.
+// A page is the file of -html. It is opened before the run: a path that cannot be written ends
+// wsload before anything has been measured. A nil page is none.
 type page struct {
 	file    *os.File
 	created bool // and nothing has been written

@@ -230,7 +230,7 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// A greeting that does not come, or is none, is told for what it is.
+// The report names what is wrong with a greeting.
 func TestMissingGreeting(t *testing.T) {
 	text := func(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
 	for name, x := range map[string]struct {
@@ -489,7 +489,7 @@ func TestEveryAddressOfANameIsTried(t *testing.T) {
 	r := measured(t, []netip.AddrPort{unreachable, refuses}, "-mode", "connect", "-connections", "1")
 	r.wantErrors(connectFailed)
 	if first := r.Errors.Kinds["connect"].First; !strings.Contains(first, unreachable.String()+": ") || !strings.Contains(first, refuses.String()+": connection refused") {
-		t.Errorf("not every address is told: %s", first)
+		t.Errorf("not every address is named: %s", first)
 	}
 	if n := r.Errors.Total; n > 20 {
 		t.Errorf("addresses that refuse are tried %d times in 200 ms", n)
@@ -709,7 +709,7 @@ func TestReplyToAMessageThatWasNotSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The message before it has been begun, and its reply has come already; at any place of the tape.
+		// The message before it has been begun, and its reply has come already.
 		c := &w.conns[0]
 		done += uint64(len(p.tape.messages))
 		*c = conn{fd: -1, phase: open, asked: done + 16, written: done - 1, done: done, offset: 40, rounds: 1}

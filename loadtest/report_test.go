@@ -81,6 +81,7 @@ func TestWrongFlags(t *testing.T) {
 		"-header sec-websocket-version:8":     {"-header", "wsload sets it"},
 		"-header Sec-WebSocket-Protocol:x":    {"-header", "-subprotocol"},
 		"-header Sec-WebSocket-Extensions:x":  {"-header", "extension"},
+		"-header Sec-WebSocket-Accept:x":      {"-header", "RFC 6455"},
 		"-header Content-Length:5":            {"-header", "no content"},
 		"-header Transfer-Encoding:chunked":   {"-header", "no content"},
 		"-header Host:a -header host:b":       {"-header", "twice"},

@@ -297,7 +297,7 @@ func TestStallIsSeenAtAFixedRate(t *testing.T) {
 			c.sends(ws.NewFrame(op, true, p))
 		}
 	}
-	// In a process of its own, because its event loop would take turns with the server where there is one processor.
+	// In a process of its own: on one processor its event loop would take turns with the server.
 	measure := func(args ...string) result {
 		args = append([]string{"-json", "-connections", "1", "-duration", "600ms"}, args...)
 		return ran(t, wsloadProcess(t, shortly(startWrong(t, stalls).url, args...)...)).parsed()

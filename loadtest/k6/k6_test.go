@@ -252,7 +252,7 @@ func greets(t *testing.T) string {
 	})
 }
 
-// Every script expects a greeting if it is told to.
+// Every script expects a greeting with GREETING=1.
 func TestGreeting(t *testing.T) {
 	url := greets(t)
 	for _, script := range []string{"smoke", "storm", "steady", "spike", "soak"} {
