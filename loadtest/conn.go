@@ -12,7 +12,7 @@ import (
 
 // phase is where a connection is in its life.
 //
-//	none → connecting → handshaking → open → closing → none
+//	none → connecting → handshaking → (greeting →) open → closing → none
 //
 // A fault leads from each of them back to none. In modeConnect, and with -reopen, it goes around again.
 type phase uint8
@@ -26,6 +26,9 @@ const (
 
 	// handshaking: the request has been sent, and the response is awaited.
 	handshaking
+
+	// greeting: the server has answered with 101, and its greeting is awaited (-greeting).
+	greeting
 
 	// open: messages are sent, and their replies compared.
 	open
@@ -48,8 +51,13 @@ type conn struct {
 
 	rounds uint32 // how often it was opened
 	offset int32  // of the message after those written: how much has been sent
-	since  int64  // when what is awaited began to be
-	base   uint64 // where on the tape it begins
+
+	address   uint8 // index in target.addrs of the one that is tried, or connected
+	refusals  uint8 // addresses that could not be connected in this attempt
+	greetings uint8 // messages that the server is still to send before the first echo
+
+	since int64  // when what is awaited began to be
+	base  uint64 // where on the tape it begins
 
 	// Numbers of messages, in the order of asking. done <= written+1, and
 	// written <= asked.
@@ -76,7 +84,7 @@ func (w *worker) turn(slot int, c *conn, ended bool) {
 		w.goOn(slot, c)
 	}
 	switch {
-	case n == 0 && c.phase >= open:
+	case n == 0 && c.phase >= greeting:
 		w.flush(slot, c)
 	case n == 0:
 	case c.phase == handshaking:
@@ -95,9 +103,10 @@ func (w *worker) read(slot int, c *conn, p []byte) {
 	}
 }
 
-// take takes replies and control frames. It says whether the connection is still there.
+// take takes replies and control frames. It reports whether the connection is still open.
 func (w *worker) take(slot int, c *conn, p []byte) bool {
 	c.since = w.now
+	greeted := false
 	for len(p) > 0 && c.phase != none { // none: what was said in answer could not be sent
 		if c.done < c.written && c.reply.between() {
 			n, messages := w.tape.replied(p, c.base, c.done, c.written-c.done)
@@ -109,17 +118,27 @@ func (w *worker) take(slot int, c *conn, p []byte) bool {
 			}
 		}
 		var awaited *message
-		if c.done < c.written || c.done == c.written && c.offset > 0 {
+		switch {
+		case c.phase == greeting:
+			awaited = anyMessage
+		case c.done < c.written || c.done == c.written && c.offset > 0:
 			awaited = w.tape.message(c.base, c.done)
 		}
 		n, s, err := c.reply.take(p, awaited)
 		if err != nil {
-			w.fail(slot, c, err.(*fault))
+			w.fail(slot, c, c.hint(err.(*fault)))
 			return false
 		}
 		p = p[n:]
 		switch s {
 		case verified:
+			if c.phase == greeting {
+				if c.greetings--; c.greetings == 0 {
+					w.opened(c)
+					greeted = true
+				}
+				continue
+			}
 			w.verified(slot, c)
 		case pinged:
 			w.say(slot, c, ws.OpPong, c.reply.control)
@@ -128,7 +147,18 @@ func (w *worker) take(slot int, c *conn, p []byte) bool {
 			return false
 		}
 	}
+	if greeted && c.phase == open {
+		w.begin(slot, c)
+	}
 	return c.phase != none
+}
+
+// hint adds to a fault of a connection's first reply that it may be a greeting.
+func (c *conn) hint(f *fault) *fault {
+	if c.phase == open && c.done == 0 && (f.kind == unasked || f.kind == mismatched) {
+		f.detail += "; if the server sends a greeting first, use -greeting"
+	}
+	return f
 }
 
 // verified counts a message whose reply is there and right, and decides what
@@ -359,6 +389,9 @@ func (w *worker) closed(slot int, c *conn) {
 		code, reason = int(binary.BigEndian.Uint16(p)), string(p[2:])
 	}
 	c.code = uint16(code)
+	if c.phase == greeting {
+		w.settle(c)
+	}
 	if !w.reopen || code != goingAway && code != serviceRestart {
 		w.count(slot, c, faultf(closed, "the server closed with %d %q", code, reason))
 	}
@@ -379,13 +412,16 @@ func (w *worker) ended(slot int, c *conn, err error) {
 		w.fail(slot, c, faultf(teardownFailed, "the connection was %s, without a close frame", how))
 	case c.phase == handshaking:
 		w.fail(slot, c, faultf(handshakeFailed, "the connection was %s before the response", how))
+	case c.phase == greeting:
+		c.code = noCloseFrame
+		w.fail(slot, c, faultf(cut, "the connection was %s before the greeting that -greeting expects, without a close frame", how))
 	default:
 		c.code = noCloseFrame
 		w.fail(slot, c, faultf(cut, "the connection was %s, without a close frame", how))
 	}
 }
 
-// late says what a connection has waited too long for, if it has.
+// late returns a fault if the connection has waited longer than the timeout for what it awaits.
 func (c *conn) late(now, timeout int64) *fault {
 	if c.phase == none || now-c.since < timeout {
 		return nil
@@ -396,6 +432,8 @@ func (c *conn) late(now, timeout int64) *fault {
 		return faultf(connectFailed, "no answer in %v s", seconds)
 	case handshaking:
 		return faultf(handshakeFailed, "no response in %v s", seconds)
+	case greeting:
+		return faultf(timedOut, "no greeting came in %v s, and -greeting expects one", seconds)
 	case closing:
 		return faultf(teardownFailed, "the server has not ended the connection in %v s", seconds)
 	}

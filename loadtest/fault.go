@@ -14,7 +14,7 @@ const (
 	unasked                        // a message came when none was awaited
 	closed                         // the server closed, with a close frame
 	cut                            // TCP ended or was reset without one
-	timedOut                       // nothing came for -timeout while a reply was awaited
+	timedOut                       // nothing came for -timeout while a reply or a greeting was awaited
 	unsent                         // a message was due on a connection that had failed, or was not open in time
 	teardownFailed                 // our close frame was not answered by a close frame and the end of TCP
 	failures                       // how many kinds there are
@@ -32,7 +32,7 @@ var failureMeanings = [failures]string{
 	"a message came when none was awaited",
 	"the server closed with a close frame",
 	"TCP ended or was reset without a close frame",
-	"nothing came for -timeout while a reply was awaited",
+	"nothing came for -timeout while a reply or a greeting was awaited",
 	"a message was due on a connection that had failed, or was not open in time",
 	"a close frame was not answered by a close frame and the end of TCP",
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,9 @@ import (
 type settings struct {
 	url         string
 	mode        string
+	header      headerFields
+	subprotocol subprotocols
+	greeting    int
 	connections int
 	ramp        float64
 	handshakes  int
@@ -51,25 +55,73 @@ const (
 	mostPayload     = 64 << 20
 	mostInFlight    = 4096
 	mostWeight      = 1000 // of a mix, in all
+	mostGreetings   = 100
 	longest         = 30 * 24 * time.Hour
 )
 
-// parse reads the settings. Its errors say which flag or variable, what value,
-// and what is wrong with it.
+// parse reads the settings. Its errors name the flag or variable, its value, and the cause. They
+// contain no password.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
-	if err := flags.Parse(fs, args, envPrefix); err != nil {
-		return s, err
+	err := s.parse(fs, args)
+	if err == nil {
+		err = s.check()
 	}
-	return s, s.check()
+	if err != nil && redact(err.Error()) != err.Error() {
+		err = errors.New(redact(err.Error()))
+	}
+	return s, err
+}
+
+// parse sets the flags. The URL may also be an argument, anywhere between them.
+func (s *settings) parse(fs *flag.FlagSet, args []string) error {
+	arguments, err := flags.Arguments(fs, joinGreeting(args))
+	if err != nil {
+		return err
+	}
+	if len(arguments) > 0 {
+		given := false
+		fs.Visit(func(f *flag.Flag) { given = given || f.Name == "url" })
+		switch {
+		case len(arguments) > 1:
+			return fmt.Errorf("unexpected argument %q: the one argument is the server's URL", arguments[1])
+		case given:
+			return fmt.Errorf("unexpected argument %q: -url is given as well", arguments[0])
+		}
+		if err := fs.Set("url", arguments[0]); err != nil { // before WSLOAD_URL, as any flag
+			return fmt.Errorf("argument %w", err)
+		}
+	}
+	return flags.Parse(fs, nil, envPrefix)
+}
+
+// joinGreeting makes one argument of -greeting and a number behind it. Without a number -greeting is
+// a flag like -json, so that the flag package would take the number for the URL.
+func joinGreeting(args []string) (joined []string) {
+	for _, arg := range args {
+		last := len(joined) - 1
+		_, err := strconv.Atoi(arg)
+		if err == nil && last >= 0 && (joined[last] == "-greeting" || joined[last] == "--greeting") {
+			joined[last] += "=" + arg
+			continue
+		}
+		joined = append(joined, arg)
+	}
+	return joined
 }
 
 func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsload")
 
-	flags.Var(fs, &s.url, "url", "ws://127.0.0.1:8080/", parseURL,
-		"server, as a `URL` ws://host:port/path")
+	flags.Var(fs, &s.url, "url", "ws://127.0.0.1:8080/", checkURL,
+		"server, as a `URL` ws://host:port/path; the same as the argument. The addresses of a name are tried in turn. A user name and password in it are sent as Basic authorization, and are in no report")
+	s.header.set(fs, "header",
+		"header `field` 'Name: value' of the opening request; may be repeated. Host replaces the URL's; those that wsload sets itself are refused")
+	flags.Var(fs, &s.subprotocol, "subprotocol", nil, parseSubprotocols,
+		"subprotocols to offer, a `list` with commas. The server may choose one of them, or none")
+	fs.Var(&greetingFlag{&s.greeting}, "greeting",
+		"`number` of messages that the server sends before the first echo, on each connection; -greeting alone is 1. Nothing is sent before they have come")
 	flags.Var(fs, &s.mode, "mode", string(modeEcho), flags.Word(string(modeEcho), string(modeIdle), string(modeConnect)),
 		"`what` connections do: echo sends and awaits replies for as long as it lasts; idle echoes once and stays silent, to measure memory; connect opens, echoes once, closes, and begins again")
 	flags.Var(fs, &s.connections, "connections", 100, flags.Int(1, mostConnections),
@@ -110,7 +162,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.html, "html", "", flags.Text,
 		"`file` to write a report with pictures to, with nothing outside of it")
 	s.failIf.set(fs, "fail-if",
-		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), lost (messages), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
+		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. What was not measured fails. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), lost (messages), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
 	flags.Version(fs, &s.version)
 	return s, fs
 }
@@ -125,7 +177,31 @@ func (s *settings) check() error {
 	case s.connections*s.inFlight > 1<<28:
 		return fmt.Errorf("-inflight %d: with -connections %d more than %d messages could be outstanding", s.inFlight, s.connections, 1<<28)
 	}
+	hosts, authorizations := 0, 0
+	for _, f := range s.header {
+		switch {
+		case strings.EqualFold(f.name, "Host"):
+			hosts++
+		case strings.EqualFold(f.name, "Authorization"):
+			authorizations++
+		}
+	}
+	u, err := parseURL(s.url)
+	switch {
+	case err != nil:
+		return fmt.Errorf("-url %q: %w", s.url, err)
+	case hosts > 1:
+		return errors.New("-header Host: is given twice")
+	case authorizations > 1 || authorizations > 0 && u.User != nil:
+		return errors.New("-header Authorization: is given twice, or user name and password are in the URL as well")
+	}
+	if _, err := requestHead(u, s.header, s.subprotocol); err != nil {
+		return fmt.Errorf("-url, -header and -subprotocol: %w", err)
+	}
 	for _, t := range s.failIf {
+		if s.mode == string(modeIdle) && (t.metric == "rate" || t.metric == "cpu") {
+			return fmt.Errorf("-fail-if %q: %s is not measured in mode idle", t.text, t.metric)
+		}
 		if s.pid == 0 && (t.metric == "cpu" || t.metric == "rss") {
 			return fmt.Errorf("-fail-if %q: %s is only known with -pid", t.text, t.metric)
 		}
@@ -133,17 +209,17 @@ func (s *settings) check() error {
 	return nil
 }
 
-// plan is the plan that the settings ask for.
-func (s *settings) plan() (*plan, error) {
-	to, err := resolve(s.url)
+// plan returns the plan that the settings ask for, whose server has these addresses.
+func (s *settings) plan(addrs []netip.AddrPort) (*plan, error) {
+	u, err := parseURL(s.url)
 	if err != nil {
-		return nil, fmt.Errorf("-url %q: %w", s.url, err)
+		return nil, err
 	}
-	for _, from := range s.sources {
-		if from.Is4() != to.addr.Addr().Is4() {
-			return nil, fmt.Errorf("-source %v: is not of the family of %v", from, to.addr.Addr())
-		}
+	head, err := requestHead(u, s.header, s.subprotocol)
+	if err != nil {
+		return nil, err
 	}
+	u.User = nil
 	workers := min(s.workers, s.connections)
 	var paused *atomic.Int64
 	if s.paused != "" {
@@ -153,7 +229,8 @@ func (s *settings) plan() (*plan, error) {
 	}
 	return &plan{
 		mode:        mode(s.mode),
-		target:      to,
+		target:      target{u.String(), addrs},
+		requestHead: head,
 		sources:     s.sources,
 		connections: s.connections,
 		workers:     workers,
@@ -166,6 +243,9 @@ func (s *settings) plan() (*plan, error) {
 		tape:        newTape(s.payload, payloadKind(s.kind), s.inFlight),
 		timeout:     s.timeout,
 		timer:       newTimer(paused),
+
+		subprotocols: s.subprotocol,
+		greetings:    uint8(s.greeting),
 	}, nil
 }
 
@@ -178,7 +258,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, `wsload measures a WebSocket echo server: it sends messages on many connections, compares every
 byte of the replies, and reports rates, latencies and errors.
 
-usage: wsload [flags]
+usage: wsload [flags] [URL]
 
 `)
 	_, fs := newSettings()
@@ -195,17 +275,85 @@ Errors are counted by kind, each with what the first one was, and each costs its
 	}
 	t.Flush()
 	fmt.Fprint(w, `
-The report goes to stdout; a progress line goes to stderr if that is a terminal. SIGINT
-and SIGTERM end the measuring early, a second one ends at once. The exit status is 0
-after a run, whatever its errors; 3 if a condition of -fail-if holds, 1 if there was
-nothing to measure, 2 if a flag is wrong.
+The report goes to stdout; a progress line goes to stderr if that is a terminal. SIGINT,
+SIGTERM and SIGHUP end the measuring early, a second one ends at once. The exit status is:
+  0  messages were measured, there was no error, and all reports were written
+  1  nothing was measured, a report could not be written, or there were errors
+  2  a flag is wrong
+  3  a condition of -fail-if holds, or is on what was not measured
+
+With a condition on errors, only that decides how many there may be.
 `)
 }
 
-// parseURL checks what can be checked without asking for the address.
-func parseURL(text string) (string, error) {
-	_, err := splitURL(text)
+// checkURL checks a URL as far as that can be done without a name server.
+func checkURL(text string) (string, error) {
+	_, err := parseURL(text)
 	return text, err
+}
+
+// headerFields is a flag that may be repeated.
+type headerFields []field
+
+func (l *headerFields) set(fs *flag.FlagSet, name, usage string) {
+	flags.Var(fs, l, name, nil, func(text string) (headerFields, error) {
+		f, err := parseField(text)
+		return append(slices.Clone(*l), f), err
+	}, usage)
+}
+
+func (l headerFields) String() string {
+	var items []string
+	for _, f := range l {
+		items = append(items, f.name+": "+f.value)
+	}
+	return strings.Join(items, "\n")
+}
+
+// subprotocols is a list of different tokens (RFC 6455, section 4.1, item 10).
+type subprotocols []string
+
+func parseSubprotocols(text string) (subprotocols, error) {
+	if text == "" {
+		return nil, nil
+	}
+	items, err := flags.Split(text)
+	for i, item := range items {
+		switch {
+		case !isToken(item):
+			return nil, fmt.Errorf("has a member %q that is not a token (RFC 9110, section 5.6.2)", item)
+		case slices.Contains(items[:i], item):
+			return nil, fmt.Errorf("has %q twice", item)
+		}
+	}
+	return items, err
+}
+
+func (l subprotocols) String() string { return strings.Join(l, ",") }
+
+// greetingFlag is a number that may be left out, which makes it 1.
+type greetingFlag struct{ n *int }
+
+func (f *greetingFlag) IsBoolFlag() bool { return true }
+
+func (f *greetingFlag) Set(text string) (err error) {
+	switch text {
+	case "true":
+		text = "1"
+	case "false":
+		text = "0"
+	}
+	if *f.n, err = flags.Int(0, mostGreetings)(text); err != nil {
+		return fmt.Errorf("%q %w", text, err)
+	}
+	return nil
+}
+
+func (f *greetingFlag) String() string {
+	if f.n == nil {
+		return ""
+	}
+	return strconv.Itoa(*f.n)
 }
 
 func parseNumber(least, most float64) func(string) (float64, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -35,6 +36,7 @@ type outcome struct {
 	serverRSS   int64         // at the end of the measured time
 	open        int           // then
 	interrupted bool
+	serverGone  error // why the server's process could not be looked at any more
 }
 
 // A generator runs workers after a schedule, and gathers what they count.
@@ -52,6 +54,9 @@ type generator struct {
 	ticker *time.Ticker
 	last   moment
 	from   int64 // when the measured time begins, once that is known
+	until  int64 // when it is to end, once that is known
+	ended  bool  // it is over: points are shown, and not part of the series any more
+	gone   error // why the server's process cannot be looked at any more
 }
 
 // moment is what is compared between two points.
@@ -105,6 +110,10 @@ func (g *generator) run() (*outcome, error) {
 	if errors.Is(err, errInterrupted) {
 		out.interrupted, err = true, nil
 	}
+	if err == nil && !g.ended { // it was interrupted before the measured time was over
+		out.open = g.openNow()
+		err = g.lastPoint(g.clock())
+	}
 	if windUpErr := g.windUp(); err == nil {
 		err = windUpErr
 	}
@@ -112,6 +121,7 @@ func (g *generator) run() (*outcome, error) {
 		g.series[i].at -= time.Duration(g.from)
 	}
 	out.series = g.series
+	out.serverGone = g.gone
 	return out, err
 }
 
@@ -124,7 +134,8 @@ func (g *generator) measure(out *outcome, before moment) error {
 	}
 	start := g.clock()
 	g.from = start + int64(g.warmup)
-	until := g.from + int64(g.duration)
+	g.until = g.from + int64(g.duration)
+	until := g.until
 	g.each(func(w *worker) {
 		w.until = until
 		if g.mode != modeIdle { // what counts there is the one echo after opening
@@ -143,7 +154,13 @@ func (g *generator) measure(out *outcome, before moment) error {
 	g.ticker.Reset(g.interval)
 
 	interrupt := g.wait(g.at(until))
+	if interrupt != nil && !errors.Is(interrupt, errInterrupted) {
+		return interrupt
+	}
 	out.measured = min(time.Duration(g.clock()-g.from), g.duration)
+	if err := g.lastPoint(min(g.clock(), until)); err != nil {
+		return err
+	}
 	end, err := g.exactMoment()
 	if err != nil {
 		return err
@@ -168,9 +185,13 @@ func (g *generator) connectAll() error {
 		if g.reopen && g.total.handshake.TotalCount() > 0 {
 			return nil // they come again
 		}
+		what := "no connection could be opened"
+		if g.total.handshake.TotalCount() > 0 {
+			what = "nothing was measured: no connection is open any more"
+		}
 		for kind, example := range g.total.examples {
 			if example != "" {
-				return fmt.Errorf("no connection could be opened: %w", &fault{failure(kind), example})
+				return fmt.Errorf("%s: %w", what, &fault{failure(kind), example})
 			}
 		}
 	}
@@ -264,14 +285,41 @@ func (g *generator) take(s *stats) {
 	}
 }
 
-// point notes what the time since the last point has been like.
+// lastPoint ends the series with what there is at the end of the measured time, before connections
+// are closed. A rest of less than half an interval is too short for a rate of its own: then only
+// connections and errors are those of the end.
+func (g *generator) lastPoint(at int64) error {
+	before := len(g.series)
+	rest := at - g.last.at
+	if err := g.pointAt(at); err != nil {
+		return err
+	}
+	g.ended = true
+	if last := before - 1; rest < int64(g.interval)/2 && last >= 0 && (int64(g.series[last].at) > g.from) == (at > g.from) {
+		g.series[last].open, g.series[last].faults = g.series[before].open, g.series[before].faults
+		g.series = g.series[:before]
+	}
+	return nil
+}
+
+// point notes a point, unless it is so late that it is the last one.
 func (g *generator) point() error {
+	now := g.clock()
+	if !g.ended && g.until != 0 && now >= g.until {
+		return nil
+	}
+	return g.pointAt(now)
+}
+
+// pointAt notes what the time since the last point has been like. The time is now, or just past.
+func (g *generator) pointAt(at int64) error {
 	now, err := g.moment()
 	if err != nil {
 		return err
 	}
+	now.at = at
 	s := g.collect()
-	lasted := float64(now.at-g.last.at) / 1e9
+	lasted := max(float64(now.at-g.last.at), 1) / 1e9
 	p := point{
 		at:     time.Duration(now.at),
 		rate:   float64(s.messages) / lasted,
@@ -286,17 +334,30 @@ func (g *generator) point() error {
 		p.max = time.Duration(s.latency.Max())
 	}
 	g.last = now
-	g.series = append(g.series, p)
+	if !g.ended {
+		g.series = append(g.series, p)
+	}
 	g.progress(p)
 	return nil
 }
 
+// moment looks at the processes. That the server's is there is a condition only for the first time:
+// when it has ended, what was measured is still reported.
 func (g *generator) moment() (m moment, err error) {
 	m.at, m.own = g.clock(), ownUsage()
-	if g.pid != 0 {
-		if m.server, err = usageOf(g.pid); err != nil {
-			return m, fmt.Errorf("-pid %d: %w", g.pid, err)
-		}
+	if g.pid == 0 {
+		return m, nil
+	}
+	if g.gone == nil {
+		m.server, err = usageOf(g.pid)
+	}
+	switch {
+	case g.gone == nil && err == nil:
+	case g.last.at == 0:
+		return m, fmt.Errorf("-pid %d: %w", g.pid, err)
+	default:
+		g.gone = cmp.Or(g.gone, err)
+		m.server = g.last.server
 	}
 	return m, nil
 }

@@ -2,17 +2,28 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/textproto"
+	"net/url"
+	"slices"
 	"strings"
 )
 
 // endOfHeader ends requests and responses.
 var endOfHeader = []byte("\r\n\r\n")
 
-// longestResponse is what an opening response may have at the most.
-const longestResponse = 16 << 10
+const (
+	// longestResponse is how long an opening response may be, with the 1xx responses before it.
+	longestResponse = 16 << 10
+
+	// longestRequest is how long an opening request may be: an empty socket takes it in one write.
+	longestRequest = 16 << 10
+)
 
 // key is the Sec-WebSocket-Key of a connection, made from its serial number so that it
 // need not be remembered. A key has to be new, not secret (RFC 6455, section 10.3: it proves that the
@@ -38,26 +49,117 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
+// A field is a header field of the opening request.
+type field struct{ name, value string }
+
+// reservedFields are those that wsload sets by itself, or that would change the request's meaning,
+// with what to do instead.
+var reservedFields = map[string]string{
+	"Upgrade":                  "wsload sets it",
+	"Connection":               "wsload sets it",
+	"Sec-Websocket-Key":        "wsload sets it",
+	"Sec-Websocket-Version":    "wsload sets it",
+	"Sec-Websocket-Protocol":   "use -subprotocol",
+	"Sec-Websocket-Extensions": "wsload supports no extension",
+	"Content-Length":           "the request has no content",
+	"Transfer-Encoding":        "the request has no content",
+}
+
+// parseField parses a header field such as "Name: value" (RFC 9110, sections 5.1 and 5.5).
+func parseField(text string) (f field, err error) {
+	name, value, found := strings.Cut(text, ":")
+	value = strings.Trim(value, " \t")
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	reason := reservedFields[canonical]
+	if strings.HasPrefix(canonical, "Sec-Websocket-") {
+		reason = cmp.Or(reason, "RFC 6455 knows no such field of a request")
+	}
+	switch {
+	case !found:
+		return f, errors.New("is not 'Name: value'")
+	case !isToken(name):
+		return f, fmt.Errorf("has a name %.100q that is not a token (RFC 9110, section 5.6.2)", name)
+	case strings.ContainsFunc(value, isControl):
+		return f, errors.New("has a control character in its value (RFC 9110, section 5.5)")
+	case reason != "":
+		return f, fmt.Errorf("cannot be set: %s", reason)
+	}
+	return field{name, value}, nil
+}
+
+// isControl reports whether a field's value must not have a character: TAB is allowed.
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 {
+			continue
+		}
+		return false
+	}
+	return s != ""
+}
+
+// requestHead returns the opening request as far as it is the same for all connections: up to the
+// key's value.
+func requestHead(u *url.URL, fields []field, subprotocols []string) ([]byte, error) {
+	host := u.Host
+	var more strings.Builder
+	if u.User != nil {
+		password, _ := u.User.Password()
+		credentials := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
+		fmt.Fprintf(&more, "Authorization: Basic %s\r\n", credentials)
+	}
+	if len(subprotocols) > 0 {
+		fmt.Fprintf(&more, "Sec-WebSocket-Protocol: %s\r\n", strings.Join(subprotocols, ", "))
+	}
+	for _, f := range fields {
+		if strings.EqualFold(f.name, "Host") {
+			host = f.value
+			continue
+		}
+		fmt.Fprintf(&more, "%s: %s\r\n", f.name, f.value)
+	}
+	head := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%sUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ", requestTarget(u), host, more.String())
+	if n := len(appendRequest(nil, head, 0)); n > longestRequest {
+		return nil, fmt.Errorf("the opening request is %d bytes long, the limit is %d", n, longestRequest)
+	}
+	return head, nil
+}
+
+// requestTarget returns the path and query of a URL. url.Parse lets characters pass in a query that
+// a request line must not have.
+func requestTarget(u *url.URL) string {
+	var b strings.Builder
+	for _, c := range []byte(u.RequestURI()) {
+		if c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
 // appendRequest appends the opening request of a connection.
-func appendRequest(p []byte, host, path string, serial uint64) []byte {
-	p = append(p, "GET "...)
-	p = append(p, path...)
-	p = append(p, " HTTP/1.1\r\nHost: "...)
-	p = append(p, host...)
-	p = append(p, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "...)
+func appendRequest(p, head []byte, serial uint64) []byte {
+	p = append(p, head...)
 	p = append(p, key(serial)...)
 	return append(p, endOfHeader...)
 }
 
-// checkResponse checks the response to the request with the same serial number, as
-// section 4.1 says. It is whole, with its blank line.
-func checkResponse(response []byte, serial uint64) error {
+// checkResponse checks the response to the request with the same serial number, as section 4.1
+// says. The response is whole, with its blank line.
+func checkResponse(response []byte, serial uint64, subprotocols ...string) error {
 	status, fields, _ := strings.Cut(string(response), "\r\n")
 	version, code, _ := strings.Cut(status, " ")
 	if version != "HTTP/1.1" || code != "101" && !strings.HasPrefix(code, "101 ") {
 		return faultf(handshakeFailed, "the answer is %.100q", status)
 	}
-	var upgrade, connection, accept bool
+	var upgrade, connection, accept, subprotocol bool
 	for line := range strings.SplitSeq(strings.TrimSuffix(fields, "\r\n\r\n"), "\r\n") {
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
@@ -70,10 +172,21 @@ func checkResponse(response []byte, serial uint64) error {
 			}
 		case "sec-websocket-accept":
 			accept = value == acceptKey(key(serial))
-		case "sec-websocket-extensions", "sec-websocket-protocol":
+		case "sec-websocket-extensions":
 			if value != "" {
 				return faultf(handshakeFailed, "%s: %.100q, and none was offered", name, value)
 			}
+		case "sec-websocket-protocol":
+			switch {
+			case value == "":
+			case len(subprotocols) == 0:
+				return faultf(handshakeFailed, "%s: %.100q, and none was offered", name, value)
+			case !slices.Contains(subprotocols, value):
+				return faultf(handshakeFailed, "%s: %.100q is none of those offered: %.200s", name, value, strings.Join(subprotocols, ", "))
+			case subprotocol:
+				return faultf(handshakeFailed, "%s was sent twice", name)
+			}
+			subprotocol = subprotocol || value != ""
 		}
 	}
 	switch {
@@ -87,12 +200,26 @@ func checkResponse(response []byte, serial uint64) error {
 	return nil
 }
 
-// cutResponse finds the end of a response.
+// cutResponse finds the final response, behind any number of 1xx responses (RFC 9110, section
+// 15.2). 101 is final.
 func cutResponse(p []byte) (response, rest []byte, whole bool) {
-	i := bytes.Index(p, endOfHeader)
-	if i < 0 {
-		return nil, p, false
+	for rest = p; ; {
+		i := bytes.Index(rest, endOfHeader)
+		if i < 0 {
+			return nil, p, false
+		}
+		i += len(endOfHeader)
+		response, rest = rest[:i], rest[i:]
+		if !isInterim(response) {
+			return response, rest, true
+		}
 	}
-	i += len(endOfHeader)
-	return p[:i], p[i:], true
+}
+
+// isInterim reports whether a response is a 1xx response other than 101. A 1xx response has no
+// content.
+func isInterim(response []byte) bool {
+	code, found := bytes.CutPrefix(response, []byte("HTTP/1.1 1"))
+	digit := func(c byte) bool { return c >= '0' && c <= '9' }
+	return found && len(code) > 2 && digit(code[0]) && digit(code[1]) && (code[2] == ' ' || code[2] == '\r') && string(code[:2]) != "01"
 }

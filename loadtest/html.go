@@ -3,29 +3,79 @@ package main
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"math"
 	"os"
+	"syscall"
 
 	"github.com/go-analyze/charts/chartdraw"
 	"github.com/go-analyze/charts/chartdraw/drawing"
 )
 
-// writeHTML writes the report as a page that needs nothing but itself: its pictures are SVG within
-// it.
-func writeHTML(path string, r *report) error {
-	page, err := renderHTML(r)
+// A page is the file of -html. It is opened before the run: a path that cannot be written ends
+// wsload before anything has been measured. A nil page is none.
+type page struct {
+	file    *os.File
+	created bool // and nothing has been written
+}
+
+func openPage(path string) (p *page, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	p = &page{}
+	const flags = os.O_WRONLY | syscall.O_NONBLOCK // a FIFO that nothing reads is an error, not a wait
+	if p.file, err = os.OpenFile(path, flags, 0); errors.Is(err, fs.ErrNotExist) {
+		p.file, err = os.OpenFile(path, flags|os.O_CREATE, 0o644)
+		p.created = err == nil
+	}
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err // the caller names the path
+	}
+	return p, err
+}
+
+// abandon closes the file if write has not done so. A file that was created for nothing is removed,
+// and one that was there before is as it was.
+func (p *page) abandon() {
+	if p == nil || p.file == nil {
+		return
+	}
+	p.file.Close()
+	if p.created {
+		os.Remove(p.file.Name())
+	}
+}
+
+// write writes the report as a page that needs nothing but itself: its pictures are SVG within it.
+func (p *page) write(r *report) error {
+	if p == nil {
+		return nil
+	}
+	text, err := renderHTML(r)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, page, 0o644)
+	p.created = false
+	p.file.Truncate(0) // fails if it is no regular file, which has nothing to be cut off
+	_, err = p.file.Write(text)
+	err = errors.Join(err, p.file.Close())
+	p.file = nil
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return err
 }
 
 //go:embed report.html
 var pageText string
 
-var page = template.Must(template.New("report").Parse(pageText))
+var pageTemplate = template.Must(template.New("report").Parse(pageText))
 
 // picture is a chart with what it shows.
 type picture struct {
@@ -50,7 +100,7 @@ func renderHTML(r *report) ([]byte, error) {
 		pictures = append(pictures, p)
 	}
 	var b bytes.Buffer
-	err := page.Execute(&b, map[string]any{
+	err := pageTemplate.Execute(&b, map[string]any{
 		"Report": r, "Headline": r.headline(), "Loop": r.loopLine(), "Rows": r.rows(), "Pictures": pictures,
 	})
 	return b.Bytes(), err
@@ -125,7 +175,7 @@ func drawLatency(r *report) (picture, *chartdraw.Chart) {
 }
 
 func drawConnections(r *report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Connections and errors", Caption: "Open connections, and all errors up to then."}
+	p := picture{Title: "Connections and errors", Caption: "Open connections, and all errors up to then, until the end of the measured time."}
 	open, errors := curve{name: "open connections"}, curve{name: "errors"}
 	for _, x := range r.Series {
 		open.add(x.At, float64(x.Open))

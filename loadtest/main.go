@@ -6,9 +6,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,7 +24,7 @@ import (
 // Exit statuses.
 const (
 	exitMeasured  = 0
-	exitFailed    = 1 // there was nothing to measure, or a part failed
+	exitFailed    = 1 // nothing was measured, or there were errors, or a report could not be written
 	exitUsage     = flags.ExitUsage
 	exitThreshold = 3 // a condition of -fail-if holds
 )
@@ -29,7 +32,16 @@ const (
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, signals))
+	if !signal.Ignored(syscall.SIGHUP) { // nohup(1) ignores it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	signal.Ignore(syscall.SIGPIPE) // a write to a closed pipe is an error like any other
+	status := run(os.Args[1:], os.Stdout, os.Stderr, signals)
+	if err := os.Stdout.Close(); err != nil && status == exitMeasured { // some file systems tell only now
+		fmt.Fprintln(os.Stderr, "wsload:", err)
+		status = exitFailed
+	}
+	os.Exit(status)
 }
 
 // run is the program: from arguments to exit status.
@@ -38,21 +50,33 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	if status, answered := flags.Answer("wsload", err, s.version, help, stdout, stderr); answered {
 		return status
 	}
+	page, err := openPage(s.html)
+	if err != nil {
+		fmt.Fprintf(stderr, "wsload: -html %s: %v\n", s.html, err)
+		return exitFailed
+	}
+	defer page.abandon()
 	r, end, err := load(s, stderr, signals)
 	defer end() // after the report: with -leave this is what takes long
-	if err == nil {
-		err = deliver(r, s, stdout)
-	}
 	if err != nil {
 		fmt.Fprintln(stderr, "wsload:", err)
 		return exitFailed
 	}
+	failed := append(deliver(r, s, stdout, page), r.shortcomings()...)
 	status := exitMeasured
+	if n := r.unjudgedErrors(); n > 0 {
+		fmt.Fprintf(stderr, "wsload: %s errors (-fail-if 'errors>N' allows N)\n", thousands(int(n)))
+		status = exitFailed
+	}
 	for _, v := range r.Verdicts {
 		if v.Failed {
 			fmt.Fprintln(stderr, "wsload: -fail-if", v)
 			status = exitThreshold
 		}
+	}
+	for _, err := range failed {
+		fmt.Fprintln(stderr, "wsload:", err)
+		status = exitFailed
 	}
 	return status
 }
@@ -60,10 +84,14 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 // load does what the settings ask for. What is still open then is closed by end.
 func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report, end func(), err error) {
 	end = func() {}
-	if err := allowDescriptors(s.connections); err != nil {
+	if err := allowDescriptors(s.connections, min(s.workers, s.connections)); err != nil {
 		return nil, end, err
 	}
-	p, err := s.plan()
+	addrs, err := lookUp(s, signals)
+	if err != nil {
+		return nil, end, err
+	}
+	p, err := s.plan(addrs)
 	if err != nil {
 		return nil, end, err
 	}
@@ -83,29 +111,62 @@ func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report, e
 	return newReport(s, p, out), g.close, nil
 }
 
-// deliver writes the report in the forms that are wanted.
-func deliver(r *report, s *settings, stdout io.Writer) error {
-	if s.html != "" {
-		if err := writeHTML(s.html, r); err != nil {
-			return fmt.Errorf("-html %s: %w", s.html, err)
-		}
+// lookUp finds the server's addresses, unless a signal comes first.
+func lookUp(s *settings, signals <-chan os.Signal) (addrs []netip.AddrPort, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	found := make(chan struct{})
+	go func() {
+		addrs, err = resolve(ctx, s.url, s.sources)
+		close(found)
+	}()
+	select {
+	case <-found:
+	case <-signals:
+		cancel()
+		<-found
+		return nil, errInterrupted
 	}
-	if s.json {
-		e := json.NewEncoder(stdout)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false) // p99>5ms
-		return e.Encode(r)
+	if err != nil {
+		return nil, fmt.Errorf("-url %s: %w", redact(s.url), err)
 	}
-	r.write(stdout)
-	return nil
+	return addrs, nil
 }
 
-// ownDescriptors are what the process has open besides connections, amply.
-const ownDescriptors = 64
+// deliver writes the report in the forms that are wanted. Each is written whether or not another one
+// could be.
+func deliver(r *report, s *settings, stdout io.Writer, page *page) (failed []error) {
+	var text bytes.Buffer
+	if s.json {
+		e := json.NewEncoder(&text)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false) // p99>5ms
+		if err := e.Encode(r); err != nil {
+			failed = append(failed, fmt.Errorf("-json: %w", err))
+		}
+	} else {
+		r.write(&text)
+	}
+	if _, err := stdout.Write(text.Bytes()); err != nil {
+		failed = append(failed, fmt.Errorf("the report: %w", err))
+	}
+	if err := page.write(r); err != nil {
+		failed = append(failed, fmt.Errorf("-html %s: %w", s.html, err))
+	}
+	return failed
+}
 
-// allowDescriptors raises the soft limit of descriptors to the hard one, and says if
-// that is too few.
-func allowDescriptors(connections int) error {
+const (
+	// ownDescriptors are what the process has open besides connections and workers, amply.
+	ownDescriptors = 64
+
+	// workerDescriptors are a worker's epoll instance, its eventfd and its timer.
+	workerDescriptors = 3
+)
+
+// allowDescriptors raises the soft limit of descriptors to the hard one, and returns an error if
+// that is too low.
+func allowDescriptors(connections, workers int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
@@ -116,7 +177,7 @@ func allowDescriptors(connections int) error {
 			return fmt.Errorf("descriptor limit: %w", err)
 		}
 	}
-	if allowed := int(min(limit.Cur, 1<<31)) - ownDescriptors; connections > allowed {
+	if allowed := int(min(limit.Cur, 1<<31)) - ownDescriptors - workers*workerDescriptors; connections > allowed {
 		return fmt.Errorf("-connections %d: the descriptor limit %d allows %d (ulimit -Hn)", connections, limit.Cur, allowed)
 	}
 	return nil

@@ -37,8 +37,12 @@ var wsecho = sync.OnceValues(func() (path string, err error) {
 
 var built string // directory; empty: none
 
-// TestMain checks once, for all tests, that nothing is left open or running.
+// TestMain checks once, for all tests, that nothing is left open or running. In a process of a test's
+// own it is wsload: see wsloadProcess.
 func TestMain(m *testing.M) {
+	if os.Getenv("BE_WSLOAD") != "" {
+		main()
+	}
 	code := leak.Run(m)
 	if built != "" {
 		os.RemoveAll(built)
@@ -52,13 +56,27 @@ type server struct {
 	pid int
 }
 
-func startServer(t *testing.T) server {
+func startServer(t *testing.T, args ...string) server {
 	t.Helper()
 	path, err := wsecho()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json", "-workers", "1")
+	args = append([]string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json", "-workers", "1"}, args...)
+	cmd := exec.Command(path, args...)
+	url := serving(t, cmd)
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Error("wsecho:", err)
+		}
+	})
+	return server{url, cmd.Process.Pid}
+}
+
+// serving starts a server, and returns its URL.
+func serving(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -66,18 +84,12 @@ func startServer(t *testing.T) server {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Error("wsecho:", err)
-		}
-	})
 	var serving struct{ Listen []string }
 	line, err := bufio.NewReader(log).ReadBytes('\n')
 	if err != nil || json.Unmarshal(line, &serving) != nil || len(serving.Listen) != 1 {
 		t.Fatalf("wsecho says %q, %v", line, err)
 	}
-	return server{"ws://" + serving.Listen[0] + "/", cmd.Process.Pid}
+	return "ws://" + serving.Listen[0] + "/"
 }
 
 // result is what a run of wsload comes to.
@@ -105,7 +117,41 @@ func wsloadUntil(t *testing.T, signals <-chan os.Signal, args ...string) result 
 // wsload runs the program for a short time, and has its report.
 func wsload(t *testing.T, url string, args ...string) result {
 	t.Helper()
-	return wsloadText(t, append([]string{"-json", "-url", url, "-connections", "3", "-warmup", "0s", "-duration", "200ms", "-workers", "1"}, args...)...).parsed()
+	return wsloadText(t, append(shortly(url, "-json"), args...)...).parsed()
+}
+
+// wsloadProcess is the program in a process of its own, for what only a process has: signals,
+// descriptors, and processors that the test's own servers do not have to share.
+func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), "BE_WSLOAD=1")
+	return cmd
+}
+
+// shortly are the flags of a run that measures for a short time.
+func shortly(url string, args ...string) []string {
+	return append([]string{"-url", url, "-connections", "3", "-warmup", "0s", "-duration", "200ms", "-workers", "1"}, args...)
+}
+
+// ran runs wsload in a process of its own.
+func ran(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return result{t: t, status: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
 }
 
 func (r result) parsed() result {

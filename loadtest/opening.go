@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,26 +47,62 @@ func (w *worker) connect(slot int, c *conn) {
 	w.look()
 	number := w.share.number(slot, uint64(c.rounds))
 	*c = conn{fd: -1, since: w.now, base: number, rounds: c.rounds + 1, tries: c.tries,
-		asked: c.asked, written: c.written, done: c.done, due: c.due}
+		asked: c.asked, written: c.written, done: c.done, due: c.due,
+		address: w.preferred, greetings: w.greetings}
+	w.dial(slot, c)
+}
+
+// dial begins to connect a socket to the connection's address.
+func (w *worker) dial(slot int, c *conn) {
 	var source netip.Addr
 	if len(w.sources) > 0 {
-		source = w.sources[number%uint64(len(w.sources))]
+		source = w.sources[c.base%uint64(len(w.sources))]
 	}
-	fd, err := netpoll.Connect(w.target.addr, source)
+	c.since = w.now
+	fd, err := netpoll.Connect(w.target.addrs[c.address], source)
 	if err != nil {
-		w.fail(slot, c, connectFault(err))
+		w.refused(slot, c, connectFault(err))
 		return
 	}
 	c.fd = int32(fd)
 	w.live++
 	w.setPhase(c, connecting)
-	w.sendRequest(slot, c)
+	if !w.sendRequest(slot, c) {
+		return
+	}
 	switch c.phase {
 	case connecting: // there will be an event when it is connected
 		w.watch(slot, c, netpoll.ReadWrite)
 	case handshaking:
 		w.watch(slot, c, netpoll.Read)
 	}
+}
+
+// refused goes on with the next address of the server's name after one could not be connected. When
+// none is left, the connection has failed. Connections that are opened later begin with the address
+// that was reached last.
+func (w *worker) refused(slot int, c *conn, f *fault) {
+	n := len(w.target.addrs)
+	if n == 1 {
+		w.fail(slot, c, f)
+		return
+	}
+	w.refusals[slot] = append(w.refusals[slot], fmt.Sprintf("%v: %s", w.target.addrs[c.address], f.detail))
+	next := uint8((int(c.address) + 1) % n)
+	if c.address == w.preferred {
+		w.preferred = next
+	}
+	if c.refusals++; int(c.refusals) == n {
+		f.detail = strings.Join(w.refusals[slot], "; ")
+		delete(w.refusals, slot)
+		w.fail(slot, c, f)
+		return
+	}
+	if c.fd >= 0 {
+		w.release(slot, c)
+	}
+	c.address = next
+	w.dial(slot, c)
 }
 
 // watch adds a connection to the poller. Room to write is watched for only on connections that
@@ -87,28 +125,33 @@ func connectFault(err error) *fault {
 func (w *worker) connected(slot int, c *conn, ended bool) {
 	if ended {
 		if err := netpoll.ConnectError(int(c.fd)); err != nil {
-			w.fail(slot, c, connectFault(err))
+			w.refused(slot, c, connectFault(err))
 			return
 		}
 	}
 	w.sendRequest(slot, c)
 }
 
-// sendRequest sends the opening request if TCP is connected.
-func (w *worker) sendRequest(slot int, c *conn) {
-	w.request = appendRequest(w.request[:0], w.target.host, w.target.path, c.base)
+// sendRequest sends the opening request if TCP is connected. It reports whether the socket is still
+// in use: otherwise the connection has failed, or another address is being connected.
+func (w *worker) sendRequest(slot int, c *conn) bool {
+	w.request = appendRequest(w.request[:0], w.requestHead, c.base)
 	n, err := netpoll.Send(int(c.fd), w.request)
 	switch {
 	case err == nil && n == 0:
+		return true
 	case err == unix.ECONNRESET, err == unix.EPIPE: // it had been connected
 		w.fail(slot, c, faultf(handshakeFailed, "request: %v", err))
 	case err != nil:
-		w.fail(slot, c, connectFault(err))
+		w.refused(slot, c, connectFault(err))
 	case n < len(w.request):
 		w.fail(slot, c, faultf(handshakeFailed, "request: %v", unix.ENOBUFS)) // an empty socket takes so little
 	default:
+		delete(w.refusals, slot)
 		w.setPhase(c, handshaking)
+		return true
 	}
+	return false
 }
 
 // readResponse takes what has arrived of the response.
@@ -119,36 +162,47 @@ func (w *worker) readResponse(slot int, c *conn, p []byte) {
 	}
 	response, rest, whole := cutResponse(p)
 	switch {
-	case !whole && len(p) > longestResponse:
-		w.fail(slot, c, faultf(handshakeFailed, "no end of the response in %d bytes", len(p)))
+	case len(p)-len(rest) > longestResponse || !whole && len(p) > longestResponse:
+		w.fail(slot, c, faultf(handshakeFailed, "no end of the response in %d bytes", longestResponse))
 		return
 	case !whole:
 		w.responses[slot] = append([]byte(nil), p...)
 		return
 	}
-	if err := checkResponse(response, c.base); err != nil {
+	if err := checkResponse(response, c.base, w.subprotocols...); err != nil {
 		w.fail(slot, c, err.(*fault))
 		return
 	}
 	record(w.stats.handshake, w.now-c.since, 1)
-	start := c.since
-	w.setPhase(c, open)
+	*w.askedAt(slot, c.asked) = c.since // for begin: nothing is outstanding
 	c.since = w.now
+	if c.greetings > 0 {
+		w.setPhase(c, greeting)
+		w.read(slot, c, rest)
+		return
+	}
+	w.opened(c)
+	if w.read(slot, c, rest); c.phase == open { // what came behind the response was not asked for
+		w.begin(slot, c)
+	}
+}
+
+// opened notes that a connection is open: the server has answered, and greeted if it is to.
+func (w *worker) opened(c *conn) {
+	w.setPhase(c, open)
 	w.settle(c)
 	if c.rounds > 1 && w.mode != modeConnect {
 		w.stats.reopened++
 	}
-	if w.read(slot, c, rest); c.phase == open { // what came behind the response was not asked for
-		w.begin(slot, c, start)
-	}
 }
 
-// begin begins what a connection is for. Start is when it began to be opened.
-func (w *worker) begin(slot int, c *conn, start int64) {
+// begin begins what a connection is for.
+func (w *worker) begin(slot int, c *conn) {
 	switch {
 	case w.mode == modeConnect:
+		start := *w.askedAt(slot, c.asked) // the latency is that of the whole connection
 		w.ask(slot, c, 1)
-		*w.askedAt(slot, c.done) = start // what is measured is the whole of it
+		*w.askedAt(slot, c.done) = start
 	case w.mode == modeIdle:
 		w.ask(slot, c, 1)
 	case w.paced(): // what was due before, if it is not the first time

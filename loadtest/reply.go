@@ -23,6 +23,12 @@ type reply struct {
 	control []byte // payload of a control frame
 }
 
+// anyMessage is awaited in place of a message whose bytes are not known: a greeting. It is read
+// over, and may have any opcode of a message and at most longestGreeting bytes.
+var anyMessage = &message{}
+
+const longestGreeting = 64 << 10
+
 // between says whether no message has begun, nor a frame.
 func (r *reply) between() bool { return r.have == 0 && !r.inFrame && !r.inside }
 
@@ -153,6 +159,10 @@ func (r *reply) checkData(awaited *message) error {
 		return faultf(violated, "opcode %#x: not where a fragmented message was left (section 5.4)", r.op)
 	case awaited == nil:
 		return faultf(unasked, "a frame of %d bytes, opcode %#x, when no reply was awaited", r.left, r.op)
+	case awaited == anyMessage:
+		if r.left > longestGreeting-r.matched {
+			return faultf(unasked, "a greeting of more than %d bytes", longestGreeting)
+		}
 	case !r.inside && r.op != awaited.op:
 		return faultf(mismatched, "opcode %#x for a message of opcode %#x", r.op, awaited.op)
 	case r.left > int64(awaited.size)-r.matched:
@@ -164,6 +174,10 @@ func (r *reply) checkData(awaited *message) error {
 
 // compare compares a part of a payload.
 func (r *reply) compare(part []byte, awaited *message) error {
+	if awaited == anyMessage {
+		r.matched += int64(len(part))
+		return nil
+	}
 	for len(part) > 0 {
 		want := awaited.from(int(r.matched))
 		want = want[:min(len(want), len(part))]
@@ -190,7 +204,7 @@ func (r *reply) endFrame(awaited *message) (step, error) {
 		return toldClose, nil
 	case !r.fin:
 		return more, nil
-	case r.matched < int64(awaited.size):
+	case awaited != anyMessage && r.matched < int64(awaited.size):
 		return more, faultf(mismatched, "a reply of %d bytes to a message of %d", r.matched, awaited.size)
 	}
 	r.matched, r.inside = 0, false

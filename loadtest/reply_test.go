@@ -36,6 +36,11 @@ var conversations = []struct {
 	{"pong before", hello, "\x8a\x00\x81\x05hello", []step{ponged, verified}, noFault},
 	{"close", hello, "\x88\x02\x03\xe8", []step{toldClose}, noFault},
 	{"close in the middle", hello, "\x01\x02he\x88\x05\x03\xe9bye", []step{toldClose}, noFault},
+	{"greeting", anyMessage, "\x81\x02hi", []step{verified}, noFault},
+	{"greeting, binary, in fragments", anyMessage, "\x02\x01h\x89\x00\x80\x01i", []step{pinged, verified}, noFault},
+	{"greetings", anyMessage, "\x81\x00\x82\x01i", []step{verified, verified}, noFault},
+	{"greeting that is too long", anyMessage, "\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x01", nil, unasked},
+	{"greeting against the rules", anyMessage, "\xc1\x02hi", nil, violated},
 	{"ping, with nothing awaited", nil, "\x89\x00", []step{pinged}, noFault},
 
 	{"repeated, last byte wrong", repeated, "\x81\x0babcdabcdabd", nil, mismatched},
@@ -127,10 +132,12 @@ func FuzzReply(f *testing.F) {
 		f.Add([]byte(c.sent), uint8(1))
 	}
 	f.Fuzz(func(t *testing.T, sent []byte, piece uint8) {
-		whole, wholeErr := take(&reply{}, sent, hello, len(sent)+1)
-		parts, partsErr := take(&reply{}, sent, hello, int(piece)+1)
-		if wholeErr == nil && partsErr == nil && !slices.Equal(whole, parts) || (wholeErr == nil) != (partsErr == nil) {
-			t.Errorf("%v, %v whole, and %v, %v in pieces of %d", whole, wholeErr, parts, partsErr, piece+1)
+		for _, awaited := range []*message{hello, anyMessage} {
+			whole, wholeErr := take(&reply{}, sent, awaited, len(sent)+1)
+			parts, partsErr := take(&reply{}, sent, awaited, int(piece)+1)
+			if wholeErr == nil && partsErr == nil && !slices.Equal(whole, parts) || (wholeErr == nil) != (partsErr == nil) {
+				t.Errorf("%v, %v whole, and %v, %v in pieces of %d", whole, wholeErr, parts, partsErr, piece+1)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -58,6 +59,7 @@ type report struct {
 	Series    []seriesPoint `json:"series"`
 
 	distribution []hdrhistogram.Bracket
+	serverGone   error // why the server's process could not be looked at until the end
 }
 
 // quantiles are of times in microseconds.
@@ -131,6 +133,7 @@ func newReport(s *settings, p *plan, out *outcome) *report {
 		Open: out.open, Reopened: out.stats.reopened, Lost: out.stats.lost, Closes: countCloses(out.stats), Errors: countErrors(out.stats),
 		Generator: processOf(os.Getpid(), out.own, p, out), Verdicts: []verdict{}, Series: []seriesPoint{},
 		distribution: out.stats.latency.CumulativeDistributionWithTicks(10),
+		serverGone:   out.serverGone,
 	}
 	if p.paced() {
 		r.Loop = "fixed rate"
@@ -141,7 +144,7 @@ func newReport(s *settings, p *plan, out *outcome) *report {
 	for _, addr := range p.sources {
 		r.Sources = append(r.Sources, addr.String())
 	}
-	if s.pid != 0 {
+	if s.pid != 0 && out.serverGone == nil && out.sampled > 0 {
 		server := processOf(s.pid, out.server, p, out)
 		server.RSS = out.serverRSS
 		if out.open > 0 {
@@ -207,6 +210,29 @@ func kernel() string {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(release))
+}
+
+// shortcomings are why the figures cannot be relied on at all.
+func (r *report) shortcomings() (all []error) {
+	if r.Messages == 0 && r.Latency.Count == 0 {
+		reason := "no message came back in the measured time"
+		if r.Interrupted {
+			reason += ", which was interrupted"
+		}
+		all = append(all, errors.New("nothing was measured: "+reason))
+	}
+	if r.serverGone != nil {
+		all = append(all, fmt.Errorf("-pid: the server's process has ended: %w", r.serverGone))
+	}
+	return all
+}
+
+// unjudgedErrors is how many errors there were, if no condition of -fail-if is on them.
+func (r *report) unjudgedErrors() uint64 {
+	if slices.ContainsFunc(r.Verdicts, func(v verdict) bool { return v.metric == "errors" }) {
+		return 0
+	}
+	return r.Errors.Total
 }
 
 // write writes the report for people.

@@ -11,6 +11,7 @@ import "time"
 // start begins the sending, once all connections are open: before that, those that are would take the server's time
 // from those that are not. At a rate, message 0 is due then.
 func (w *worker) start(at int64) {
+	w.look() // not before the time at which it begins
 	w.started = true
 	w.paceFrom = at
 	for slot := range w.conns {

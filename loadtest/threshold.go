@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,14 +33,14 @@ var metrics = []struct {
 	{"p99.9", true, "", func(r *report) (float64, bool) { return r.Latency.P999 / 1e6, r.Latency.Count > 0 }},
 	{"max", true, "latencies, as times", func(r *report) (float64, bool) { return r.Latency.Max / 1e6, r.Latency.Count > 0 }},
 	{"errors", false, "of all kinds", func(r *report) (float64, bool) { return float64(r.Errors.Total), true }},
-	{"rate", false, "replies a second", func(r *report) (float64, bool) { return r.Rate, true }},
+	{"rate", false, "replies a second", func(r *report) (float64, bool) { return r.Rate, r.Rate > 0 || r.Duration > 0 && r.Mode != modeIdle }},
 	{"open", false, "connections at the end of the measured time", func(r *report) (float64, bool) { return float64(r.Open), true }},
 	{"lost", false, "messages sent and never echoed", func(r *report) (float64, bool) { return float64(r.Lost), true }},
 	{"cpu", true, "the server's, a message, as a time", func(r *report) (float64, bool) {
 		return r.Server.cpuPerMessage() / 1e6, r.Server.cpuPerMessage() > 0
 	}},
 	{"rss", false, "the server's, in bytes a connection", func(r *report) (float64, bool) {
-		if r.Server == nil {
+		if r.Server == nil || r.Open == 0 {
 			return 0, false
 		}
 		return r.Server.RSSPerConnection, true
@@ -79,7 +80,7 @@ func parseThreshold(text string) (threshold, error) {
 		return t, nil
 	}
 	n, err := strconv.ParseFloat(limit, 64)
-	if err != nil {
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
 		return threshold{}, fmt.Errorf("has no number behind %s%s", t.metric, t.op)
 	}
 	t.limit = n
@@ -91,6 +92,8 @@ type verdict struct {
 	Threshold string   `json:"threshold"`
 	Value     *float64 `json:"value"` // in seconds if it is a time; null: unknown, which is a failure too
 	Failed    bool     `json:"failed"`
+
+	metric string
 }
 
 // judge compares a threshold with what was measured. What is not known does not
@@ -104,9 +107,9 @@ func (t threshold) judge(r *report) verdict {
 		if !known {
 			break
 		}
-		return verdict{t.text, &value, t.holds(value)}
+		return verdict{t.text, &value, t.holds(value), t.metric}
 	}
-	return verdict{t.text, nil, true}
+	return verdict{t.text, nil, true, t.metric}
 }
 
 func (t threshold) holds(value float64) bool {

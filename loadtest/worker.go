@@ -48,7 +48,9 @@ type worker struct {
 	ringSize  int     // inFlight, or the next power of two
 	queue     []int   // slots that have more to read or to send
 	control   map[int][]byte
-	responses map[int][]byte // that have not arrived whole
+	responses map[int][]byte   // that have not arrived whole
+	refusals  map[int][]string // what the addresses tried so far have said, if the server has several
+	preferred uint8            // index in target.addrs of the address that new connections begin with
 	buffer    []byte
 	request   []byte
 	spoken    []byte
@@ -94,6 +96,7 @@ func newWorker(p *plan, id int) (*worker, error) {
 		conns:     make([]conn, slots),
 		control:   map[int][]byte{},
 		responses: map[int][]byte{},
+		refusals:  map[int][]string{},
 		buffer:    make([]byte, bufferSize),
 		stats:     newStats(),
 		unsettled: slots,
@@ -236,7 +239,7 @@ func (w *worker) event(e *netpoll.Event) {
 		}
 		return
 	}
-	if e.Writable() && c.phase != handshaking && (c.written < c.asked || c.speaks) {
+	if e.Writable() && c.phase > handshaking && (c.written < c.asked || c.speaks) {
 		c.since = w.now
 		w.flush(slot, c)
 	}
@@ -280,7 +283,16 @@ func (w *worker) sweep() {
 	for range min(len(w.conns), len(w.conns)/sweepParts+1) {
 		w.swept = (w.swept + 1) % len(w.conns)
 		c := &w.conns[w.swept]
-		if f := c.late(w.now, int64(w.timeout)); f != nil {
+		timeout := int64(w.timeout)
+		if c.phase == connecting { // no address takes the time of the others
+			timeout /= int64(len(w.target.addrs))
+		}
+		f := c.late(w.now, timeout)
+		switch {
+		case f == nil:
+		case c.phase == connecting:
+			w.refused(w.swept, c, f)
+		default:
 			w.fail(w.swept, c, f)
 		}
 	}
@@ -289,13 +301,13 @@ func (w *worker) sweep() {
 // setPhase is the one place where a phase changes.
 func (w *worker) setPhase(c *conn, to phase) {
 	switch c.phase {
-	case connecting, handshaking:
+	case connecting, handshaking, greeting:
 		w.opening--
 	case open:
 		w.open--
 	}
 	switch to {
-	case connecting, handshaking:
+	case connecting, handshaking, greeting:
 		w.opening++
 	case open:
 		w.open++
@@ -306,7 +318,7 @@ func (w *worker) setPhase(c *conn, to phase) {
 // fail counts a fault, and closes the connection.
 func (w *worker) fail(slot int, c *conn, f *fault) {
 	w.count(slot, c, f)
-	settled := c.phase > handshaking
+	settled := c.phase >= open
 	if c.fd >= 0 {
 		w.release(slot, c)
 	}
@@ -359,7 +371,7 @@ func (w *worker) windUp() {
 	w.lastDue()
 	for slot := range w.conns {
 		c := &w.conns[slot]
-		if (c.phase == connecting || c.phase == handshaking) && !owing {
+		if c.phase > none && c.phase < open && !owing {
 			w.release(slot, c)
 		}
 		w.partIfDone(slot, c)

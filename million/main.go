@@ -9,7 +9,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -68,14 +67,12 @@ func main() {
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, fs := newSettings()
 	err := flags.Parse(fs, args, "MILLION")
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, "million opens a million connections to wsecho, or as many as the machine allows, and says what they cost.\n\nusage: million [flags]\n\n")
-		flags.Explain(stdout, fs, "MILLION")
-		return 0
-	case err != nil:
-		fmt.Fprintf(stderr, "million: %v\nmillion -h explains the flags\n", err)
-		return 2
+	help := func(w io.Writer) {
+		fmt.Fprint(w, "million opens a million connections to wsecho, or as many as the machine allows, and says what they cost.\n\nusage: million [flags]\n\n")
+		flags.Explain(w, fs, "MILLION")
+	}
+	if status, answered := flags.Answer("million", err, false, help, stdout, stderr); answered {
+		return status
 	}
 	r, err := s.result(stdout, signals)
 	if err == nil && s.page != "" {
@@ -100,7 +97,7 @@ func (s *settings) result(stdout io.Writer, signals <-chan os.Signal) (*result, 
 	}
 	r, err := s.measure(stdout, signals)
 	if err == nil {
-		r.write(stdout)
+		err = r.write(stdout)
 	}
 	return r, err
 }

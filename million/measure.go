@@ -106,6 +106,9 @@ func watch(out io.Writer, r *result, server, load *process, reports <-chan repor
 				return full, fmt.Errorf("%s: no report, %v\n%s", load.command(), err, load.stderr.String())
 			}
 			r.Report = report
+			if report.Messages == 0 {
+				return full, fmt.Errorf("no message came back in the measured time\n%s", load.stderr.String())
+			}
 			if full.sockets == 0 {
 				return full, errors.New("no connection was seen open")
 			}

@@ -143,7 +143,7 @@ func short(us float64) string {
 }
 
 // write writes the result for people.
-func (r *result) write(w io.Writer) {
+func (r *result) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t)
 	for _, row := range r.rows() {
@@ -152,7 +152,7 @@ func (r *result) write(w io.Writer) {
 	for _, row := range r.cacheRows() {
 		fmt.Fprintf(t, "  %s\t  %s\n", row[0], row[1])
 	}
-	t.Flush()
+	return t.Flush()
 }
 
 // resultMark begins the line of a console's log that has the result for programs.

@@ -24,7 +24,7 @@ import (
 const (
 	exitDone   = 0
 	exitFailed = 1
-	exitUsage  = 2
+	exitUsage  = flags.ExitUsage
 	exitLeft   = 3 // -for is over, and runs are left
 )
 
@@ -36,13 +36,8 @@ func main() {
 
 func mainWithStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s, err := parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		help(stdout)
-		return exitDone
-	case err != nil:
-		fmt.Fprintf(stderr, "bench: %v\nbench -h explains the flags\n", err)
-		return exitUsage
+	if status, answered := flags.Answer("bench", err, false, help, stdout, stderr); answered {
+		return status
 	}
 	switch err := work(ctx, s, stdout, stderr); {
 	case errors.Is(err, errTimeIsUp):
@@ -116,8 +111,8 @@ usage: bench [flags]
 	flags.Explain(w, fs, envPrefix)
 	fmt.Fprint(w, `
 When the results are those in docs/benchmarks, the table in README.md is written too.
-The exit status is 0 after all runs, whatever single ones had to report; 3 if -for ended them; 1 if a part failed,
-2 if a flag is wrong. SIGINT and SIGTERM end it; runs that are complete stay, and -append goes on.
+The exit status is 0 after all runs, whatever single ones had to report; 3 if -for ended them; 1 if a part failed
+or no run counts, 2 if a flag is wrong. SIGINT and SIGTERM end it; runs that are complete stay, and -append goes on.
 `)
 }
 
@@ -221,6 +216,9 @@ func work(ctx context.Context, s *settings, stdout, stderr io.Writer) error {
 	if r.complete(s) {
 		fmt.Fprintln(stderr, "bench: results are in", out)
 	}
+	if err == nil && !r.anyCounts(s) {
+		err = errors.New("no run counts: the results say why each did not")
+	}
 	return err
 }
 
@@ -248,6 +246,18 @@ func (r *results) complete(s *settings) bool {
 		}
 	}
 	return true
+}
+
+// anyCounts reports whether there is a run of what the settings ask for whose figures count.
+func (r *results) anyCounts(s *settings) bool {
+	for _, sc := range scenarios {
+		for _, x := range servers {
+			if s.scenarios.has(sc.name) && s.servers.has(x.name) && len(r.counted(sc.name, x.name)) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // runAll builds and runs. The results are nil if nothing could be run.

@@ -99,6 +99,26 @@ func FuzzReport(f *testing.F) {
 	})
 }
 
+// A bench whose runs have all failed has not succeeded.
+func TestWhetherAnyRunCounts(t *testing.T) {
+	good, bad := run{Scenario: "small", Server: ours, Load: &report{}}, run{Scenario: "small", Server: ours, Failed: "3 errors", Load: &report{}}
+	for _, x := range []struct {
+		runs []run
+		set  settings
+		want bool
+	}{
+		{nil, settings{}, false},
+		{[]run{bad, bad}, settings{}, false},
+		{[]run{bad, good}, settings{}, true},
+		{[]run{good}, settings{scenarios: names{"idle"}}, false},
+		{[]run{good}, settings{servers: names{"gws"}}, false},
+	} {
+		if got := (&results{Runs: x.runs}).anyCounts(&x.set); got != x.want {
+			t.Errorf("%+v of %+v: %v", x.set, x.runs, got)
+		}
+	}
+}
+
 func TestFigures(t *testing.T) {
 	for _, c := range []struct {
 		values []float64

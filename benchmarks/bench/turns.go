@@ -99,10 +99,11 @@ func (x *pair) turn(ctx context.Context, lasts, limit time.Duration, stops bool)
 		return nil, ctx.Err()
 	}
 	x.ended <- err
-	if err != nil {
+	r, parseErr := parseReport(x.out.Bytes())
+	if err != nil && parseErr != nil { // with a report, its verdict says what was wrong
 		return nil, fmt.Errorf("wsload: %w: %s", err, oneLine(x.errs.String()))
 	}
-	return parseReport(x.out.Bytes())
+	return r, parseErr
 }
 
 // end ends the generator, and lets the server go on, so that it can be ended.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -26,15 +27,14 @@ func NewSet(program string) *flag.FlagSet {
 	return fs
 }
 
-// Parse sets the flags from the arguments, and from environment variables that begin with
-// prefix those that are not there. Its errors say which flag or variable, what
-// value, and what is wrong with it.
+// Parse sets the flags from the arguments, and those that have not been set from environment
+// variables that begin with prefix. Its errors name the flag or variable, its value, and the cause.
 func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(prefix)); err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner // without ff's "error parsing …" in front
 		}
-		return err
+		return withValue(err, fs, prefix)
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
@@ -42,12 +42,46 @@ func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	return nil
 }
 
+// withValue adds the value to an error about a variable that does not name it: those of Boolean flags
+// are the flag package's own.
+func withValue(err error, fs *flag.FlagSet, prefix string) error {
+	text := err.Error()
+	fs.VisitAll(func(f *flag.Flag) {
+		name := variable(prefix, f.Name)
+		if value := strconv.Quote(os.Getenv(name)); strings.Contains(text, strconv.Quote(name)) && !strings.Contains(text, value) {
+			err = fmt.Errorf("%w: %s is not true or false", err, value)
+		}
+	})
+	return err
+}
+
+// variable returns the name of a flag's environment variable.
+func variable(prefix, name string) string {
+	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// Arguments sets the flags from the arguments, and returns those that are no flags, in their order.
+// The flag package stops at the first of those; here flags may follow. Behind "--" there are none.
+func Arguments(fs *flag.FlagSet, args []string) (others []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := fs.Args()
+		if n := len(args) - len(rest); len(rest) == 0 || n > 0 && args[n-1] == "--" {
+			return append(others, rest...), nil
+		}
+		others = append(others, rest[0])
+		args = rest[1:]
+	}
+}
+
 // Explain writes what each flag is for, with its unit, variable and default.
 func Explain(w io.Writer, fs *flag.FlagSet, prefix string) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fs.VisitAll(func(f *flag.Flag) {
 		unit, usage := flag.UnquoteUsage(f)
-		variable := prefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		variable := variable(prefix, f.Name)
 		byDefault := fmt.Sprintf(" (default %s)", cmp.Or(f.DefValue, "none"))
 		if f.Name == "version" {
 			variable, byDefault = "", ""

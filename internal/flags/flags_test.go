@@ -1,6 +1,252 @@
 package flags
 
-import "testing"
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// program has a flag of each kind.
+type program struct {
+	number  int
+	wait    time.Duration
+	kind    string
+	name    string
+	size    ByteSize
+	loud    bool
+	version bool
+}
+
+func newProgram() (*program, *flag.FlagSet) {
+	p := &program{}
+	fs := NewSet("program")
+	Var(fs, &p.number, "number", 7, Int(1, 100), "`count` of things")
+	Var(fs, &p.wait, "wait", time.Second, Duration(0, time.Hour), "`time` to wait")
+	Var(fs, &p.kind, "kind", "a", Word("a", "b"), "`what` it is")
+	Var(fs, &p.name, "long-name", "", Text, "`text`, if any")
+	Var(fs, &p.size, "size", 8<<10, Size(1, 1<<30), "`bytes`")
+	fs.BoolVar(&p.loud, "loud", false, "be loud")
+	Version(fs, &p.version)
+	return p, fs
+}
+
+// A flag comes before its variable, which comes before the default.
+func TestParse(t *testing.T) {
+	t.Setenv("PROGRAM_NUMBER", "8")
+	t.Setenv("PROGRAM_LONG_NAME", "from a variable")
+	t.Setenv("PROGRAM_LOUD", "true")
+	t.Setenv("PROGRAM_VERSION", "1.2.3") // a deployment's own
+	t.Setenv("OTHER_WAIT", "5s")
+	p, fs := newProgram()
+	if err := Parse(fs, []string{"-number", "9", "--kind=b", "-size", "1MiB"}, "PROGRAM"); err != nil {
+		t.Fatal(err)
+	}
+	if want := (program{9, time.Second, "b", "from a variable", 1 << 20, true, false}); *p != want {
+		t.Errorf("%+v, want %+v", *p, want)
+	}
+	p, fs = newProgram()
+	if err := Parse(fs, []string{"-version"}, "PROGRAM"); err != nil || !p.version || p.number != 8 {
+		t.Errorf("%+v, %v", *p, err)
+	}
+}
+
+// An error names the flag or the variable, its value and the cause.
+func TestWrongValues(t *testing.T) {
+	for args, wants := range map[string][]string{
+		"-number x":      {"-number", `"x"`, "is not a whole number"},
+		"-number 1.5":    {"-number", `"1.5"`, "is not a whole number"},
+		"-number 0":      {"-number", `"0"`, "is not between 1 and 100"},
+		"-number 101":    {"-number", `"101"`, "is not between 1 and 100"},
+		"-number":        {"-number", "needs an argument"},
+		"-wait 5":        {"-wait", `"5"`, "such as 500ms"},
+		"-wait -1s":      {"-wait", `"-1s"`, "is not between 0s and 1h0m0s"},
+		"-wait 61m":      {"-wait", `"61m"`, "is not between"},
+		"-kind c":        {"-kind", `"c"`, "is not one of a, b"},
+		"-kind A":        {"-kind", `"A"`, "is not one of a, b"},
+		"-size 0":        {"-size", `"0"`, "is not between 1 and 1GiB"},
+		"-size 2GiB":     {"-size", `"2GiB"`, "is not between 1 and 1GiB"},
+		"-loud=x":        {"-loud", `"x"`},
+		"-no-such-flag":  {"-no-such-flag"},
+		"-loud argument": {`"argument"`, "only flags"},
+		"-- argument":    {`"argument"`, "only flags"},
+	} {
+		_, fs := newProgram()
+		err := Parse(fs, strings.Fields(args), "PROGRAM")
+		if err == nil {
+			t.Errorf("%s: no error", args)
+			continue
+		}
+		for _, want := range wants {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %s", args, err, want)
+			}
+		}
+	}
+	for name, value := range map[string]string{"PROGRAM_NUMBER": "many", "PROGRAM_LONG_NAME": "", "PROGRAM_LOUD": "very"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			_, fs := newProgram()
+			err := Parse(fs, nil, "PROGRAM")
+			if value == "" { // which is what an unset one is
+				if err != nil {
+					t.Error(err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), value) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestArguments(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                           "",
+		"-number 9 -loud":            "",
+		"a":                          "a",
+		"a -number 9 -loud":          "a",
+		"-number 9 a -loud":          "a",
+		"-number 9 -loud a":          "a",
+		"a -number 9 b -loud c":      "a b c",
+		"-number 9 -loud -- a -x":    "a -x",
+		"-number 9 -loud a -- -x -y": "a -x -y",
+		"-number 9 -loud - a":        "- a",
+	} {
+		p, fs := newProgram()
+		others, err := Arguments(fs, strings.Fields(args))
+		if err != nil || strings.Join(others, " ") != want || strings.Contains(args, "-number") && (p.number != 9 || !p.loud) {
+			t.Errorf("%q: %q, %v, %+v", args, others, err, *p)
+		}
+	}
+	for _, args := range []string{"a -no-such-flag", "a -number x", "a b -number"} {
+		_, fs := newProgram()
+		if others, err := Arguments(fs, strings.Fields(args)); err == nil {
+			t.Errorf("%q: %q", args, others)
+		}
+	}
+	_, fs := newProgram()
+	if _, err := Arguments(fs, []string{"a", "-h"}); !errors.Is(err, flag.ErrHelp) {
+		t.Error(err)
+	}
+	// What is set by an argument stays when the variables are read.
+	t.Setenv("PROGRAM_NUMBER", "8")
+	t.Setenv("PROGRAM_WAIT", "5s")
+	p, fs := newProgram()
+	if _, err := Arguments(fs, []string{"a", "-number", "9"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Parse(fs, nil, "PROGRAM"); err != nil || p.number != 9 || p.wait != 5*time.Second {
+		t.Errorf("%+v, %v", *p, err)
+	}
+}
+
+// Every flag is explained with its unit, variable and default; -version has no variable.
+func TestExplain(t *testing.T) {
+	var b bytes.Buffer
+	_, fs := newProgram()
+	Explain(&b, fs, "PROGRAM")
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"-kind what PROGRAM_KIND", "what it is (default a)",
+		"-long-name text PROGRAM_LONG_NAME", "text, if any (default none)",
+		"-loud PROGRAM_LOUD", "be loud (default false)",
+		"-number count PROGRAM_NUMBER", "count of things (default 7)",
+		"-size bytes PROGRAM_SIZE", "bytes (default 8KiB)",
+		"-version", "print version, commit and Go version",
+		"-wait time PROGRAM_WAIT", "time to wait (default 1s)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant\n%q", got, want)
+	}
+}
+
+// writerFunc is a writer that fails as a test wants.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A command line that asks for nothing but an answer has it, and a status that is true.
+func TestAnswer(t *testing.T) {
+	help := func(w io.Writer) { fmt.Fprint(w, "usage: program\n") }
+	_, fs := newProgram()
+	wrong := Parse(fs, []string{"-number", "x"}, "PROGRAM")
+	asked := Parse(fs, []string{"-h"}, "PROGRAM")
+	for _, x := range []struct {
+		name           string
+		err            error
+		version        bool
+		status         int
+		answered       bool
+		stdout, stderr string
+	}{
+		{"nothing", nil, false, 0, false, "", ""},
+		{"help", asked, false, 0, true, "usage: program\n", ""},
+		{"help, with version", asked, true, 0, true, "usage: program\n", ""},
+		{"version", nil, true, 0, true, "program ", ""},
+		{"wrong flag", wrong, false, ExitUsage, true, "", "program: invalid value"},
+		{"wrong flag, with version", wrong, true, ExitUsage, true, "", "program -h explains the flags"},
+	} {
+		var stdout, stderr bytes.Buffer
+		status, answered := Answer("program", x.err, x.version, help, &stdout, &stderr)
+		if status != x.status || answered != x.answered || !strings.HasPrefix(stdout.String(), x.stdout) || !strings.Contains(stderr.String(), x.stderr) {
+			t.Errorf("%s: %d, %v, %q, %q", x.name, status, answered, &stdout, &stderr)
+		}
+		if (x.stdout == "") != (stdout.Len() == 0) || (x.stderr == "") != (stderr.Len() == 0) {
+			t.Errorf("%s: %q, %q", x.name, &stdout, &stderr)
+		}
+	}
+	full := writerFunc(func([]byte) (int, error) { return 0, errors.New("no space left") })
+	for _, x := range []struct {
+		err     error
+		version bool
+	}{{asked, false}, {nil, true}} {
+		var stderr bytes.Buffer
+		if status, answered := Answer("program", x.err, x.version, help, full, &stderr); status != 1 || !answered || stderr.String() != "program: no space left\n" {
+			t.Errorf("where nothing can be written: %d, %v, %q", status, answered, &stderr)
+		}
+	}
+}
+
+func TestBuild(t *testing.T) {
+	defer func(version, commit string) { buildVersion, buildCommit = version, commit }(buildVersion, buildCommit)
+	buildVersion, buildCommit = "", ""
+	if number, commit := Build(); number == "" || commit == "" || BuildVersion() != number {
+		t.Errorf("%q, %q, %q", number, commit, BuildVersion())
+	}
+	buildVersion, buildCommit = "1.2.3", "abc"
+	if number, commit := Build(); number != "1.2.3" || commit != "abc" || BuildVersion() != "1.2.3" {
+		t.Errorf("%q, %q, %q", number, commit, BuildVersion())
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for text, want := range map[string][]string{"a": {"a"}, "a,b": {"a", "b"}, " a , b\t": {"a", "b"}, "a b,c": {"a b", "c"}} {
+		if got, err := Split(text); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q is %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", " ", ",", "a,", ",a", "a,,b", "a, ,b"} {
+		if got, err := Split(text); err == nil {
+			t.Errorf("%q is taken for %q", text, got)
+		}
+	}
+}
+
+func TestBetween(t *testing.T) {
+	for x, good := range map[int]bool{1: false, 2: true, 3: true, 4: true, 5: false} {
+		if err := Between(x, 2, 4); (err == nil) != good || err != nil && err.Error() != "is not between 2 and 4" {
+			t.Errorf("%d: %v", x, err)
+		}
+	}
+}
 
 func TestSizes(t *testing.T) {
 	for text, want := range map[string]ByteSize{
@@ -11,7 +257,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "B", "-1", "1.5MiB", "1KB", "1 mib", "9223372036854775807KiB"} {
+	for _, text := range []string{"", "B", "-1", "1.5MiB", "1KB", "1 mib", "9223372036854775807KiB", "8589934592GiB"} {
 		if got, err := Size(0, 1<<62)(text); err == nil {
 			t.Errorf("%q is taken for %d", text, got)
 		}
@@ -21,4 +267,25 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%d is written %q, want %q", size, got, want)
 		}
 	}
+}
+
+// FuzzSize wants a size that is parsed to be within its limits, and what is written of it to be
+// parsed as the same size.
+func FuzzSize(f *testing.F) {
+	for _, text := range []string{"1", "8KiB", "3 MiB", "2GiB", "-1", "9223372036854775807KiB", "1B"} {
+		f.Add(text)
+	}
+	const least, most = 1, ByteSize(1) << 50
+	f.Fuzz(func(t *testing.T, text string) {
+		size, err := Size(least, most)(text)
+		if err != nil {
+			return
+		}
+		if size < least || size > most {
+			t.Fatalf("%q is %d", text, size)
+		}
+		if again, err := Size(least, most)(size.String()); err != nil || again != size {
+			t.Fatalf("%d is written %q, which is %d, %v", size, size, again, err)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package flags
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"flag"
@@ -41,21 +42,26 @@ func Build() (number, commit string) {
 // ExitUsage is the exit status for a flag that is wrong.
 const ExitUsage = 2
 
-// Answer answers what is asked by the command line alone: how the program is used, which version
-// it is, or what is wrong with a flag, if err is what Parse said. It says whether there was such a
-// question, and the exit status then.
+// Answer answers a command line that asks for the help or the version, or that has a wrong flag:
+// err is the error of Parse. It reports whether that was so, and the exit status, which is 1 if the
+// answer could not be written.
 func Answer(program string, err error, version bool, help func(io.Writer), stdout, stderr io.Writer) (status int, answered bool) {
+	var answer bytes.Buffer
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		help(stdout)
+		help(&answer)
 	case err != nil:
 		fmt.Fprintf(stderr, "%s: %v\n%s -h explains the flags\n", program, err, program)
 		return ExitUsage, true
 	case version:
 		number, commit := Build()
-		fmt.Fprintf(stdout, "%s %s (commit %s, %s, %s/%s)\n", program, number, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		fmt.Fprintf(&answer, "%s %s (commit %s, %s, %s/%s)\n", program, number, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	default:
 		return 0, false
+	}
+	if _, err := stdout.Write(answer.Bytes()); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", program, err)
+		return 1, true
 	}
 	return 0, true
 }

@@ -61,6 +61,13 @@ function sizes(name, byDefault) {
 
 const kindsOfMessage = { both: ['text', 'binary'], text: ['text'], binary: ['binary'] };
 
+// greetings is how many messages the server sends before the first echo; true is one.
+function greetings(name) {
+  const words = { true: 1, false: 0 };
+  const parse = (s) => (s in words ? words[s] : /^\d{1,3}$/.test(s) ? Number(s) : undefined);
+  return variable(name, 0, parse, 'how many messages the server sends first: a whole number below 1000, true or false');
+}
+
 // settings reads what every script understands; the arguments are its own defaults.
 export function settings({ vus, sockets, time, payload = 128, opening = 500, p99 = 250 }) {
   return {
@@ -72,6 +79,7 @@ export function settings({ vus, sockets, time, payload = 128, opening = 500, p99
     types: variable('TYPE', 'both', (s) => kindsOfMessage[s], 'both, text or binary'),
     opening: positive('OPEN_RATE', opening), // sockets a second, of all VUs together
     timeout: duration('TIMEOUT', '10s'),
+    greetings: greetings('GREETING'),
     p99: positive('RTT_P99', p99), // milliseconds
   };
 }
@@ -81,6 +89,7 @@ export function settings({ vus, sockets, time, payload = 128, opening = 500, p99
 const rtt = new Trend('ws_echo_rtt', true);
 const late = new Trend('ws_send_late', true);
 const opened = new Counter('ws_opened');
+const echoes = new Counter('ws_echoes'); // that were right
 const completed = new Counter('ws_completed'); // opened, every echo right, closed with 1000
 const errors = new Counter('ws_errors');
 
@@ -96,7 +105,7 @@ export function thresholds(set, more = {}) {
     checks: abort('rate==1'),
     ws_errors: abort('count==0'),
     ws_echo_rtt: abort(`p(99)<${set.p99}`),
-    ws_msgs_received: ['count>0'], // else a run that did nothing would pass
+    ws_echoes: ['count>0'], // else a run that did nothing would pass
     ws_completed: ['count>0'],
   };
   for (const kind of errorKinds) {
@@ -182,6 +191,8 @@ class EchoSocket {
     this.timeout = set.timeout;
     this.awaited = []; // messages sent and not yet back, in order
     this.pings = 0; // not yet answered
+    this.greetings = set.greetings; // not yet received
+    this.greetingTimer = null;
     this.isOpen = false;
     this.closing = false; // by us, because all is done
     this.failed = false;
@@ -203,7 +214,13 @@ class EchoSocket {
     this.isOpen = true;
     opened.add(1);
     check(true, { [checkOpen]: (ok) => ok });
-    this.hasOpened();
+    if (this.greetings === 0) {
+      this.hasOpened();
+      return;
+    }
+    this.greetingTimer = setTimeout(() => {
+      this.fail('timeout', `no greeting for ${this.timeout} ms, and GREETING expects one`);
+    }, this.timeout);
   }
 
   send(m, tags) {
@@ -220,16 +237,24 @@ class EchoSocket {
 
   onMessage(data) {
     const now = clock();
-    const m = this.awaited.shift();
     if (this.failed) {
       return;
     }
+    if (this.greetings > 0) {
+      if (--this.greetings === 0) {
+        clearTimeout(this.greetingTimer); // or the iteration would last as long as it
+        this.hasOpened();
+      }
+      return;
+    }
+    const m = this.awaited.shift();
     if (!m) {
-      this.fail('unasked', `${describe(data)} when nothing was awaited`);
+      this.fail('unasked', `${describe(data)} when nothing was awaited; if the server sends a greeting first, set GREETING=1`);
       return;
     }
     if (check(same(m.data, data), { [checkEcho[m.type]]: (ok) => ok })) {
       rtt.add(now - m.at, m.tags);
+      echoes.add(1);
     } else {
       this.fail('mismatch', `sent ${describe(m.data)}, got ${describe(data)} that differs`);
     }
@@ -278,6 +303,7 @@ class EchoSocket {
     }
     this.failed = true;
     this.awaited = [];
+    clearTimeout(this.greetingTimer);
     errors.add(1, { kind });
     if (!told[kind]) {
       told[kind] = true;
@@ -286,6 +312,7 @@ class EchoSocket {
     if (this.isOpen) {
       this.ws.close(3000, kind);
     }
+    this.hasOpened(); // to be waited for no longer
   }
 }
 
@@ -389,7 +416,7 @@ export async function visit(set) {
     sockets.push(new EchoSocket(set));
   }
   await Promise.all(sockets.map((s) => s.opened));
-  for (const s of sockets.filter((s) => s.isOpen)) {
+  for (const s of sockets.filter((s) => s.isOpen && !s.failed)) {
     set.types.forEach(() => s.send(message(set)));
   }
   await finish(sockets);

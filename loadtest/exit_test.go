@@ -1,0 +1,444 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// everyMode is what a run may be.
+var everyMode = map[string][]string{
+	"echo":            {},
+	"pipelined":       {"-inflight", "4"},
+	"rate":            {"-rate", "100"},
+	"connect":         {"-mode", "connect"},
+	"connect at rate": {"-mode", "connect", "-rate", "50"},
+	"idle":            {"-mode", "idle"},
+	"reopen":          {"-reopen"},
+	"leave":           {"-leave"},
+}
+
+func echoes(c *wrongConn) {
+	c.upgrades()
+	for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+		c.sends(ws.NewFrame(op, true, p))
+	}
+}
+
+// The exit status is 0 only if something was measured and nothing went wrong. A run that measured
+// nothing still has a report, and says so.
+func TestExitStatusOfEveryMode(t *testing.T) {
+	right, refusing := startServer(t), startServer(t, "-max-message", "100")
+	silent := startWrong(t, func(c *wrongConn) {
+		c.upgrades()
+		for _, _, ok := c.receives(); ok; _, _, ok = c.receives() {
+		}
+	})
+	once := func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) }
+	for name, args := range everyMode {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := wsloadText(t, shortly(right.url, args...)...)
+			if r.status != exitMeasured || r.stderr != "" {
+				t.Errorf("a server that echoes: exit status %d, %q", r.status, r.stderr)
+			}
+			for what, url := range map[string]string{"refuses every message": refusing.url, "answers no message": silent.url} {
+				r = wsloadText(t, append(shortly(url, args...), "-timeout", "300ms")...)
+				report := strings.Contains(r.stdout, "nothing to measure") || strings.Contains(r.stderr, "no connection is open any more")
+				if r.status != exitFailed || !strings.Contains(r.stderr, "nothing was measured") || !report {
+					t.Errorf("a server that %s: exit status %d, %q\n%s", what, r.status, r.stderr, r.stdout)
+				}
+				r = wsloadText(t, append(shortly(url, args...), "-timeout", "300ms", "-fail-if", "p99>1h", "-fail-if", "errors>1e9")...)
+				if r.status != exitFailed || !strings.Contains(r.stderr, "nothing was measured") {
+					t.Errorf("a server that %s, with -fail-if: exit status %d, %q", what, r.status, r.stderr)
+				}
+			}
+			if name == "idle" || strings.HasPrefix(name, "connect") {
+				return // no connection has three messages
+			}
+			r = wsloadText(t, shortly(startWrong(t, once).url, args...)...)
+			if r.status != exitFailed || !strings.Contains(r.stderr, "errors") || strings.Contains(r.stderr, "nothing was measured") {
+				t.Errorf("a server that ends in the middle: exit status %d, %q", r.status, r.stderr)
+			}
+			r = wsloadText(t, append(shortly(startWrong(t, once).url, args...), "-fail-if", "errors>1e9")...)
+			if r.status != exitMeasured {
+				t.Errorf("with so many errors allowed: exit status %d, %q", r.status, r.stderr)
+			}
+		})
+	}
+}
+
+// What does not exist does not pass a condition.
+func TestConditionsOnWhatWasNotMeasured(t *testing.T) {
+	for _, condition := range []string{"p50>1h", "p90>1h", "p99>1h", "p99.9>1h", "max>1h", "rate>1e9", "rate<0", "cpu>1h", "rss>1e9"} {
+		c, err := parseThreshold(condition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []*report{{}, {Server: &process{}}, {Mode: modeIdle, Duration: 1}} {
+			if r.Mode == modeIdle && c.metric == "rss" {
+				continue
+			}
+			if v := c.judge(r); !v.Failed || v.Value != nil {
+				t.Errorf("%s of %+v: %+v", condition, r, v)
+			}
+		}
+	}
+}
+
+// A started run, and what its peers have seen.
+type running struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout bytes.Buffer
+	stderr bytes.Buffer
+}
+
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{t: t, cmd: wsloadProcess(t, args...)}
+	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// ended waits for the end.
+func (r *running) ended() (status int) {
+	r.t.Helper()
+	watchdog := time.AfterFunc(6*soon, func() { r.cmd.Process.Kill() })
+	defer watchdog.Stop()
+	r.cmd.Wait()
+	return r.cmd.ProcessState.ExitCode()
+}
+
+// A signal ends the measuring, whichever it is. The status tells whether that was before anything
+// was measured.
+func TestSignals(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		for _, x := range []struct {
+			name    string
+			args    []string
+			replies bool
+			status  int
+		}{
+			{"before the first reply", nil, false, exitFailed},
+			{"before the first reply at a rate", []string{"-rate", "10"}, false, exitFailed},
+			{"before the first reply, idle", []string{"-mode", "idle"}, false, exitFailed},
+			{"before the first reply, connect", []string{"-mode", "connect"}, false, exitFailed},
+			{"in the warm-up", []string{"-warmup", "1h"}, true, exitFailed},
+			{"while measuring", nil, true, exitMeasured},
+			{"while measuring at a rate", []string{"-rate", "100"}, true, exitMeasured},
+			{"while measuring, connect", []string{"-mode", "connect"}, true, exitMeasured},
+			{"while measuring, leave", []string{"-leave"}, true, exitMeasured},
+		} {
+			t.Run(signal.String()+" "+x.name, func(t *testing.T) {
+				t.Parallel()
+				// The third message is sent when replies to two have come. In mode connect the
+				// measured time begins some connections after the first.
+				var messages atomic.Int64
+				enough := int64(3)
+				if slices.Contains(x.args, "connect") {
+					enough = 200
+				}
+				begun := make(chan struct{}) // closed at the message after which the signal comes
+				s := startWrong(t, func(c *wrongConn) {
+					c.upgrades()
+					for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+						if x.replies {
+							c.sends(ws.NewFrame(op, true, p))
+						}
+						if n := messages.Add(1); n == 1 && !x.replies || n == enough && x.replies {
+							close(begun)
+						}
+					}
+				})
+				r := start(t, shortly(s.url, append([]string{"-connections", "1", "-duration", "1h", "-timeout", "300ms"}, x.args...)...)...)
+				select {
+				case <-begun:
+				case <-time.After(3 * soon):
+					t.Error("no message came")
+				}
+				r.cmd.Process.Signal(signal)
+				if status := r.ended(); status != x.status || !strings.Contains(r.stdout.String(), "It was interrupted") {
+					t.Errorf("exit status %d, want %d\n%s%s", status, x.status, r.stdout.Bytes(), r.stderr.Bytes())
+				}
+			})
+		}
+	}
+}
+
+// The second signal does not wait for replies.
+func TestSecondSignal(t *testing.T) {
+	begun := make(chan struct{}, 10)
+	s := startWrong(t, func(c *wrongConn) {
+		c.upgrades()
+		for _, _, ok := c.receives(); ok; _, _, ok = c.receives() {
+			begun <- struct{}{}
+		}
+	})
+	r := start(t, shortly(s.url, "-connections", "1", "-duration", "1h", "-timeout", "1h")...)
+	<-begun
+	gone := make(chan int, 1)
+	go func() { gone <- r.ended() }()
+	var status int
+	for waits := true; waits; { // as often as a user would
+		r.cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case status = <-gone:
+			waits = false
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	if status != exitFailed || !strings.Contains(r.stderr.String(), "interrupted") {
+		t.Errorf("exit status %d, %s", status, r.stderr.Bytes())
+	}
+}
+
+// nohup(1) has it ignored.
+func TestIgnoredHangUp(t *testing.T) {
+	s := startWrong(t, echoes)
+	cmd := wsloadProcess(t)
+	cmd.Args = append([]string{"sh", "-c", `trap "" HUP; "$0" "$@" & sleep 0.1; kill -HUP $!; wait $!`, cmd.Path}, shortly(s.url)...)
+	path, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path = path
+	if r := ran(t, cmd); r.status != exitMeasured || strings.Contains(r.stdout, "interrupted") {
+		t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+}
+
+// The server's process ends while it is measured. What was measured until then is reported.
+func TestServerGone(t *testing.T) {
+	for _, args := range [][]string{{}, {"-rate", "500"}, {"-mode", "connect"}, {"-reopen"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			path, err := wsecho()
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := exec.Command(path, "-listen", "127.0.0.1:0", "-admin", "none", "-log", "json")
+			url := serving(t, server)
+			killed := make(chan struct{})
+			time.AfterFunc(500*time.Millisecond, func() {
+				server.Process.Kill()
+				server.Wait()
+				close(killed)
+			})
+			html := filepath.Join(t.TempDir(), "report.html")
+			r := wsload(t, url, append(args, "-duration", "1s", "-interval", "100ms", "-timeout", "500ms", "-html", html,
+				"-pid", strconv.Itoa(server.Process.Pid), "-fail-if", "cpu>1h")...)
+			<-killed
+			if r.status != exitFailed || r.Errors.Total == 0 || r.Messages == 0 || r.Server != nil {
+				t.Errorf("exit status %d, %d messages, %+v, %+v", r.status, r.Messages, r.Errors, r.Server)
+			}
+			if !strings.Contains(r.stderr, "has ended") || !r.Verdicts[0].Failed {
+				t.Errorf("%q, %+v", r.stderr, r.Verdicts)
+			}
+			if page, err := os.ReadFile(html); err != nil || !bytes.Contains(page, []byte("<svg")) {
+				t.Errorf("no page: %v", err)
+			}
+		})
+	}
+}
+
+// Every output that cannot be written makes the status 1, and takes no other one with it.
+func TestOutputsThatCannotBeWritten(t *testing.T) {
+	s := startWrong(t, echoes)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	html := filepath.Join(t.TempDir(), "report.html")
+	for name, args := range map[string][]string{
+		"text": shortly(s.url), "JSON": shortly(s.url, "-json"), "help": {"-h"}, "version": {"-version"}, "page": shortly(s.url, "-html", html),
+	} {
+		cmd := wsloadProcess(t, args...)
+		cmd.Stdout = full
+		if r := ran(t, cmd); r.status != exitFailed || !strings.Contains(r.stderr, "no space left on device") {
+			t.Errorf("%s: exit status %d, %q", name, r.status, r.stderr)
+		}
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.Close()
+		cmd = wsloadProcess(t, args...)
+		cmd.Stdout = write
+		if r := ran(t, cmd); r.status != exitFailed || !strings.Contains(r.stderr, "broken pipe") {
+			t.Errorf("%s into a pipe that is closed: exit status %d, %q", name, r.status, r.stderr)
+		}
+		write.Close()
+	}
+	if page, err := os.ReadFile(html); err != nil || !bytes.Contains(page, []byte("<svg")) {
+		t.Errorf("the page is not written when stdout is full: %v", err)
+	}
+	r := wsloadText(t, shortly(s.url, "-html", "/dev/full")...)
+	if r.status != exitFailed || !strings.Contains(r.stderr, "-html /dev/full: no space left") || !strings.Contains(r.stdout, "3 of 3 at the end") {
+		t.Errorf("a page that is full: exit status %d, %q\n%s", r.status, r.stderr, r.stdout)
+	}
+}
+
+// stderr may be gone: neither the report nor the status is lost with it.
+func TestStderrIsGone(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
+	for args, want := range map[string]int{"": exitFailed, "-fail-if max>1h,errors>0": exitThreshold, "-html /nowhere/x": exitFailed, "-rate x": exitUsage} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read.Close()
+		cmd := wsloadProcess(t, shortly(s.url, strings.Fields(args)...)...)
+		cmd.Stderr = write
+		if r := ran(t, cmd); r.status != want {
+			t.Errorf("%q: exit status %d, want %d", args, r.status, want)
+		}
+		write.Close()
+	}
+}
+
+// A page that cannot be written ends wsload before the run. A run that fails leaves an earlier page.
+func TestPageIsOpenedBeforeTheRun(t *testing.T) {
+	var connections atomic.Int64
+	s := startWrong(t, func(c *wrongConn) { connections.Add(1); echoes(c) })
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/nowhere/x": "no such file", dir: "is a directory", fifo: "no such device"} {
+		r := wsloadText(t, shortly(s.url, "-html", path)...)
+		if r.status != exitFailed || r.stdout != "" || !strings.Contains(r.stderr, "-html "+path+": "+want) {
+			t.Errorf("%s: exit status %d, %q, %q", path, r.status, r.stdout, r.stderr)
+		}
+	}
+	if n := connections.Load(); n > 0 {
+		t.Errorf("%d connections were opened for nothing", n)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := "ws://" + l.Addr().String()
+	l.Close()
+	created, kept := filepath.Join(dir, "created"), filepath.Join(dir, "kept")
+	long := strings.Repeat("an earlier report", 1e5)
+	if err := os.WriteFile(kept, []byte(long), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{created, kept} {
+		if r := wsloadText(t, shortly(closed, "-html", path)...); r.status != exitFailed {
+			t.Errorf("exit status %d", r.status)
+		}
+	}
+	if _, err := os.Stat(created); err == nil {
+		t.Error("an empty page is left")
+	}
+	if text, err := os.ReadFile(kept); err != nil || string(text) != long {
+		t.Errorf("the earlier report has %d bytes, %v", len(text), err)
+	}
+	if r := wsloadText(t, shortly(s.url, "-html", kept)...); r.status != exitMeasured {
+		t.Errorf("exit status %d, %s", r.status, r.stderr)
+	}
+	if text, err := os.ReadFile(kept); err != nil || !bytes.HasPrefix(text, []byte("<!doctype")) || !bytes.HasSuffix(text, []byte("</html>\n")) {
+		t.Errorf("the page is not the whole file: %d bytes, %v", len(text), err)
+	}
+}
+
+// The series ends with the measured time, when all connections are open still.
+func TestSeriesEndsWhileConnectionsAreOpen(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) {
+		c.upgrades()
+		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+			c.sends(ws.NewFrame(op, true, p))
+		}
+		time.Sleep(300 * time.Millisecond) // several intervals, in which the client's connections are closing
+	})
+	for _, x := range []struct{ args, last string }{
+		{"-duration 300ms", ""}, {"-duration 370ms", ""}, {"-duration 320ms", ""}, {"-duration 300ms -rate 300", ""}, {"-mode idle -duration 300ms", ""}, {"-leave -duration 350ms", ""},
+	} {
+		t.Run(x.args, func(t *testing.T) {
+			t.Parallel()
+			r := wsload(t, s.url, append(strings.Fields(x.args), "-interval", "100ms")...)
+			r.wantErrors()
+			if len(r.Series) < 2 {
+				t.Fatalf("%+v", r.Series)
+			}
+			last, before := r.Series[len(r.Series)-1], r.Series[len(r.Series)-2]
+			if last.Open != 3 || last.At > r.Duration+0.001 || last.At < r.Duration/2 {
+				t.Errorf("the last point of %v s is %+v", r.Duration, last)
+			}
+			if last.At-before.At < 0.049 {
+				t.Errorf("the last interval is %v s long", last.At-before.At)
+			}
+			if r.Mode != modeIdle && last.Rate == 0 {
+				t.Errorf("the rate drops to 0 at the end: %+v", r.Series)
+			}
+		})
+	}
+}
+
+// An interrupted run has the connections that were open then.
+func TestOpenWhenInterrupted(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	var upgraded atomic.Int64
+	s := startWrong(t, func(c *wrongConn) {
+		if upgraded.Add(1) == 3 {
+			signals <- syscall.SIGINT // the third is never answered
+			c.receives()
+			return
+		}
+		echoes(c)
+	})
+	r := wsloadUntil(t, signals, shortly(s.url, "-json", "-mode", "idle", "-handshakes", "1", "-fail-if", "open<2")...).parsed()
+	if r.Open != 2 || r.Verdicts[0].Failed || !r.Interrupted || len(r.Series) == 0 {
+		t.Errorf("%d open, %+v", r.Open, r.Verdicts)
+	}
+}
+
+// The descriptors that a run needs are checked before it; an error that comes later is reported.
+func TestTooFewDescriptors(t *testing.T) {
+	s := startWrong(t, echoes)
+	limited := func(limit string, inherited int, args ...string) result {
+		cmd := wsloadProcess(t)
+		cmd.Args = append([]string{"sh", "-c", "ulimit -n " + limit + `; exec "$0" "$@"`, cmd.Path}, append([]string{"-url", s.url}, args...)...)
+		path, err := exec.LookPath("sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path = path
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		for range inherited {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, null)
+		}
+		return ran(t, cmd)
+	}
+	r := limited("110", 0, "-connections", "20", "-workers", "20", "-duration", "100ms")
+	if r.status != exitFailed || !strings.Contains(r.stderr, "-connections 20: the descriptor limit 110 allows") {
+		t.Errorf("exit status %d, %q", r.status, r.stderr)
+	}
+	// Descriptors that the parent has left open cannot be foreseen: a worker cannot be made.
+	r = limited("110", 90, "-connections", "10", "-workers", "10", "-duration", "100ms")
+	if r.status != exitFailed || !strings.Contains(r.stderr, "too many open files") || strings.Contains(r.stderr, "panic") {
+		t.Errorf("exit status %d, %q", r.status, r.stderr)
+	}
+}

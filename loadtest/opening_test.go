@@ -1,0 +1,724 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
+)
+
+// answersRaw answers the opening request with what before makes of it and a proper 101, and echoes.
+func answersRaw(before func(c *wrongConn, r *http.Request) (more string)) func(*wrongConn) {
+	return func(c *wrongConn) {
+		r, err := http.ReadRequest(bufio.NewReader(c.Conn))
+		if err != nil {
+			return
+		}
+		more := before(c, r)
+		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
+			acceptKey(r.Header.Get("Sec-WebSocket-Key")), more)
+		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+			c.sends(ws.NewFrame(op, true, p))
+		}
+	}
+}
+
+// A server may send 1xx responses before the 101 (RFC 9110, section 15.2).
+func TestInterimResponses(t *testing.T) {
+	const early = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+	for name, before := range map[string]string{
+		"100":            "HTTP/1.1 100 Continue\r\n\r\n",
+		"no reason":      "HTTP/1.1 100\r\n\r\n",
+		"102":            "HTTP/1.1 102 Processing\r\n\r\n",
+		"103":            early,
+		"199":            "HTTP/1.1 199 Miscellaneous\r\n\r\n",
+		"one of each":    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + early,
+		"as many as fit": strings.Repeat(early, (longestResponse-300)/len(early)),
+	} {
+		for how, send := range map[string]func(c *wrongConn){
+			"together": func(c *wrongConn) { io.WriteString(c, before) },
+			"byte by byte": func(c *wrongConn) {
+				byteByByte(c, before[:min(len(before), 400)])
+				io.WriteString(c, before[min(len(before), 400):])
+			},
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				s := startWrong(t, answersRaw(func(c *wrongConn, _ *http.Request) string { send(c); return "" }))
+				r := wsload(t, s.url)
+				r.wantErrors()
+				r.wantMessages()
+				if r.Handshake.Count != 3 || r.status != exitMeasured {
+					t.Errorf("%d handshakes, exit status %d", r.Handshake.Count, r.status)
+				}
+			})
+		}
+	}
+	answers := func(response string) func(*wrongConn) {
+		return func(c *wrongConn) {
+			c.Read(make([]byte, 4096))
+			io.WriteString(c, response)
+			io.Copy(io.Discard, c)
+		}
+	}
+	for _, x := range []struct{ response, want string }{
+		{early + "HTTP/1.1 403 Forbidden\r\n\r\nno", `handshake: connection 0, message 0: the answer is "HTTP/1.1 403 Forbidden"`},
+		{early + "HTTP/1.1 101 Switching Protocols\r\n\r\n", "101 without Upgrade: websocket"},
+		{"HTTP/1.1 101 Switching Protocols\r\n\r\n" + early, "101 without Upgrade: websocket"}, // which is final
+		{"HTTP/1.1 100 Continue\r\nContent-Length: 4\r\n\r\nbodyHTTP/1.1 101 x\r\n\r\n", `the answer is "bodyHTTP/1.1 101 x"`},
+		{"HTTP/1.0 100 Continue\r\n\r\n", `the answer is "HTTP/1.0 100 Continue"`},
+		{"HTTP/1.1 1000 x\r\n\r\n", `the answer is "HTTP/1.1 1000 x"`},
+		{"HTTP/1.1 10 x\r\n\r\n", `the answer is "HTTP/1.1 10 x"`},
+		{strings.Repeat(early, 2*longestResponse/len(early)), "no end of the response in 16384 bytes"},
+		{early, "no response in 0.3 s"},
+	} {
+		r := wsloadText(t, shortly(startWrong(t, answers(x.response)).url, "-timeout", "300ms", "-connections", "1")...)
+		if r.status != exitFailed || !strings.Contains(r.stderr, x.want) {
+			t.Errorf("%.60q: exit status %d, %q; want %q", x.response, r.status, r.stderr, x.want)
+		}
+	}
+}
+
+// 1xx responses do not prolong the time for the handshake.
+func TestEndlessInterimResponses(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) {
+		for {
+			if _, err := io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\n"); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	r := wsloadText(t, shortly(s.url, "-timeout", "300ms", "-connections", "1")...)
+	if r.status != exitFailed || !strings.Contains(r.stderr, "no response in 0.3 s") {
+		t.Errorf("exit status %d, %q", r.status, r.stderr)
+	}
+}
+
+func byteByByte(w io.Writer, text string) {
+	for i := range len(text) {
+		io.WriteString(w, text[i:i+1])
+	}
+}
+
+// FuzzInterimResponses wants the final response to be the same, whatever 1xx responses are before it
+// and bytes behind it, and to be found only when it is whole.
+func FuzzInterimResponses(f *testing.F) {
+	f.Add("100 Continue\r\n\r\n", uint8(3), []byte("\x81\x00"))
+	f.Add("103 Early Hints\r\nLink: x\r\n\r\n", uint8(1), []byte("HTTP/1.1 "))
+	f.Fuzz(func(t *testing.T, text string, times uint8, behind []byte) {
+		interim := []byte("HTTP/1.1 " + text)
+		if !isInterim(interim) || bytes.Index(interim, endOfHeader) != len(interim)-len(endOfHeader) {
+			return
+		}
+		before := bytes.Repeat(interim, int(times%8))
+		all := slices.Concat(before, []byte(goodResponse), behind)
+		for n := range all {
+			response, rest, whole := cutResponse(all[:n])
+			if whole != (n >= len(before)+len(goodResponse)) || whole && (string(response) != goodResponse || len(rest) != n-len(before)-len(goodResponse)) {
+				t.Fatalf("%d bytes of %q: %q, %q, %v", n, all, response, rest, whole)
+			}
+		}
+	})
+}
+
+// greets sends messages before it echoes.
+func greets(frames ...ws.Frame) func(*wrongConn) {
+	return func(c *wrongConn) {
+		c.upgrades()
+		c.sends(frames...)
+		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+			if op != ws.OpPong {
+				c.sends(ws.NewFrame(op, true, p))
+			}
+		}
+	}
+}
+
+// The best known echo servers send a message first. It is expected in every mode, and comes on every
+// connection.
+func TestGreeting(t *testing.T) {
+	hello := ws.NewTextFrame([]byte("Request served by 1781505b56ee58"))
+	one := startWrong(t, greets(hello))
+	for name, args := range everyMode {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := wsload(t, one.url, append(args, "-greeting")...)
+			r.wantErrors()
+			if r.status != exitMeasured || r.Messages == 0 || r.Latency.Count == 0 {
+				t.Errorf("exit status %d, %d messages, %q", r.status, r.Messages, r.stderr)
+			}
+		})
+	}
+	for name, x := range map[string]struct {
+		arg    string
+		behave func(*wrongConn)
+	}{
+		"number":     {"-greeting 1", greets(hello)},
+		"with =":     {"-greeting=1", greets(hello)},
+		"none":       {"-greeting 0", greets()},
+		"false":      {"-greeting=false", greets()},
+		"two":        {"-greeting 2", greets(hello, ws.NewBinaryFrame([]byte{0}))},
+		"empty":      {"--greeting", greets(ws.NewTextFrame(nil))},
+		"fragments":  {"-greeting", greets(ws.NewFrame(ws.OpText, false, []byte("Re")), ws.NewFrame(ws.OpContinuation, true, []byte("quest")))},
+		"with pings": {"-greeting", greets(ws.NewPingFrame([]byte("?")), ws.NewFrame(ws.OpText, false, []byte("Re")), ws.NewPingFrame(nil), ws.NewFrame(ws.OpContinuation, true, nil))},
+		"long":       {"-greeting", greets(ws.NewBinaryFrame(make([]byte, longestGreeting)))},
+		"late": {"-greeting", func(c *wrongConn) {
+			c.upgrades()
+			time.Sleep(100 * time.Millisecond)
+			c.sends(hello)
+			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+				c.sends(ws.NewFrame(op, true, p))
+			}
+		}},
+		"byte by byte": {"-greeting", func(c *wrongConn) {
+			c.upgrades()
+			for b := range slices.Chunk(ws.MustCompileFrame(hello), 1) {
+				c.Write(b)
+			}
+			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+				c.sends(ws.NewFrame(op, true, p))
+			}
+		}},
+		"with the response": {"-greeting", func(c *wrongConn) {
+			var b bytes.Buffer
+			ws.Upgrade(struct {
+				io.Reader
+				io.Writer
+			}{c, &b})
+			ws.WriteFrame(&b, hello)
+			c.Write(b.Bytes())
+			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+				c.sends(ws.NewFrame(op, true, p))
+			}
+		}},
+		"nothing is sent before it": {"-greeting -rate 1000", func(c *wrongConn) {
+			c.upgrades()
+			c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+				t.Error("a message has come before the greeting")
+			}
+			c.SetReadDeadline(time.Now().Add(soon))
+			greets(hello)(c.upgraded())
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := wsload(t, startWrong(t, x.behave).url, strings.Fields(x.arg)...)
+			r.wantErrors()
+			r.wantMessages()
+		})
+	}
+	t.Setenv("WSLOAD_GREETING", "true")
+	if s, err := parse(nil); err != nil || s.greeting != 1 {
+		t.Errorf("%v, %v", s.greeting, err)
+	}
+}
+
+// The report names what is wrong with a greeting.
+func TestMissingGreeting(t *testing.T) {
+	text := func(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
+	for name, x := range map[string]struct {
+		args   string
+		kind   failure
+		first  string
+		behave func(*wrongConn)
+	}{
+		"none":                   {"-greeting", timedOut, "no greeting came in 1 s, and -greeting expects one", greets()},
+		"one of two":             {"-greeting 2", timedOut, "no greeting came in 1 s", greets(text("hi"))},
+		"two where one is":       {"-greeting", unasked, "use -greeting", func(c *wrongConn) { withResponse(c, text("hi"), text("again")) }},
+		"one where none is":      {"", unasked, "if the server sends a greeting first, use -greeting", func(c *wrongConn) { withResponse(c, text("hi")) }},
+		"closes instead":         {"-greeting", closed, "closed with 1013", greets(ws.NewCloseFrame(ws.NewCloseFrameBody(1013, "")))},
+		"ends instead":           {"-greeting", cut, "ended by the server before the greeting", func(c *wrongConn) { c.upgrades() }},
+		"masked":                 {"-greeting", violated, "masked", greets(ws.MaskFrame(text("hi")))},
+		"too long":               {"-greeting", unasked, "a greeting of more than 65536 bytes", greets(ws.NewBinaryFrame(make([]byte, longestGreeting+1)))},
+		"too long, in fragments": {"-greeting", unasked, "a greeting of more than 65536 bytes", greets(ws.NewFrame(ws.OpText, false, make([]byte, longestGreeting)), ws.NewFrame(ws.OpContinuation, true, []byte("x")))},
+		"half":                   {"-greeting", timedOut, "no greeting came", greets(ws.NewFrame(ws.OpText, false, []byte("hi")))},
+	} {
+		for _, mode := range [][]string{{}, {"-mode", "connect"}, {"-rate", "10"}, {"-mode", "idle"}} {
+			t.Run(name+" "+strings.Join(mode, " "), func(t *testing.T) {
+				t.Parallel()
+				var one sync.Once
+				s := startWrong(t, func(c *wrongConn) { // the others are as they should be, so that there is a report
+					wrong := false
+					if one.Do(func() { wrong = true }); wrong {
+						x.behave(c)
+						return
+					}
+					if strings.Contains(x.args, "2") {
+						greets(text("hi"), text("you"))(c)
+					} else if x.args != "" {
+						greets(text("hi"))(c)
+					} else {
+						greets()(c)
+					}
+				})
+				r := wsload(t, s.url, append(append(strings.Fields(x.args), mode...), "-timeout", "1s", "-duration", "1500ms", "-connections", "5", "-handshakes", "1")...)
+				c := r.Errors.Kinds[x.kind.String()]
+				if c.Count != 1 || !strings.Contains(c.First, x.first) || r.status != exitFailed || r.Messages == 0 {
+					t.Errorf("exit status %d, %d messages, %+v", r.status, r.Messages, r.Errors)
+				}
+			})
+		}
+	}
+}
+
+// upgraded is the connection for which the request has been answered.
+func (c *wrongConn) upgraded() *wrongConn { c.isUpgraded = true; return c }
+
+// withResponse sends frames in one segment with the response.
+func withResponse(c *wrongConn, frames ...ws.Frame) {
+	var b bytes.Buffer
+	ws.Upgrade(struct {
+		io.Reader
+		io.Writer
+	}{c, &b})
+	for _, f := range frames {
+		ws.WriteFrame(&b, f)
+	}
+	c.Write(b.Bytes())
+	io.Copy(io.Discard, c)
+}
+
+// Connections that come again are greeted again.
+func TestReopenedConnectionsAreGreeted(t *testing.T) {
+	s := startWrong(t, func(c *wrongConn) {
+		c.upgrades()
+		c.sends(ws.NewTextFrame([]byte("hi")))
+		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
+			if c.n == 3 {
+				c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1012, "")))
+				c.receives()
+				return
+			}
+			c.sends(ws.NewFrame(op, true, p))
+		}
+	})
+	for _, args := range [][]string{{}, {"-rate", "100"}} {
+		r := wsload(t, s.url, append(args, "-reopen", "-greeting", "1")...)
+		r.wantErrors()
+		r.wantMessages()
+		if r.Reopened < 3 {
+			t.Errorf("reopened %d times", r.Reopened)
+		}
+	}
+}
+
+// What the command line adds to the opening request arrives as it was given, and nothing of it is in
+// a report.
+func TestOpeningRequest(t *testing.T) {
+	for name, x := range map[string]struct {
+		args []string
+		user string // in the URL
+		path string
+		want func(r *http.Request) bool
+	}{
+		"nothing": {nil, "", "", func(r *http.Request) bool {
+			return len(r.Header) == 4 && r.RequestURI == "/" && r.Header.Get("Authorization") == "" && strings.HasPrefix(r.Host, "127.0.0.1:")
+		}},
+		"fields": {[]string{"-header", "Cookie: session=1, 2", "-header", "X-Empty:", "-header", "x-twice: a", "-header", "X-Twice: \t b \t"}, "", "", func(r *http.Request) bool {
+			return r.Header.Get("Cookie") == "session=1, 2" && slices.Equal(r.Header["X-Empty"], []string{""}) && slices.Equal(r.Header["X-Twice"], []string{"a", "b"})
+		}},
+		"host":         {[]string{"-header", "host: app.example.com"}, "", "", func(r *http.Request) bool { return r.Host == "app.example.com" }},
+		"subprotocols": {[]string{"-subprotocol", "chat,soap"}, "", "", func(r *http.Request) bool { return r.Header.Get("Sec-WebSocket-Protocol") == "chat, soap" }},
+		"user": {nil, "me:s%3Acr%20t%C3%A9@", "", func(r *http.Request) bool {
+			user, password, ok := r.BasicAuth()
+			return ok && user == "me" && password == "s:cr té"
+		}},
+		"user only": {nil, "token@", "", func(r *http.Request) bool {
+			user, password, ok := r.BasicAuth()
+			return ok && user == "token" && password == ""
+		}},
+		"path":          {nil, "", "a%20b/é?q=1 2&x=%22", func(r *http.Request) bool { return r.RequestURI == "/a%20b/%C3%A9?q=1%202&x=%22" }},
+		"question mark": {nil, "", "?q", func(r *http.Request) bool { return r.RequestURI == "/?q" }},
+		"everything of the kind": {[]string{"-header", "Origin: https://app.example.com", "-greeting=0", "-subprotocol", "chat"}, "me:x@", "p", func(r *http.Request) bool {
+			return r.Header.Get("Origin") != "" && r.Header.Get("Authorization") != "" && r.RequestURI == "/p"
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var wrong sync.Map
+			s := startWrong(t, answersRaw(func(c *wrongConn, r *http.Request) string {
+				if !x.want(r) {
+					wrong.Store(fmt.Sprintf("%s %s %q", r.RequestURI, r.Host, r.Header), true)
+				}
+				if offer := r.Header.Get("Sec-WebSocket-Protocol"); offer != "" {
+					return "Sec-WebSocket-Protocol: chat\r\n"
+				}
+				return ""
+			}))
+			address := strings.TrimSuffix(strings.TrimPrefix(s.url, "ws://"), "/")
+			html := filepath.Join(t.TempDir(), "report.html")
+			// The URL is an argument, before, between or behind the flags.
+			args := append([]string{"-connections", "2", "-warmup", "0s", "-html", html}, x.args...)
+			args = append(args, "ws://"+x.user+address+"/"+x.path, "-duration", "100ms")
+			text, asJSON := wsloadText(t, args...), wsloadText(t, append(args, "-json")...)
+			wrong.Range(func(request, _ any) bool { t.Error(request); return true })
+			page, err := os.ReadFile(html)
+			if err != nil || text.status != exitMeasured || asJSON.status != exitMeasured {
+				t.Fatal(text.status, text.stderr, asJSON.stderr, err)
+			}
+			for _, report := range []string{text.stdout, text.stderr, asJSON.stdout, string(page)} {
+				for _, secret := range []string{"//me", "s%3Acr", "s:cr", "token", "@"} {
+					if x.user != "" && strings.Contains(strings.ReplaceAll(report, "@media", ""), secret) {
+						t.Errorf("a report has %q: %s", secret, report)
+					}
+				}
+				if report != "" && !strings.Contains(report, address) {
+					t.Error("a report does not say which server it is of")
+				}
+			}
+		})
+	}
+}
+
+// Nor has an error the password.
+func TestErrorsHideThePassword(t *testing.T) {
+	for _, args := range [][]string{
+		{"-url", "http://me:secret@x/"}, {"-url", "ws://me:sec ret@x/"}, {"-url", `ws://me:se"cret@x/`}, {"http://me:secret@x/"},
+		{"-url", "ws://me:secret@x:0/"}, {"-url", "ws://me:secret@no-such-host.invalid/"}, {"ws://me:secret@x/", "ws://me:secret@y/"},
+		{"-url", "ws://me:secret@x/", "ws://me:secret@y/"}, {"-url", "wss://me:secret@x/"}, {"ws://me:secret@127.0.0.1:1/"},
+	} {
+		r := wsloadText(t, args...)
+		if r.status == exitMeasured || strings.Contains(r.stderr+r.stdout, "cret") || strings.Contains(r.stderr+r.stdout, "me:") {
+			t.Errorf("%q: exit status %d, %q", args, r.status, r.stderr)
+		}
+	}
+	t.Setenv("WSLOAD_URL", "http://me:secret@x/")
+	if r := wsloadText(t); r.status != exitUsage || strings.Contains(r.stderr, "cret") || !strings.Contains(r.stderr, "WSLOAD_URL") {
+		t.Errorf("exit status %d, %q", r.status, r.stderr)
+	}
+}
+
+// A subprotocol that was not offered fails the connection (RFC 6455, section 4.1).
+func TestSubprotocolOfTheResponse(t *testing.T) {
+	good := strings.Replace(goodResponse, "KEY", acceptKey(key(7)), 1)
+	for fields, wants := range map[string]string{
+		"":                                       "",
+		"Sec-WebSocket-Protocol: chat\r\n":       "",
+		"sec-websocket-protocol:soap \r\n":       "",
+		"Sec-WebSocket-Protocol: Chat\r\n":       `"Chat" is none of those offered: chat, soap`,
+		"Sec-WebSocket-Protocol: mqtt\r\n":       `"mqtt" is none of those offered`,
+		"Sec-WebSocket-Protocol: chat, soap\r\n": "is none of those offered",
+		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n":         "was sent twice",
+		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: x-compress\r\n": "x-compress",
+	} {
+		err := checkResponse([]byte(strings.Replace(good, "\r\n\r\n", "\r\n"+fields+"\r\n", 1)), 7, "chat", "soap")
+		if (err == nil) != (wants == "") || err != nil && !strings.Contains(err.Error(), wants) {
+			t.Errorf("%q: %v", fields, err)
+		}
+	}
+}
+
+// FuzzField wants every header field that is accepted to be one field of the request, with its value.
+func FuzzField(f *testing.F) {
+	for _, text := range []string{"A: b", "A:", ":b", "A b: c", "A: b\r\nC: d", "A: b\nC: d", "A: \x00", "A: é", "Host: x", "A:\tb\t", "Content-Length: 1", "A: b\x7f"} {
+		f.Add(text)
+	}
+	u, err := url.Parse("ws://example.com/")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		x, err := parseField(text)
+		if err != nil {
+			return
+		}
+		head, err := requestHead(u, []field{x}, nil)
+		if err != nil {
+			return // too long
+		}
+		plain, err := requestHead(u, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := string(appendRequest(nil, head, 1))
+		lines, before := strings.Count(request, "\n"), strings.Count(string(appendRequest(nil, plain, 1)), "\n")
+		if strings.EqualFold(x.name, "Host") {
+			before--
+		}
+		if lines != before+1 || strings.Count(request, "\r") != lines || !strings.Contains(request, "\r\n"+x.name+": "+x.value+"\r\n") && !strings.EqualFold(x.name, "Host") {
+			t.Fatalf("%q becomes %q", text, request)
+		}
+	})
+}
+
+// A name stands for all its addresses: those that refuse, or do not answer, are not waited for twice.
+func TestEveryAddressOfANameIsTried(t *testing.T) {
+	s := startWrong(t, echoes)
+	there := addressOf(t, s.url)
+	refuses := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), there.Port())
+	unreachable := netip.AddrPortFrom(netip.MustParseAddr("::1"), there.Port())
+	silent := silentAddress(t)
+	for name, addrs := range map[string][]netip.AddrPort{
+		"the second":             {refuses, there},
+		"IPv6, then IPv4":        {unreachable, there},
+		"the third":              {unreachable, refuses, there},
+		"after one that is mute": {silent, there},
+		"the first":              {there, refuses},
+	} {
+		for _, args := range [][]string{{}, {"-mode", "connect"}, {"-rate", "50"}, {"-mode", "idle"}, {"-connections", "50", "-workers", "2", "-handshakes", "4"}} {
+			t.Run(name+" "+strings.Join(args, " "), func(t *testing.T) {
+				t.Parallel()
+				args := append([]string{"-timeout", "5s"}, args...)
+				if addrs[0] == silent {
+					args = append([]string{"-timeout", "1s", "-duration", "2s"}, args[2:]...)
+				}
+				r := measured(t, addrs, args...)
+				r.wantErrors()
+				if r.Messages == 0 || r.Open == 0 && r.Mode != modeConnect {
+					t.Errorf("%d messages, %d open", r.Messages, r.Open)
+				}
+			})
+		}
+	}
+	r := measured(t, []netip.AddrPort{unreachable, refuses}, "-mode", "connect", "-connections", "1")
+	r.wantErrors(connectFailed)
+	if first := r.Errors.Kinds["connect"].First; !strings.Contains(first, unreachable.String()+": ") || !strings.Contains(first, refuses.String()+": connection refused") {
+		t.Errorf("not every address is named: %s", first)
+	}
+	if n := r.Errors.Total; n > 20 {
+		t.Errorf("addresses that refuse are tried %d times in 200 ms", n)
+	}
+}
+
+// A server that moves to another of its addresses is found there.
+func TestReopenedOnAnotherAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := l.Addr().(*net.TCPAddr).AddrPort()
+	second, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), first.Port()).String())
+	if err != nil {
+		l.Close()
+		t.Skip(err)
+	}
+	var all sync.WaitGroup
+	serve := func(l net.Listener, behave func(*wrongConn)) {
+		all.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(soon)); behave(&wrongConn{Conn: c}) })
+			}
+		})
+	}
+	serve(l, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { l.Close(); return false }) })
+	serve(second, echoes)
+	r := measured(t, []netip.AddrPort{first, netip.MustParseAddrPort(second.Addr().String())}, "-reopen", "-connections", "1", "-duration", "500ms")
+	second.Close()
+	all.Wait()
+	r.wantErrors(cut)
+	if r.Reopened != 1 || r.Open != 1 {
+		t.Errorf("reopened %d times, %d open", r.Reopened, r.Open)
+	}
+}
+
+// measured is the report of a run against a server with these addresses.
+func measured(t *testing.T, addrs []netip.AddrPort, args ...string) result {
+	t.Helper()
+	s, err := parse(shortly("ws://example.com/", args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.plan(addrs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGenerator(p, s.schedule(), nil, silence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
+	out, err := g.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result{t: t, report: *newReport(s, p, out)}
+}
+
+func addressOf(t *testing.T, text string) netip.AddrPort {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.MustParseAddrPort(u.Host)
+}
+
+// silentAddress is where no SYN is answered: a listen queue that is full.
+func silentAddress(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		t.Cleanup(func() { unix.Close(fd) })
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 0)
+	}
+	name, nameErr := unix.Getsockname(fd)
+	if err != nil || nameErr != nil {
+		t.Fatal(err, nameErr)
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
+	for range 3 { // one more than fit
+		c, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	return addr
+}
+
+// localhost is ::1 and 127.0.0.1 wherever both are there, and a server may listen on one only.
+func TestLocalhost(t *testing.T) {
+	s := startWrong(t, echoes)
+	r := wsload(t, fmt.Sprintf("ws://localhost:%d/", addressOf(t, s.url).Port()))
+	r.wantErrors()
+	r.wantMessages()
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Log("no IPv6:", err)
+	} else {
+		var all sync.WaitGroup
+		all.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(soon)); echoes(&wrongConn{Conn: c}) })
+			}
+		})
+		r := wsload(t, fmt.Sprintf("ws://localhost:%d/", l.Addr().(*net.TCPAddr).Port))
+		l.Close()
+		all.Wait()
+		r.wantErrors()
+		r.wantMessages()
+	}
+	addrs, err := resolve(context.Background(), "ws://localhost:7/", nil)
+	if err != nil || len(addrs) < 2 {
+		t.Fatal(addrs, err)
+	}
+	for i, addr := range addrs {
+		if addr.Port() != 7 || !addr.Addr().IsLoopback() || slices.Contains(addrs[:i], addr) {
+			t.Errorf("%v", addrs)
+		}
+	}
+	// Source addresses decide the family.
+	addrs, err = resolve(context.Background(), "ws://localhost:7/", []netip.Addr{netip.MustParseAddr("127.0.0.2")})
+	if err != nil || !slices.Equal(addrs, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7")}) {
+		t.Errorf("%v, %v", addrs, err)
+	}
+	for _, sources := range []string{"127.0.0.2,::1", "::1,127.0.0.2"} {
+		list, err := parseSourceList(sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if addrs, err := resolve(context.Background(), "ws://localhost/", list); err == nil || !strings.Contains(err.Error(), "-source") {
+			t.Errorf("-source %s: %v, %v", sources, addrs, err)
+		}
+	}
+	for text, want := range map[string]string{"ws://127.0.0.1/": "127.0.0.1:80", "ws://[::1]:81/": "[::1]:81", "ws://[::ffff:127.0.0.1]/": "127.0.0.1:80"} {
+		if addrs, err := resolve(context.Background(), text, nil); err != nil || len(addrs) != 1 || addrs[0].String() != want {
+			t.Errorf("%s: %v, %v", text, addrs, err)
+		}
+	}
+}
+
+// The zone of an address is for this host only.
+func TestHostHasNoZone(t *testing.T) {
+	u, err := parseURL("ws://[fe80::1%25eth0]:81/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := requestHead(u, nil, nil)
+	if err != nil || !strings.Contains(string(head), "\r\nHost: [fe80::1]:81\r\n") {
+		t.Errorf("%q, %v", head, err)
+	}
+}
+
+// The argument is for the URL, and comes before its variable; the flag is another way to give it.
+func TestURLArgument(t *testing.T) {
+	t.Setenv("WSLOAD_URL", "ws://variable/")
+	for args, want := range map[string]string{
+		"":                                "ws://variable/",
+		"ws://a/":                         "ws://a/",
+		"-json ws://a/ -connections 3":    "ws://a/",
+		"ws://a/ -connections 3":          "ws://a/",
+		"-connections 3 -- ws://a/":       "ws://a/",
+		"-url ws://a/ -connections 3":     "ws://a/",
+		"-greeting ws://a/":               "ws://a/",
+		"-greeting 3 ws://a/ -greeting=2": "ws://a/",
+	} {
+		s, err := parse(strings.Fields(args))
+		if err != nil || s.url != want || strings.Contains(args, "connections") && s.connections != 3 {
+			t.Errorf("%q: %s, %v", args, s.url, err)
+		}
+	}
+	// Flags that may be repeated are not mixed with their variables.
+	t.Setenv("WSLOAD_FAIL_IF", "errors>0")
+	s, err := parse(strings.Fields("-fail-if p99>1s ws://a/ -fail-if p50>1s -header a:b -header c:d"))
+	if err != nil || s.failIf.String() != "p99>1s,p50>1s" || s.header.String() != "a: b\nc: d" {
+		t.Errorf("%v, %v, %v", s.failIf, s.header, err)
+	}
+}
+
+// The example of RFC 7617, section 2.
+func TestBasicAuthorization(t *testing.T) {
+	u, err := parseURL("ws://Aladdin:open%20sesame@example.com/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := requestHead(u, nil, nil)
+	if err != nil || !strings.Contains(string(head), "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n") {
+		t.Errorf("%q, %v", head, err)
+	}
+}
+
+// A reply to a message that has not been sent is not right, even if it is the one that would be.
+func TestReplyToAMessageThatWasNotSent(t *testing.T) {
+	s, err := parse([]string{"-connections", "1", "-inflight", "16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.plan(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for done := range uint64(len(p.tape.messages)) {
+		w, err := newWorker(p, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The message before it has been begun, and its reply has come already.
+		c := &w.conns[0]
+		done += uint64(len(p.tape.messages))
+		*c = conn{fd: -1, phase: open, asked: done + 16, written: done - 1, done: done, offset: 40, rounds: 1}
+		w.open = 1
+		m := p.tape.message(0, done)
+		w.take(0, c, p.tape.replies[m.reply.start:m.reply.end])
+		if w.stats.faults[unasked] != 1 || w.stats.messages != 0 {
+			t.Errorf("message %d: %d replies are counted, faults %v", done, w.stats.messages, w.stats.faults)
+		}
+		w.close()
+	}
+}
