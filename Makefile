@@ -5,6 +5,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -X wsecho/internal/flags.buildVersion=$(VERSION) -X wsecho/internal/flags.buildCommit=$(COMMIT)
 
+# More flags for the linker: '-s -w' leaves out the symbol table and DWARF.
+STRIP ?=
+
 # Where programs are built.
 BIN ?= bin
 
@@ -34,8 +37,8 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/wsecho, and bin/wsload that measures it
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsecho ./cmd/server
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/wsload ./loadtest
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(STRIP)' -o $(BIN)/wsecho ./cmd/server
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(STRIP)' -o $(BIN)/wsload ./loadtest
 
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)

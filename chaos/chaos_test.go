@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -389,7 +388,7 @@ func (s *scene) residentBound() int {
 	if budget == 0 {
 		budget = 256 << 20
 	}
-	workers := runtime.NumCPU()
+	workers := s.server.workers
 	return base + 20_000*(64+workers/4) + budget + budget/64 + workers*(2*256<<10+64<<10)
 }
 

@@ -20,12 +20,13 @@ import (
 
 // A server is the real binary, in a process of its own.
 type server struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	addr   string
-	most   int // connections
-	log    chan map[string]any
-	exited chan struct{} // closed when the process is gone, its log read and its status known
+	t       *testing.T
+	cmd     *exec.Cmd
+	addr    string
+	most    int // connections
+	workers int
+	log     chan map[string]any
+	exited  chan struct{} // closed when the process is gone, its log read and its status known
 
 	mu    sync.Mutex // protects stray
 	stray []string   // lines that are not in the log's format, such as a panic's
@@ -73,6 +74,7 @@ func start(t *testing.T, descriptors int, flags ...string) *server {
 	serving := s.wantsLog("serving")
 	s.addr = serving["listen"].([]any)[0].(string)
 	s.most = int(serving["max_conns"].(float64))
+	s.workers = int(serving["workers"].(float64))
 	return s
 }
 

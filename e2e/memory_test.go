@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -37,14 +37,14 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 // the README's formula: what it has at the start, 4 MiB in which Go's heap may grow before it is
 // collected, two buffers a worker, a slot a connection, and the budget with a 64th on top.
 func TestMemoryBound(t *testing.T) {
-	const n, budget = 3_000, 4 << 20
+	const n, budget, workers = 3_000, 4 << 20, 2
 	if raceEnabled {
 		t.Skip("the race detector's shadow is not the server's memory")
 	}
 	needDescriptors(t, n)
-	s := start(t, "-buffer-budget", "4MiB")
+	s := start(t, "-buffer-budget", "4MiB", "-workers", strconv.Itoa(workers))
 	cold := s.residentBytes()
-	bound := cold + 4<<20 + 2*256<<10*runtime.NumCPU() + 64*n + budget + budget/64
+	bound := cold + 4<<20 + 2*256<<10*workers + 64*n + budget + budget/64
 
 	// Beyond what fits: 48 KiB of each frame are here, and 52 will never be.
 	half := encode(text(strings.Repeat("x", 100<<10)))[:48<<10]

@@ -1,9 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"io"
+	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,7 +73,7 @@ func TestGoroutinesAreFew(t *testing.T) {
 	if allThen > all+2 {
 		t.Errorf("%d goroutines have become %d", all, allThen)
 	}
-	if most := runtime.NumCPU() + 12; all > most { // a worker a CPU, net/http's for us, and main
+	if most := len(s.list("limit=0").Summary.Workers) + 12; all > most { // net/http's for us, and main
 		t.Errorf("%d goroutines, want at most %d", all, most)
 	}
 }
@@ -162,6 +163,51 @@ func TestMemoryOfScrapes(t *testing.T) {
 	}
 }
 
+// Forty Prometheus servers that scrape at the same time are all answered, and a hundred that do not read
+// their answers cost little.
+func TestScrapesAtOnce(t *testing.T) {
+	s := start(t)
+	for range 20 {
+		s.ask("/metrics")
+	}
+	warm := s.residentBytes()
+	for range 100 {
+		c, err := net.Dial("tcp", s.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	statuses := make(chan string, 40)
+	for range cap(statuses) {
+		go func() {
+			response, err := http.Get("http://" + s.admin + "/metrics")
+			if err != nil {
+				statuses <- err.Error()
+				return
+			}
+			_, err = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+			if statuses <- response.Status; err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	for range cap(statuses) {
+		if status := <-statuses; status != "200 OK" {
+			t.Errorf("one of forty scrapers got %s", status)
+		}
+	}
+	after := s.residentBytes()
+	t.Logf("%d KiB resident after scrapes one by one, %d after many at once", warm>>10, after>>10)
+	if !raceEnabled && after > warm+16<<20 {
+		t.Errorf("simultaneous scrapes take more than 16 MiB")
+	}
+}
+
 // metric is the value of one series.
 func (s *server) metric(series string) (value float64) {
 	s.t.Helper()
@@ -180,25 +226,70 @@ func (s *server) metric(series string) (value float64) {
 	return value
 }
 
-// With many connections open, scrapes and lists are answered, and count right.
+// list is what /connz tells.
+type list struct {
+	Summary struct {
+		Workers []int
+	}
+	Total, Matched int
+	Next           string
+	Connections    []struct {
+		FD   int
+		Peer string
+	}
+}
+
+func (s *server) list(query string) (l list) {
+	s.t.Helper()
+	if err := json.Unmarshal(s.ask("/connz?"+query), &l); err != nil {
+		s.t.Fatalf("%s: %v", query, err)
+	}
+	return l
+}
+
+// With many connections open, scrapes and lists are answered, count right, and leave none out.
 func TestManyConnectionsAreCountedAndListed(t *testing.T) {
-	const n = 10_000
+	const n = 15_001
 	needDescriptors(t, n)
-	s := start(t)
+	// Not as many as CPUs: how many there are is for the server to say.
+	s := start(t, "-workers", "3")
 	crowd(t, s, n)
+	workers := len(s.list("limit=0").Summary.Workers)
 	sum := 0.0
-	for i := range runtime.NumCPU() {
+	for i := range workers {
 		sum += s.metric(`wsecho_connections{worker="` + strconv.Itoa(i) + `"}`)
 	}
-	if sum != n {
-		t.Errorf("%v connections are counted, want %d", sum, n)
+	if sum != n || workers != 3 {
+		t.Errorf("%v connections of %d workers are counted, want %d of 3", sum, workers, n)
 	}
 	if fds := s.metric("process_open_fds"); fds < n {
 		t.Errorf("%v descriptors are counted", fds)
 	}
 	for _, by := range []string{"age", "idle", "bytes"} {
-		if got := strings.Count(string(s.ask("/connz?limit=1000&sort="+by)), `"peer"`); got != 1000 {
-			t.Errorf("by %s: %d connections, want 1000", by, got)
+		byOffset, byMark := map[int]bool{}, map[int]bool{}
+		for offset := 0; offset < n; offset += 4000 {
+			l := s.list("limit=4000&sort=" + by + "&offset=" + strconv.Itoa(offset))
+			for _, c := range l.Connections {
+				byOffset[c.FD] = true
+			}
+		}
+		for query := "limit=10000&sort=" + by; ; {
+			l := s.list(query)
+			for _, c := range l.Connections {
+				byMark[c.FD] = true
+			}
+			if l.Next == "" {
+				break
+			}
+			query = "limit=10000&sort=" + by + "&after=" + l.Next
+		}
+		if len(byOffset) != n || len(byMark) != n {
+			t.Errorf("by %s: %d connections are on pages by offset, and %d by mark, want %d", by, len(byOffset), len(byMark), n)
+		}
+	}
+	for peer, want := range map[string]int{"127.0.0.0/8": n, "127.0.0.1": n, "192.0.2.7": 0, "2001:db8::/32": 0} {
+		if l := s.list("limit=0&peer=" + peer); l.Matched != want || l.Total != n {
+			t.Errorf("%s: %d of %d, want %d of %d", peer, l.Matched, l.Total, want, n)
 		}
 	}
 }

@@ -12,7 +12,9 @@ export SOURCE_DATE_EPOCH DEB_VERSION DEB_ARCH
 stage=bin/deb
 rm -rf "$stage" bin/wsecho_*.deb
 mkdir -p "$stage/sysctl.d"
-CGO_ENABLED=0 make --no-print-directory build BIN="$stage" # static: it depends on no other package
+# Static: the package depends on no other. Without the symbol table and DWARF, which are 4.5 of 14.5 MB and half of the
+# package: profiles, panics and what SIGABRT writes have their names from Go's own table (pclntab), which stays.
+CGO_ENABLED=0 make --no-print-directory build BIN="$stage" STRIP='-s -w'
 
 # manual PROGRAM ARGUMENT... turns what PROGRAM -h says into something else.
 manual() {
@@ -32,7 +34,7 @@ wsecho ($DEB_VERSION) unstable; urgency=medium
 
   * Built from $describe; git log has the changes.
 
- -- wsecho <wsecho@localhost>  $(LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" -R)
+ -- wsecho maintainers <wsecho@example.org>  $(LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" -R)
 EOF
 {
 	printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\n'

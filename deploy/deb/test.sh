@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the package, runs what is in it, removes and purges it, and looks at what is left: nothing.
+# Runs lintian on the package, installs it, runs what is in it, removes and purges it, and looks at what is left: nothing.
 #
 #	deploy/deb/test.sh bin/wsecho_1.2.3_amd64.deb
 #
@@ -21,6 +21,15 @@ unavailable() {
 }
 
 if [ "${INSIDE:-}" = "" ]; then
+	echo "== lintian"
+	if command -v lintian >/dev/null; then
+		lintian --allow-root --fail-on error,warning "$package" || fail "lintian has found errors or warnings"
+	elif [ "${CI:-}" = true ]; then
+		fail "CI must have lintian"
+	else
+		echo "skipped: lintian is not installed"
+	fi
+
 	for program in dpkg man unshare; do
 		command -v "$program" >/dev/null || unavailable "$program is not installed"
 	done
@@ -92,6 +101,20 @@ kill -TERM $server
 wait $server || fail "the server's exit status is not 0"
 trap - EXIT
 cat "$log"
+
+# The binaries are stripped. What the watchdog's SIGABRT writes names functions and lines all the same.
+WSECHO_LISTEN=127.0.0.1:0 WSECHO_ADMIN=127.0.0.1:0 WSECHO_LOG=text /usr/bin/wsecho 2>"$log" &
+server=$!
+trap 'kill $server 2>/dev/null || true' EXIT
+for _ in $(seq 100); do
+	if grep -q 'msg=serving' "$log"; then break; fi
+	sleep 0.1
+done
+kill -ABRT $server
+if wait $server; then fail "SIGABRT has not ended the server"; fi
+trap - EXIT
+grep -q '^wsecho/internal/pool\.(\*worker)\.run(' "$log" || fail "the trace has no name of a worker's function: $(cat "$log")"
+grep -q 'internal/pool/worker\.go:[0-9]' "$log" || fail "the trace has no lines"
 rm "$log"
 
 echo "== manual"
@@ -105,11 +128,25 @@ echo "== what the administrator changed stays, through another installation and 
 echo 'WSECHO_LOG=json' >>/etc/default/wsecho
 dpkg --install "$package"
 grep -q '^WSECHO_LOG=json' /etc/default/wsecho || fail "an upgrade has undone a change"
+enabled() { find /etc/systemd -name 'wsecho.*' | sort; }
+links=
 if command -v systemctl >/dev/null; then
 	systemctl --quiet enable wsecho.service
 	[ "$(systemctl is-enabled wsecho.socket)" = enabled ] || fail "the socket is not enabled with the service"
+	links=$(enabled)
+	dpkg --install "$package"
+	[ "$(enabled)" = "$links" ] || fail "an upgrade has changed what is enabled: $(enabled)"
+	systemctl --quiet disable wsecho.service wsecho.socket
+	dpkg --install "$package"
+	[ -z "$(enabled)" ] || fail "an upgrade has enabled what was disabled: $(enabled)"
+	systemctl --quiet mask wsecho.socket # as README advises, to have the server listen by itself
+	dpkg --install "$package"
+	[ "$(systemctl is-enabled wsecho.socket || true)" = masked ] || fail "an upgrade has unmasked the socket"
+	systemctl --quiet unmask wsecho.socket
+	systemctl --quiet enable wsecho.service
 fi
 dpkg --remove wsecho
+[ "$(enabled)" = "$links" ] || fail "a removal has changed what is enabled, which is for the purge: $(enabled)"
 [ -f /etc/default/wsecho ] || fail "removal is no purge"
 for path in $files; do
 	[ "$path" = /etc/default/wsecho ] || [ ! -e "$path" ] || fail "$path is still there after removal"

@@ -34,6 +34,23 @@ const (
 	// answerTimeout is how long the workers have to answer. The loop of each should turn within that time.
 	answerTimeout = time.Second
 
+	// waitMost is how many requests may wait for a turn, for scrapes and for lists each.
+	waitMost = 1024
+
+	// scrapesMost scrapes are answered at once. Each holds its text, 16 KiB and some, until the
+	// client has read it. scrapeWait is for a turn, scrapeTimeout for gathering: together less than
+	// the 10 s after which Prometheus gives up.
+	scrapesMost   = 128
+	scrapeWait    = 5 * time.Second
+	scrapeTimeout = 4 * time.Second
+
+	// listsMost lists of connections are made at once. Each takes up to 8 MiB, and holds 2 MiB of
+	// them until the client has read it. listWait is for a turn, listTimeout for the workers to
+	// answer.
+	listsMost   = 4
+	listWait    = 5 * time.Second
+	listTimeout = 8 * time.Second
+
 	// closeTimeout is for requests that are being answered when the server ends.
 	closeTimeout = time.Second
 )
@@ -47,6 +64,13 @@ type Version struct {
 	Arch   string `json:"arch"`
 }
 
+// limits are what tests make shorter.
+type limits struct {
+	scrapeWait, listWait, listTimeout time.Duration
+}
+
+var defaultLimits = limits{scrapeWait, listWait, listTimeout}
+
 // Config is what the server tells of. Every field is to be set.
 type Config struct {
 	Pool    *pool.Pool
@@ -59,6 +83,8 @@ type Config struct {
 // Server is the admin server.
 type Server struct {
 	cfg    Config
+	limits limits
+	pages  []page
 	http   http.Server
 	served sync.WaitGroup // one Serve for each listener
 	failed chan error     // the first error of one
@@ -67,16 +93,13 @@ type Server struct {
 // Start starts to serve on listeners, which it will close.
 func Start(listeners []net.Listener, cfg Config) *Server {
 	s := newServer(cfg)
-	for _, l := range listeners {
-		s.start(l)
-	}
+	s.start(listeners...)
 	return s
 }
 
 func newServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, failed: make(chan error, 1)}
+	s := &Server{cfg: cfg, limits: defaultLimits, failed: make(chan error, 1)}
 	s.http = http.Server{
-		Handler:           s.mux(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -87,15 +110,20 @@ func newServer(cfg Config) *Server {
 	return s
 }
 
-func (s *Server) start(l net.Listener) {
-	s.served.Go(func() {
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			select {
-			case s.failed <- err:
-			default: // another listener has failed before
+// start serves on the listeners. What is configured changes no more.
+func (s *Server) start(listeners ...net.Listener) {
+	s.pages = s.allPages()
+	s.http.Handler = s.mux()
+	for _, l := range listeners {
+		s.served.Go(func() {
+			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				select {
+				case s.failed <- err:
+				default: // another listener has failed before
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // Failed delivers the error that keeps it from serving on.
@@ -118,13 +146,13 @@ type page struct {
 	about   string // for the index; empty: not there
 }
 
-func (s *Server) pages() []page {
+func (s *Server) allPages() []page {
 	f := func(h http.HandlerFunc) http.Handler { return h }
 	return []page{
 		{"/healthz", f(s.healthz), "200 if every worker's loop turns"},
 		{"/readyz", f(s.readyz), "200 if connections are accepted; 503 when full, and as soon as a drain begins"},
 		{"/metrics", s.metrics(), "metrics for Prometheus"},
-		{"/connz", f(s.connz), "connections: ?sort=age, idle or bytes, ?limit=100"},
+		{"/connz", s.connz(), "connections: ?sort=age, idle or bytes, ?peer=192.0.2.0/24, ?limit=100, ?offset=0, ?after=MARK"},
 		{"/version", f(s.version), "version, commit, Go version"},
 		{"/echo", s.cfg.Echo, "the same echo, by way of net/http"},
 		{"/debug/pprof/", f(pprof.Index), "profiles: allocs, block, goroutine, heap, mutex, threadcreate"},
@@ -137,15 +165,17 @@ func (s *Server) pages() []page {
 
 func (s *Server) mux() *http.ServeMux {
 	mux := http.NewServeMux()
-	for _, p := range s.pages() {
+	for _, p := range s.pages {
 		mux.Handle(p.path, p.handler)
 	}
 	mux.HandleFunc("GET /{$}", s.index)
 	return mux
 }
 
-// metrics serves Go's figures, the process's, and the pool's. It does not compress: what gzip keeps for that is more
-// than all that the server has at the start.
+// metrics serves Go's figures, the process's, and the pool's. Simultaneous scrapes share what is
+// gathered. With a timeout, promhttp encodes into memory, and gathered metrics are not kept for a
+// client that reads slowly. It does not compress: what gzip keeps for that is more than all that
+// the server has at the start.
 func (s *Server) metrics() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -153,12 +183,13 @@ func (s *Server) metrics() http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&collector{s.cfg.Pool, s.cfg.Version, s.cfg.LogLost},
 	)
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorHandling:       promhttp.ContinueOnError, // what is known is told, even if a worker hangs
-		ErrorLog:            slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
-		DisableCompression:  true,
-		MaxRequestsInFlight: 4,
-	})
+	gatherer := prometheus.GathererFunc(share(registry.Gather).get)
+	return newQueue(promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
+		ErrorHandling:      promhttp.ContinueOnError, // what is known is told, even if a worker hangs
+		ErrorLog:           slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
+		DisableCompression: true,
+		Timeout:            scrapeTimeout,
+	}), scrapesMost, waitMost, s.limits.scrapeWait)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {

@@ -33,6 +33,12 @@ type office struct {
 
 func opens(t testing.TB, changes ...func(*pool.Config)) *office {
 	t.Helper()
+	return opensWith(t, func(*Server) {}, changes...)
+}
+
+// opensWith has an admin server that is tuned before it starts.
+func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) *office {
+	t.Helper()
 	cfg := pool.Config{
 		Workers: 2, MaxConns: 100, MaxFDs: 20_000,
 		BufferSize: 64 << 10, BufferBudget: 16 << 20,
@@ -61,8 +67,8 @@ func opens(t testing.TB, changes ...func(*pool.Config)) *office {
 		Pool: p, Echo: hijack.New(p, cfg.Echo), Log: cfg.Log, LogLost: func() uint64 { return 7 },
 		Version: Version{Number: "1.2.3", Commit: "abc", Go: "go1.26", OS: "linux", Arch: "amd64"},
 	})
-	o.server.http.WriteTimeout = 1500 * time.Millisecond // longer than answerTimeout
 	o.server.http.ReadHeaderTimeout = 500 * time.Millisecond
+	tune(o.server)
 	o.server.start(l)
 	t.Cleanup(func() {
 		p.Shutdown(0)
@@ -75,17 +81,22 @@ func opens(t testing.TB, changes ...func(*pool.Config)) *office {
 // asks asks, and does not keep the connection.
 func (o *office) asks(path string) (*http.Response, string) {
 	o.t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * soon}
-	response, err := client.Get("http://" + o.addr + path)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	response, body, err := o.get(path)
 	if err != nil {
 		o.t.Fatalf("%s: %v", path, err)
 	}
-	return response, string(body)
+	return response, body
+}
+
+func (o *office) get(path string) (*http.Response, string, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * soon}
+	response, err := client.Get("http://" + o.addr + path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response, string(body), err
 }
 
 func (o *office) wants(path string, status int, contains string) string {
@@ -135,7 +146,7 @@ func stuck(t *testing.T) *office {
 	t.Helper()
 	var once sync.Once
 	stuck, free := make(chan bool), make(chan bool)
-	o := opens(t, func(cfg *pool.Config) {
+	o := opensWith(t, func(s *Server) { s.limits.listTimeout = time.Second }, func(cfg *pool.Config) {
 		cfg.OnConn = func(pool.ConnEvent) { once.Do(func() { close(stuck); <-free }) }
 	})
 	t.Cleanup(func() { close(free) }) // comes before that of opens
@@ -166,7 +177,7 @@ func TestIndex(t *testing.T) {
 		}
 		o.wants(path, status, "")
 	}
-	for _, p := range o.server.pages() {
+	for _, p := range o.server.pages {
 		if !linked[p.path] && p.path != "/debug/pprof/symbol" {
 			t.Errorf("%s is not linked", p.path)
 		}
@@ -187,6 +198,7 @@ func TestHealth(t *testing.T) {
 	o := opens(t)
 	o.wants("/healthz", http.StatusOK, "ok")
 	o.wants("/readyz", http.StatusOK, "ready")
+	o.wants("/readyz?verbose&now=1", http.StatusOK, "ready") // probes add what they like
 }
 
 // A worker that hangs is named, and what can be known without it still is.
@@ -219,7 +231,7 @@ func TestReadiness(t *testing.T) {
 
 // A profile takes as long as it is asked to, although answers have a time limit that is shorter.
 func TestLongProfile(t *testing.T) {
-	o := opens(t)
+	o := opensWith(t, func(s *Server) { s.http.WriteTimeout = answerTimeout })
 	_, body := o.asks("/debug/pprof/profile?seconds=2")
 	if !strings.HasPrefix(body, "\x1f\x8b") {
 		t.Errorf("%.100q is no profile", body)
@@ -238,29 +250,6 @@ func TestSlowRequest(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(soon))
 	if got, err := io.ReadAll(c); err != nil {
 		t.Errorf("%q, %v: want the end of the connection", got, err)
-	}
-}
-
-func TestConnz(t *testing.T) {
-	o := opens(t)
-	a, b := o.dials(o.front), o.dials(o.addr)
-	o.says(b, maskedHello, hello)
-	o.says(a, strings.Repeat(maskedHello, 100), strings.Repeat(hello, 100))
-	var got connz
-	if err := json.Unmarshal([]byte(o.wants("/connz?sort=bytes&limit=2", http.StatusOK, "")), &got); err != nil {
-		t.Fatal(err)
-	}
-	if s := got.Summary; s.Open != 2 || s.Limit != 100 || s.Accepted != 1 || s.Adopted != 1 || len(s.Workers) != 2 {
-		t.Errorf("summary %+v", s)
-	}
-	if len(got.Conns) != 2 || got.Conns[0].Peer != a.LocalAddr().String() || got.Conns[1].Peer != b.LocalAddr().String() ||
-		got.Conns[0].State != "open" || got.Conns[1].Received != uint64(len(maskedHello)) || got.Conns[0].Sent < 700 {
-		t.Errorf("%+v", got.Conns)
-	}
-	o.wants("/connz?limit=0", http.StatusOK, `"connections": []`)
-	o.wants("/connz?sort=size", http.StatusBadRequest, `sort: "size" is not one of age, idle, bytes`)
-	for _, limit := range []string{"-1", "many", "1000000", ""} {
-		o.wants("/connz?limit="+limit, http.StatusBadRequest, fmt.Sprintf("limit: %q is not a number from 0 to 10000", limit))
 	}
 }
 

@@ -1,10 +1,19 @@
 package admin
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"math"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"wsecho/internal/pool"
@@ -13,18 +22,20 @@ import (
 const (
 	connzLimit = 100 // by default
 	connzMost  = 10_000
-
-	// connzTimeout is how long it may take to look through all connections.
-	connzTimeout = 10 * time.Second
 )
 
-// connz is the answer of /connz. Field names have their units.
+// connz is the answer of /connz, but for the connections, which stand at its end. Field names have
+// their units.
 type connz struct {
 	Now     time.Time   `json:"now"`
 	Summary connSummary `json:"summary"`
 	Sort    string      `json:"sort"`
+	Peer    string      `json:"peer,omitempty"`
+	Offset  int         `json:"offset"`
 	Limit   int         `json:"limit"`
-	Conns   []connEntry `json:"connections"`
+	Total   int         `json:"total"`   // connections
+	Matched int         `json:"matched"` // by peer
+	Next    string      `json:"next,omitempty"`
 }
 
 type connSummary struct {
@@ -56,46 +67,127 @@ type connEntry struct {
 	Queued   bool    `json:"queued"`
 }
 
-// connz tells who is connected.
-func (s *Server) connz(w http.ResponseWriter, r *http.Request) {
-	by, limit, err := connzQuery(r)
+// connz lists connections.
+func (s *Server) connz() http.Handler {
+	return newQueue(http.HandlerFunc(s.listConns), listsMost, waitMost, s.limits.listWait)
+}
+
+func (s *Server) listConns(w http.ResponseWriter, r *http.Request) {
+	query, err := connzQuery(r.URL.RawQuery)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), connzTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), s.limits.listTimeout)
 	defer cancel()
 	snapshot, err := s.cfg.Pool.Snapshot(ctx)
-	var list []pool.Conn
+	var list pool.Listing
 	if err == nil {
-		list, err = s.cfg.Pool.List(ctx, by, limit)
+		list, err = s.cfg.Pool.List(ctx, query)
 	}
 	if err != nil {
 		http.Error(w, "the workers do not answer: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	answer := connz{Now: time.Now().UTC(), Summary: summaryOf(snapshot), Sort: by.String(), Limit: limit, Conns: []connEntry{}}
-	for _, c := range list {
-		answer.Conns = append(answer.Conns, entryOf(&c))
+	answer := connz{
+		Now: time.Now().UTC(), Summary: summaryOf(snapshot), Sort: query.By.String(), Offset: query.Offset, Limit: query.Limit,
+		Total: list.Total, Matched: list.Matched,
 	}
-	writeJSON(w, answer)
+	if query.Peer != nil {
+		answer.Peer = query.Peer.String()
+	}
+	if list.Next != nil {
+		answer.Next = markText(*list.Next)
+	}
+	answer.write(w, list.Conns)
 }
 
-// connzQuery reads the parameters.
-func connzQuery(r *http.Request) (by pool.Order, limit int, err error) {
-	query := r.URL.Query()
-	limit = connzLimit
-	if query.Has("sort") {
-		if by, err = pool.ParseOrder(query.Get("sort")); err != nil {
-			return 0, 0, fmt.Errorf("sort: %w", err)
+// write writes the answer as JSON, a line per connection. They are encoded one by one: the text of
+// all of them has megabytes.
+func (a connz) write(w http.ResponseWriter, conns []pool.Conn) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	head, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		panic("admin: a type that JSON does not have: " + err.Error())
+	}
+	_, _ = fmt.Fprintf(w, "%s,\n  \"connections\": [", bytes.TrimSuffix(head, []byte("\n}")))
+	separator, end := "\n    ", "]\n}\n"
+	for i := range conns {
+		entry, err := json.Marshal(entryOf(&conns[i]))
+		if err != nil {
+			panic("admin: a type that JSON does not have: " + err.Error())
+		}
+		if _, err := fmt.Fprintf(w, "%s%s", separator, entry); err != nil {
+			return // the client has gone
+		}
+		separator, end = ",\n    ", "\n  ]\n}\n"
+	}
+	_, _ = io.WriteString(w, end)
+}
+
+// connzParameters read the values of parameters into a query.
+var connzParameters = map[string]func(q *pool.Query, value string) error{
+	"sort": func(q *pool.Query, value string) (err error) {
+		q.By, err = pool.ParseOrder(value)
+		return err
+	},
+	"peer": func(q *pool.Query, value string) (err error) {
+		q.Peer, err = pool.ParsePeer(value)
+		return err
+	},
+	"limit":  func(q *pool.Query, value string) error { return parseCount(&q.Limit, value, connzMost) },
+	"offset": func(q *pool.Query, value string) error { return parseCount(&q.Offset, value, math.MaxInt32) },
+	"after": func(q *pool.Query, value string) (err error) {
+		q.After, err = parseMark(value)
+		return err
+	},
+}
+
+// connzQuery reads the parameters. One that would be ignored is an error, as the answer would be to
+// another question.
+func connzQuery(raw string) (pool.Query, error) {
+	q := pool.Query{Limit: connzLimit}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return q, fmt.Errorf("malformed query: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		parse := connzParameters[name]
+		if parse == nil {
+			known := slices.Sorted(maps.Keys(connzParameters))
+			return q, fmt.Errorf("unknown parameter %q: there are %s", name, strings.Join(known, ", "))
+		}
+		if n := len(values[name]); n > 1 {
+			return q, fmt.Errorf("%s: given %d times", name, n)
+		}
+		if err := parse(&q, values[name][0]); err != nil {
+			return q, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if query.Has("limit") {
-		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 0 || limit > connzMost {
-			return 0, 0, fmt.Errorf("limit: %q is not a number from 0 to %d", query.Get("limit"), connzMost)
-		}
+	return q, nil
+}
+
+func parseCount(n *int, text string, most int) error {
+	value, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || value > uint64(most) {
+		return fmt.Errorf("%q is not a number from 0 to %d", text, most)
 	}
-	return by, limit, nil
+	*n = int(value)
+	return nil
+}
+
+// markText is a mark as ?after= takes it.
+func markText(m pool.Mark) string { return fmt.Sprintf("%d-%d", m.Value, m.FD) }
+
+func parseMark(text string) (*pool.Mark, error) {
+	value, fd, _ := strings.Cut(text, "-")
+	v, err := strconv.ParseUint(value, 10, 63)
+	n, err2 := strconv.ParseUint(fd, 10, 31)
+	if errors.Join(err, err2) != nil {
+		return nil, fmt.Errorf(`%q is not what an answer has as "next"`, text)
+	}
+	return &pool.Mark{Value: v, FD: int32(n)}, nil
 }
 
 func summaryOf(s *pool.Snapshot) connSummary {

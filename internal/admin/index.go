@@ -25,7 +25,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request) {
 	var page strings.Builder
 	v := s.cfg.Version
 	fmt.Fprintf(&page, "%s<p>%s\n<table>\n", indexHead, html.EscapeString(fmt.Sprintf("%s, commit %s, %s", v.Number, v.Commit, v.Go)))
-	for _, p := range s.pages() {
+	for _, p := range s.pages {
 		if p.about != "" {
 			fmt.Fprintf(&page, "<tr><td><a href=\"%s\"><code>%[1]s</code></a><td>%s\n", p.path, html.EscapeString(p.about))
 		}

@@ -134,3 +134,35 @@ func TestCollectorIsConsistent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Forty scrapers that come at the same time are all told everything, whichever format they ask for.
+func TestManyScrapesAtOnce(t *testing.T) {
+	o := opens(t)
+	o.says(o.dials(o.front), maskedHello, hello)
+	o.atOnce(40, "/metrics", func(response *http.Response, body string) {
+		if response.StatusCode != http.StatusOK || !strings.Contains(body, "\n"+`wsecho_messages_echoed_total{opcode="text"} 1`+"\n") {
+			t.Errorf("%s, %.200q", response.Status, body)
+		}
+	})
+}
+
+// A worker that hangs costs every scraper a second or two, not a second for each of those before
+// it.
+func TestManyScrapesOfAWorkerThatHangs(t *testing.T) {
+	o := stuck(t)
+	o.atOnce(40, "/metrics", func(response *http.Response, body string) {
+		if response.StatusCode != http.StatusOK || !strings.Contains(body, "go_goroutines") {
+			t.Errorf("%s, %.200q", response.Status, body)
+		}
+	})
+}
+
+// Scrapers that do not read, more than are answered at once, do not keep others from being
+// answered: what the kernel does not take of their answers is dropped when their time is over.
+func TestScrapersThatDoNotRead(t *testing.T) {
+	o := opens(t)
+	for range scrapesMost + 20 {
+		o.stalls("/metrics")
+	}
+	o.wants("/metrics", http.StatusOK, "wsecho_connections")
+}

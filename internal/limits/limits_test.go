@@ -102,10 +102,16 @@ func TestOddText(t *testing.T) {
 		{"ports beyond", "proc/sys/net/ipv4/ip_local_port_range", "1 65536\n", "are not ports"},
 		{"reserved ports", "proc/sys/net/ipv4/ip_local_reserved_ports", "80-\n", `"80-" is neither`},
 		{"reserved ports the wrong way", "proc/sys/net/ipv4/ip_local_reserved_ports", "90-80\n", `"90-80" is neither`},
+		{"cgroup's use", here + "memory.current", "lots\n", `"lots" is not a whole number`},
+		{"cgroup's use, empty", here + "memory.current", "\n", "has 0 fields, not 1"},
 		{"cgroup", "sys/fs/cgroup/system.slice/memory.max", "lots\n", `"lots" is not a whole number`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m, err := Read(machine(map[string]string{c.file: c.text}))
+			changes := map[string]string{c.file: c.text}
+			if c.file == here+"memory.current" {
+				changes[here+"memory.max"] = "1000000\n" // without a limit it is not read
+			}
+			m, err := Read(machine(changes))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -130,6 +136,30 @@ func TestUnlimited(t *testing.T) {
 	}
 }
 
+// A range has both of its ends, and may be of one port.
+func TestPorts(t *testing.T) {
+	for _, c := range []struct {
+		ends, reserved string
+		want           int64
+	}{
+		{"5000 5000", "", 1},
+		{"5000 5001", "", 2},
+		{"1 65535", "", 65535},
+		{"5000 5000", "5000", 0},
+		{"5000 5002", "5001-5001", 2},
+		{"5000 5002", "5000-5002", 0},
+		{"5000 5002", "4999,5003", 3},
+	} {
+		m := read(t, map[string]string{
+			"proc/sys/net/ipv4/ip_local_port_range":     c.ends + "\n",
+			"proc/sys/net/ipv4/ip_local_reserved_ports": c.reserved + "\n",
+		})
+		if m.LocalPorts != c.want {
+			t.Errorf("%s without %q: %d ports, want %d", c.ends, c.reserved, m.LocalPorts, c.want)
+		}
+	}
+}
+
 func TestReservedPorts(t *testing.T) {
 	m := read(t, map[string]string{
 		"proc/sys/net/ipv4/ip_local_port_range":     "1024 65535\n",
@@ -140,8 +170,9 @@ func TestReservedPorts(t *testing.T) {
 	}
 }
 
+const here = "sys/fs/cgroup/system.slice/wsecho.service/"
+
 func TestCgroup(t *testing.T) {
-	const here = "sys/fs/cgroup/system.slice/wsecho.service/"
 	for _, c := range []struct {
 		name  string
 		files map[string]string
@@ -190,6 +221,8 @@ func TestWhatEndsFirst(t *testing.T) {
 		{"conntrack that tracks nothing", map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "1144\n",
 			"proc/sys/net/netfilter/nf_conntrack_count": "0\n"}, 1, "open files of a process", 20000 - 194},
 		{"memory", map[string]string{"proc/meminfo": "MemAvailable: 2048 kB\n"}, 1, "memory, available", (1 << 20) / (KernelBytes + ServerBytes)},
+		{"memory, with the clients", map[string]string{"proc/meminfo": "MemAvailable: 2048 kB\n"}, 2, "memory, available", (1 << 20) / (2*KernelBytes + ServerBytes + 140)},
+		{"the cgroup's, with the clients", map[string]string{"sys/fs/cgroup/system.slice/memory.max": "2097152\n"}, 2, "memory, of the cgroup", (1 << 20) / (2*KernelBytes + ServerBytes + 140)},
 		{"the cgroup's", map[string]string{"sys/fs/cgroup/system.slice/memory.max": "2097152\n"}, 1, "memory, of the cgroup", (1 << 20) / (KernelBytes + ServerBytes)},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/quick"
@@ -16,7 +17,12 @@ import (
 
 func (h *house) lists(by Order, limit int) []Conn {
 	h.t.Helper()
-	return asks(h, func(ctx context.Context) ([]Conn, error) { return h.List(ctx, by, limit) })
+	return h.queries(Query{By: by, Limit: limit}).Conns
+}
+
+func (h *house) queries(q Query) Listing {
+	h.t.Helper()
+	return asks(h, func(ctx context.Context) (Listing, error) { return h.List(ctx, q) })
 }
 
 // port is the port of a peer, by which lists are told apart here.
@@ -78,6 +84,195 @@ func TestList(t *testing.T) {
 	h.wantsList(ByIdle, 0)
 }
 
+// Pages of any size are what one page with everything would be, by offset as well as by mark, and
+// even when a connection at the beginning has gone in between (by mark).
+func TestListPages(t *testing.T) {
+	h := opens(t, workers(3))
+	const n = 13
+	var peers []*peer
+	for i := range n {
+		peers = append(peers, h.connects())
+		if i%3 == 0 { // so that several are of the same age
+			h.later(time.Second)
+		}
+	}
+	for _, by := range []Order{ByAge, ByIdle, ByBytes} {
+		all := h.queries(Query{By: by, Limit: n})
+		if len(all.Conns) != n || all.Total != n || all.Matched != n || all.Next != nil {
+			t.Fatalf("by %v: %d of %d and %d, next %v", by, len(all.Conns), all.Matched, all.Total, all.Next)
+		}
+		want := fds(all.Conns)
+		for _, limit := range []int{1, 2, 5, n - 1, n, n + 1} {
+			var byOffset, byMark []int
+			for q := (Query{By: by, Limit: limit}); q.Offset < n; q.Offset += limit {
+				byOffset = append(byOffset, fds(h.queries(q).Conns)...)
+			}
+			q := Query{By: by, Limit: limit}
+			for pages := 1; ; pages++ {
+				l := h.queries(q)
+				byMark = append(byMark, fds(l.Conns)...)
+				if q.After = l.Next; q.After == nil {
+					if most := (n + limit - 1) / limit; pages != most {
+						t.Errorf("by %v: %d pages of %d, want %d", by, pages, limit, most)
+					}
+					break
+				}
+			}
+			if !slices.Equal(byOffset, want) || !slices.Equal(byMark, want) {
+				t.Errorf("by %v, pages of %d: %v by offset, %v by mark, want %v", by, limit, byOffset, byMark, want)
+			}
+		}
+		for _, beyond := range []int{n, n + 1, skipStep, skipStep + n, 1 << 40} {
+			if l := h.queries(Query{By: by, Limit: 5, Offset: beyond}); len(l.Conns) > 0 || l.Next != nil || l.Matched != n {
+				t.Errorf("by %v, from %d: %+v", by, beyond, l)
+			}
+		}
+	}
+	if l := h.queries(Query{}); len(l.Conns) > 0 || l.Total != n || l.Matched != n || l.Next != nil {
+		t.Errorf("without a limit only counts are wanted: %+v", l)
+	}
+
+	first := h.queries(Query{Limit: 5})
+	rest := fds(h.queries(Query{After: first.Next, Limit: n}).Conns)
+	peers[0].resets()
+	h.settles()
+	h.connects() // the youngest, and on the same descriptor
+	if got := fds(h.queries(Query{After: first.Next, Limit: n}).Conns); !slices.Equal(got[:len(rest)], rest) || len(got) != len(rest)+1 {
+		t.Errorf("after a mark: %v, then %v", rest, got)
+	}
+}
+
+func fds(conns []Conn) (fds []int) {
+	for _, c := range conns {
+		fds = append(fds, c.FD)
+	}
+	return fds
+}
+
+// An offset beyond what one pass leaves out takes several, and comes to the same.
+func TestListSkipsInSteps(t *testing.T) {
+	const step, n = 500, 3*500 + 100
+	h := opens(t)
+	w := h.workers[0]
+	for fd := range n {
+		w.mine.add(fd)
+		w.pool.slots[fd].bytes = uint64(n - fd/2)
+	}
+	s := selection{pool: h.Pool, query: Query{By: ByBytes, Offset: n - 50, Limit: 20}, step: step}
+	found := asks(h, s.find)
+	for fd := range n {
+		w.mine.remove(fd)
+		w.pool.slots[fd].bytes = 0
+	}
+	if s.total != n || s.matched != n || len(found) != 21 || cap(s.best.some) > 4*step {
+		t.Fatalf("%d found, %d of %d match, for which %d were kept", len(found), s.matched, s.total, cap(s.best.some))
+	}
+	for i, c := range found {
+		if want := n - 50 + i; int(c.fd) != want {
+			t.Fatalf("place %d has descriptor %d, want %d", i, c.fd, want)
+		}
+	}
+}
+
+// Descriptors of all parts of a pass are looked at, and none twice.
+func TestListOfHighDescriptors(t *testing.T) {
+	h := opens(t, func(cfg *Config) { cfg.MaxFDs = 2*listPart + 64 })
+	w := h.workers[0]
+	want := []int{3, listSlice - 1, listSlice, listPart - 1, listPart, listPart + listSlice, 2*listPart - 1, 2*listPart + 63}
+	for _, fd := range want {
+		w.mine.add(fd)
+	}
+	s := selection{pool: h.Pool, query: Query{By: ByBytes, Limit: 20}, step: skipStep}
+	found := asks(h, s.find)
+	for _, fd := range want {
+		w.mine.remove(fd)
+	}
+	var got []int
+	for _, c := range found {
+		got = append(got, int(c.fd))
+	}
+	if !slices.Equal(got, want) || s.total != len(want) {
+		t.Errorf("%v of %d, want %v", got, s.total, want)
+	}
+}
+
+// Only those that are asked for are listed and counted as matches, and pages are of those.
+func TestListByPeer(t *testing.T) {
+	h := opensAt(t, []string{"127.0.0.1:0", "unix:" + t.TempDir() + "/socket"}, workers(2))
+	a, b := h.connects(), h.connects()
+	h.dialsAt(1).upgrades()
+	own := strconv.Itoa(int(a.port()))
+	for filter, want := range map[string]int{
+		"127.0.0.1":              2,
+		"127.0.0.0/8":            2,
+		"127.9.9.9/8":            2,
+		"0.0.0.0/0":              2,
+		"::ffff:127.0.0.1":       2,
+		"::ffff:127.0.0.0/104":   2,
+		"127.0.0.1:" + own:       1,
+		"[::ffff:7f00:1]:" + own: 1,
+		"127.0.0.2":              0,
+		"127.0.0.2:" + own:       0,
+		"128.0.0.0/8":            0,
+		"::/0":                   0,
+		"::1":                    0,
+		"unix":                   1,
+	} {
+		f, err := ParsePeer(filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := h.queries(Query{Peer: f, Limit: 10})
+		if len(l.Conns) != want || l.Matched != want || l.Total != 3 {
+			t.Errorf("%s: %d of %d matches of %d, want %d of 3", filter, len(l.Conns), l.Matched, l.Total, want)
+		}
+	}
+	f, _ := ParsePeer("127.0.0.0/8")
+	l := h.queries(Query{Peer: f, Offset: 1, Limit: 1})
+	if len(l.Conns) != 1 || l.Conns[0].Peer.Port() != b.port() || l.Matched != 2 || l.Next != nil {
+		t.Errorf("the second of two: %+v", l)
+	}
+}
+
+// A mark is what it was made of, and a connection that has come since the list was begun is younger
+// than all others.
+func TestListRank(t *testing.T) {
+	for _, by := range []Order{ByAge, ByIdle, ByBytes} {
+		for _, now := range []tick{0, 5, 1 << 31, 1<<32 - 1} {
+			s := selection{query: Query{By: by}, now: now}
+			for _, value := range []tick{now - 1<<30, now - 1, now, now + 1} {
+				if got := s.value(s.rank(uint64(value))); got != uint64(value) {
+					t.Errorf("by %v at %d: %d has become %d", by, now, value, got)
+				}
+			}
+			if by != ByBytes && s.rank(uint64(now+1)) >= s.rank(uint64(now)) {
+				t.Errorf("by %v at %d: what comes is older than what has come", by, now)
+			}
+		}
+	}
+}
+
+// A connection that ends between two looks is left out, and so is the one that has its descriptor
+// then, wherever it comes from.
+func TestListOfWhatHasGone(t *testing.T) {
+	h := opens(t)
+	_, gone := h.connects().slot()
+	_, there := h.connects().slot()
+	stale := candidate{life: life{int32(gone), h.slots[gone].gen - 1}}
+	fresh := candidate{life: life{int32(there), h.slots[there].gen}}
+	describe := func(q Query) []int {
+		s := selection{pool: h.Pool, query: q}
+		return fds(asks(h, func(ctx context.Context) ([]Conn, error) { return s.describe(ctx, []candidate{stale, fresh}) }))
+	}
+	if got := describe(Query{}); !slices.Equal(got, []int{there}) {
+		t.Errorf("%v are described, want %d", got, there)
+	}
+	others, _ := ParsePeer("192.0.2.0/24")
+	if got := describe(Query{Peer: others}); len(got) > 0 {
+		t.Errorf("%v are described, which are others' peers", got)
+	}
+}
+
 // What a connection waits for, and what is held for it.
 func TestListStates(t *testing.T) {
 	h := opens(t)
@@ -133,8 +328,8 @@ func TestListIsGivenUp(t *testing.T) {
 	h.connects()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if list, err := h.List(ctx, ByAge, 10); list != nil || !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, %v", list, err)
+	if l, err := h.List(ctx, Query{Limit: 10}); l.Conns != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", l, err)
 	}
 	h.pass()
 	before := h.count().Wakeups
@@ -148,8 +343,8 @@ func TestListIsGivenUp(t *testing.T) {
 func TestListWhileShuttingDown(t *testing.T) {
 	h := opens(t, workers(2)).starts()
 	h.Shutdown(soon)
-	if list, err := h.List(within(t, soon), ByAge, 10); len(list) > 0 || err != nil {
-		t.Errorf("%v, %v", list, err)
+	if l, err := h.List(within(t, soon), Query{Limit: 10}); len(l.Conns) > 0 || err != nil {
+		t.Errorf("%v, %v", l, err)
 	}
 }
 
@@ -168,13 +363,13 @@ func TestParseOrder(t *testing.T) {
 func TestLeaders(t *testing.T) {
 	same := func(ranks []uint16, limit uint8) bool {
 		l := leaders{limit: 1 + int(limit)%10}
-		var all []uint64
+		var all []int64
 		for i, r := range ranks {
-			l.note(candidate{life: life{fd: int32(i)}, rank: uint64(r) % 20})
-			all = append(all, uint64(r)%20)
+			l.note(candidate{life: life{fd: int32(i)}, rank: int64(r) % 20})
+			all = append(all, int64(r)%20)
 		}
-		slices.SortFunc(all, func(a, b uint64) int { return cmp.Compare(b, a) })
-		var got []uint64
+		slices.SortFunc(all, func(a, b int64) int { return cmp.Compare(b, a) })
+		var got []int64
 		for _, c := range l.all() {
 			got = append(got, c.rank)
 		}
@@ -198,7 +393,7 @@ func BenchmarkListSlice(b *testing.B) {
 		}
 	}()
 	for b.Loop() {
-		w.search(b.Context(), ByBytes, 100)
+		w.search(b.Context(), &selection{pool: h.Pool, query: Query{By: ByBytes}}, 0, len(w.mine))
 		w.readMail()
 		w.letters, w.mail.letters = w.letters[:0], nil
 	}
