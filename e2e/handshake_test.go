@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,10 @@ func TestRefusals(t *testing.T) {
 		{"version 14", request("GET / HTTP/1.1", "Sec-WebSocket-Version: 14"), 426, "Sec-WebSocket-Version: 13"},
 		{"version 130", request("GET / HTTP/1.1", "Sec-WebSocket-Version: 130"), 426, "Sec-WebSocket-Version: 13"},
 
+		{"curl --http2", "GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8\r\nAccept: */*\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
+			"HTTP2-Settings: AAMAAABkAAQAAP__AAIAAAAA\r\n\r\n", 426, "Upgrade: websocket"},
+		{"nginx's Connection: upgrade", "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n\r\n", 426, "Sec-WebSocket-Version: 13"},
+
 		{"HTTP/1.0", request("GET / HTTP/1.0"), 400, ""},
 		{"HTTP/0.9", "GET /\r\n\r\n", 400, ""},
 		{"no Host", request("GET / HTTP/1.1", "-Host"), 400, ""},
@@ -135,6 +140,13 @@ func TestRefusals(t *testing.T) {
 		{"no Connection", request("GET / HTTP/1.1", "-Connection"), 400, ""},
 		{"Connection: not-Upgrade", request("GET / HTTP/1.1", "Connection: not-Upgrade"), 400, ""},
 		{"Upgrade: h2c", request("GET / HTTP/1.1", "Upgrade: h2c"), 400, ""},
+		{"no Host, no Upgrade", "GET / HTTP/1.1\r\nAccept: */*\r\n\r\n", 400, ""},
+		{"a target without host", request("GET http:///chat HTTP/1.1"), 400, ""},
+		{"a target with a user", request("GET http://user@h/ HTTP/1.1"), 400, ""},
+		{"a repeated subprotocol", request("GET / HTTP/1.1", "+Sec-WebSocket-Protocol: chat, chat"), 400, ""},
+		{"malformed extensions", request("GET / HTTP/1.1", "+Sec-WebSocket-Extensions: x; y=\"c d\""), 400, ""},
+		{"a PROXY protocol header", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n" + request("GET / HTTP/1.1"), 400, ""},
+		{"an HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, ""},
 		{"a header without a colon", request("GET / HTTP/1.1", "+no colon here"), 400, ""},
 		{"a space before the colon", request("GET / HTTP/1.1", "+X-Space : 1"), 400, ""},
 		{"a path with a space", request("GET /a b HTTP/1.1"), 400, ""},
@@ -148,6 +160,19 @@ func TestRefusals(t *testing.T) {
 				wantHeader(t, response, name, want)
 			}
 		})
+	}
+}
+
+// curl asks for HTTP/2 by an Upgrade of its own, and gets the answer that every plain GET gets.
+func TestCurlThatPrefersHTTP2(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		unavailable(t, "no curl: %v", err)
+	}
+	s := start(t)
+	out, err := exec.Command(curl, "--silent", "--show-error", "--include", "--http2", "--max-time", "15", "http://"+s.addr).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "HTTP/1.1 426 ") || !strings.Contains(string(out), "Sec-WebSocket-Version: 13") {
+		t.Errorf("curl --http2: %v, %q; want 426", err, out)
 	}
 }
 
@@ -214,6 +239,36 @@ func TestMaxHeader(t *testing.T) {
 	})
 }
 
+// Single sign-on makes cookies of 15 KB. Both ways in admit them by default, and the refusal of a
+// longer request names the limit.
+func TestMaxHeaderByDefault(t *testing.T) {
+	s := start(t)
+	fits := len(request("GET /echo HTTP/1.1", "+Cookie: "))
+	for _, way := range []struct{ name, addr string }{{"listener", s.addr}, {"admin", s.admin}} {
+		t.Run(way.name, func(t *testing.T) {
+			dial := func() *peer {
+				w, err := connect(way.addr)
+				return newPeer(t, w, err)
+			}
+			for _, length := range []int{15_000, 16 << 10} {
+				p := dial()
+				p.sendRaw([]byte(request("GET /echo HTTP/1.1", "+Cookie: "+strings.Repeat("x", length-fits))))
+				p.wantUpgraded()
+				p.closes()
+			}
+			p := dial()
+			p.sendRaw([]byte(request("GET /echo HTTP/1.1", "+Cookie: "+strings.Repeat("x", 16<<10+1-fits))))
+			response, err := p.response()
+			p.check(err)
+			body, err := io.ReadAll(response.Body)
+			p.check(err)
+			if response.StatusCode != 431 || !strings.Contains(string(body), "16384 bytes") || !strings.Contains(string(body), "-max-header") {
+				t.Errorf("got %s %q, want 431 that names the limit", response.Status, body)
+			}
+		})
+	}
+}
+
 func TestHandshakeTimeout(t *testing.T) {
 	s := start(t, "-handshake-timeout", "300ms")
 	raw := request("GET / HTTP/1.1")
@@ -261,12 +316,20 @@ func (p *peer) drip(done <-chan struct{}) {
 }
 
 func TestOrigins(t *testing.T) {
-	s := start(t, "-origins", "good.example,also.example")
+	s := start(t, "-origins", "good.example,also.example,app.example:443,*.wild.example")
 	for origin, welcome := range map[string]bool{
 		"":                              true, // no browser
 		"https://good.example":          true,
 		"http://also.example":           true,
 		"http://GOOD.example":           true,
+		"https://app.example":           true,
+		"https://app.example:443":       true,
+		"http://app.example":            false,
+		"https://a.b.wild.example":      true,
+		"https://wild.example":          false,
+		"https://evilwild.example":      false,
+		"good.example":                  false,
+		"https://good.example/":         false,
 		"https://evil.example":          false,
 		"https://good.example.evil.com": false,
 		"https://notgood.example":       false,

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"wsecho/internal/echo"
 	"wsecho/internal/flags"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
@@ -32,8 +34,8 @@ type settings struct {
 	writeTimeout     time.Duration
 	drainTimeout     time.Duration
 	bufferBudget     flags.ByteSize
-	subprotocols     choice
-	origins          choice
+	subprotocols     choice[string]
+	origins          choice[echo.Origin]
 	log              string
 	logConnections   bool
 
@@ -76,7 +78,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`number` of connections from one IPv4 address or one IPv6 /64; one more gets 503. 0: no limit")
 	flags.Var(fs, &s.maxMessage, "max-message", 0, flags.Size(0, math.MaxInt64),
 		"longest message, in `bytes`; a longer one ends with close code 1009. 0: no limit")
-	flags.Var(fs, &s.maxHeader, "max-header", 8<<10, flags.Size(256, bufferSize/2),
+	flags.Var(fs, &s.maxHeader, "max-header", 16<<10, flags.Size(256, bufferSize/2),
 		"longest opening request, in `bytes`; a longer one gets 431")
 	flags.Var(fs, &s.handshakeTimeout, "handshake-timeout", 10*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
 		"`time` for the opening request to arrive whole; a slower one gets 408")
@@ -88,10 +90,10 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`time` that peers have to answer Close 1001 after SIGTERM, SIGINT or SIGHUP")
 	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(bufferSize, 64<<30),
 		"most memory for unfinished frames and unread replies of all connections, in `bytes`")
-	s.subprotocols.set(fs, "subprotocols",
+	s.subprotocols.set(fs, "subprotocols", subprotocols,
 		"subprotocols to agree to: any, which takes the first that is offered, or a `list` with commas")
-	s.origins.set(fs, "origins",
-		"origins to admit: any, or a `list` of hosts with commas. A request without Origin is always admitted")
+	s.origins.set(fs, "origins", origins,
+		"origins to admit: any, or a `list` with commas of host or host:port. Without port, every port is admitted; *.example.com is every host below example.com; null is what sandboxed pages send. A request without Origin is always admitted")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
 	fs.BoolVar(&s.justCheck, "check", false,
@@ -159,25 +161,80 @@ type list []string
 
 func (l list) String() string { return strings.Join(l, ",") }
 
-// choice is a flag that is "any", or a list of what is meant.
-type choice struct {
+// choice is a flag that is "any", or a list.
+type choice[T any] struct {
 	any     bool
-	members list
+	members []T
 }
 
-func (c *choice) set(fs *flag.FlagSet, name, usage string) {
-	flags.Var(fs, c, name, choice{any: true}, func(text string) (choice, error) {
-		if text == "any" {
-			return choice{any: true}, nil
+const anyMember = "any"
+
+func (c *choice[T]) set(fs *flag.FlagSet, name string, parse func(members []string) ([]T, error), usage string) {
+	flags.Var(fs, c, name, choice[T]{any: true}, func(text string) (choice[T], error) {
+		if strings.TrimSpace(text) == anyMember {
+			return choice[T]{any: true}, nil
 		}
 		members, err := flags.Split(text)
-		return choice{members: members}, err
+		if err != nil {
+			return choice[T]{}, err
+		}
+		for _, m := range members {
+			if strings.EqualFold(m, anyMember) {
+				return choice[T]{}, fmt.Errorf("has the member %q: %s must stand alone, in lower case", m, anyMember)
+			}
+		}
+		parsed, err := parse(members)
+		return choice[T]{members: parsed}, err
 	}, usage)
 }
 
-func (c choice) String() string {
+func (c choice[T]) String() string {
 	if c.any {
-		return "any"
+		return anyMember
 	}
-	return c.members.String()
+	var members list
+	for _, m := range c.members {
+		members = append(members, fmt.Sprint(m))
+	}
+	return members.String()
+}
+
+// origins parses the members of -origins.
+func origins(members []string) (all []echo.Origin, err error) {
+	for _, m := range members {
+		o, err := echo.ParseOrigin(m)
+		if err != nil {
+			return nil, wrongMember(m, members, err)
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// subprotocols checks the members of -subprotocols. A token may contain single quotes, but one that
+// is enclosed in them comes from an environment file, where no shell has removed them.
+func subprotocols(members []string) ([]string, error) {
+	for i, m := range members {
+		err := echo.CheckSubprotocol(m)
+		switch {
+		case err != nil:
+		case slices.Contains(members[:i], m):
+			err = errors.New("is there twice")
+		case len(m) > 1 && m[0] == '\'' && m[len(m)-1] == '\'':
+			err = errors.New("is in quotes")
+		}
+		if err != nil {
+			return nil, wrongMember(m, members, err)
+		}
+	}
+	return members, nil
+}
+
+// wrongMember returns the error of one member of a list. It names the member, unless that is the
+// whole list.
+func wrongMember(member string, members []string, err error) error {
+	if len(members) == 1 {
+		return err
+	}
+	return fmt.Errorf("has the member %q, which %w", member, err)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -30,11 +31,79 @@ func TestFlagsAndEnvironment(t *testing.T) {
 	if s.idleTimeout != 90*time.Second || s.maxMessage != 1<<20 || s.version {
 		t.Errorf("%+v", s)
 	}
-	if want := (choice{members: list{"example.com", "example.org:8080"}}); !reflect.DeepEqual(s.origins, want) {
-		t.Errorf("-origins %+v, want %+v", s.origins, want)
+	if got := s.origins.String(); s.origins.any || got != "example.com,example.org:8080" {
+		t.Errorf("-origins %s", got)
 	}
-	if want := (choice{members: list{"chat"}}); !reflect.DeepEqual(s.subprotocols, want) {
+	if want := (choice[string]{members: []string{"chat"}}); !reflect.DeepEqual(s.subprotocols, want) {
 		t.Errorf("-subprotocols %+v, want %+v", s.subprotocols, want)
+	}
+}
+
+// What could never match is refused at the start, and not connection by connection.
+func TestListsThatMatchNothing(t *testing.T) {
+	for _, c := range []struct{ flag, value, cause string }{
+		{"origins", "https://app.example.com", "it has a scheme"},
+		{"origins", "*", "\"any\" admits every origin"},
+		{"origins", "app.example.com/", "it has a path"},
+		{"origins", "app.example.com,https://b.example", "has the member \"https://b.example\", which is not a host"},
+		{"origins", "any,app.example.com", "any must stand alone"},
+		{"origins", "app.example.com, Any", "any must stand alone"},
+		{"origins", "ANY", "lower case"},
+		{"origins", "\"app.example.com\"", "a host name has no '\"'"},
+		{"origins", "'any'", "a host name has no"},
+		{"origins", "app.example.com:0", "not a number from 1 to 65535"},
+		{"origins", "app.example.com,", "empty member"},
+		{"origins", " ", "empty member"},
+		{"subprotocols", "a b", "is not a token"},
+		{"subprotocols", "chat,soap/1", "has the member \"soap/1\", which is not a token"},
+		{"subprotocols", "\"chat\"", "is not a token"},
+		{"subprotocols", "'chat'", "in quotes"},
+		{"subprotocols", "chät", "is not a token"},
+		{"subprotocols", "chat, soap, chat", "has the member \"chat\", which is there twice"},
+		{"subprotocols", "any,chat", "any must stand alone"},
+		{"subprotocols", ",chat", "empty member"},
+	} {
+		_, err := parse([]string{"-" + c.flag, c.value})
+		wantsError(t, err, "-"+c.flag, fmt.Sprintf("%q", c.value), c.cause)
+
+		variable := envPrefix + "_" + strings.ToUpper(c.flag)
+		t.Setenv(variable, c.value)
+		_, err = parse(nil)
+		wantsError(t, err, variable, fmt.Sprintf("%q", c.value), c.cause)
+		os.Unsetenv(variable)
+	}
+}
+
+func wantsError(t *testing.T, err error, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("%v; want %q", err, words)
+			return
+		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	for _, c := range []struct{ flag, value, want string }{
+		{"origins", "Example.com , *.example.com:443,[::1],null", "example.com,*.example.com:443,[::1],null"},
+		{"origins", "any", "any"},
+		{"origins", " any ", "any"},
+		{"subprotocols", "chat, Chat,any1,it's", "chat,Chat,any1,it's"},
+		{"subprotocols", "any", "any"},
+	} {
+		s, err := parse([]string{"-" + c.flag, c.value})
+		if err != nil {
+			t.Errorf("-%s %q: %v", c.flag, c.value, err)
+			continue
+		}
+		got := s.origins.String()
+		if c.flag == "subprotocols" {
+			got = s.subprotocols.String()
+		}
+		if got != c.want {
+			t.Errorf("-%s %q is %q, want %q", c.flag, c.value, got, c.want)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 	readTimeout   = 10 * time.Second
 	writeTimeout  = 15 * time.Second
 	idleTimeout   = 2 * time.Minute // longer than most scrape intervals
-	maxHeader     = 16 << 10        // bytes
+	maxHeader     = 128 << 10       // bytes; the most that -max-header may be, which /echo applies by itself
 
 	// answerTimeout is how long the workers have to answer. The loop of each should turn within that time.
 	answerTimeout = time.Second

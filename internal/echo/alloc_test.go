@@ -77,10 +77,16 @@ func TestUpgradesHardlyAllocate(t *testing.T) {
 		{"a browser's", sample().with("Connection: keep-alive, Upgrade").and("Origin: http://example.com",
 			"User-Agent: "+strings.Repeat("x", 200), "Cookie: "+strings.Repeat("y", 500), "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"), 1},
 		{"one that offers a subprotocol", sample().and("Sec-WebSocket-Protocol: chat"), 2},
+		{"one that offers many", sample().and("Sec-WebSocket-Protocol: a, b, c, d, e, f, g, h", "Sec-WebSocket-Protocol: i, j, k, l, m, n, o, p"), 2},
+		{"one with everything that has a grammar", asking("GET http://[2001:db8::1]:80/a%20b HTTP/1.1").with("Host: [2001:db8::1]:80", "Upgrade: h2c/1, websocket").and(
+			"Sec-WebSocket-Extensions: a; b=\"c\\d\"; e", "Sec-WebSocket-Extensions: f", "Origin: https://a.example.com"), 1},
+		{"one that is malformed", sample().and("Sec-WebSocket-Extensions: a;"), 0},
 		{"one that is refused", sample().without("Upgrade"), 1},
 	} {
 		in := c.says.wire()
-		e, mem := New(usual()), bufferFor(len(in))
+		cfg := usual()
+		cfg.AnyOrigin, cfg.Origins = false, origins(t, "example.com", "*.example.com:443")
+		e, mem := New(cfg), bufferFor(len(in))
 		if got := testing.AllocsPerRun(100, func() {
 			var s State
 			b := Buffer{Bytes: mem, Start: Headroom, End: Headroom + copy(mem[Headroom:], in)}

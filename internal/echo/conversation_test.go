@@ -360,6 +360,15 @@ func (p *peer) wantsRefusal(code int, why string, fields ...string) {
 	p.wantsEnd(code, why)
 }
 
+// wantsReason wants a refusal with this reason.
+func (p *peer) wantsReason(code int, reason, why string, fields ...string) {
+	p.t.Helper()
+	if !bytes.HasSuffix(p.unheard, []byte("\r\n\r\n"+reason+"\n")) {
+		p.t.Errorf("heard %q, wanted the reason %q:\n%s", p.unheard, reason, why)
+	}
+	p.wantsRefusal(code, why, fields...)
+}
+
 // hearFrame takes a frame off the front of what was said. It reads with
 // gobwas's own reader, and is strict about what a server may send.
 func (p *peer) hearFrame(why string) (ws.Header, string) {

@@ -61,11 +61,10 @@ type Config struct {
 	AnySubprotocol bool
 	Subprotocols   []string
 
-	// AnyOrigin admits pages from everywhere; otherwise the host of a request's
-	// Origin must be one of Origins ("example.com" at any port, or
-	// "example.com:8080"). A request without Origin is not from a browser and is admitted.
+	// AnyOrigin admits pages from everywhere; otherwise one of Origins must admit the Origin of a
+	// request. A request without Origin is not from a browser and is admitted.
 	AnyOrigin bool
-	Origins   []string
+	Origins   []Origin
 
 	// Now gives the wall-clock time for the Date field of a refusal
 	// (RFC 9110, section 6.6.1). Nothing else depends on it.

@@ -5,12 +5,33 @@ import (
 	"strings"
 )
 
-// Examine is for a request that somebody else's HTTP server has read: it says what Receive would have refused it
-// for. What such a server does not pass on, it has judged itself: doubled Host fields, malformed lines, and how long
-// the request is and takes.
-func (e *Endpoint) Examine(r *http.Request) *Refusal {
-	_, refusal := e.upgrader.answer(headOf(r))
-	return refusal
+// Examine examines a request that another HTTP server has read: it returns the refusal that
+// Receive would have answered it with, or else the subprotocol that it would have selected, if any.
+// What such a server does not pass on, it has judged itself: doubled Host fields, malformed lines,
+// and how long the request takes.
+func (e *Endpoint) Examine(r *http.Request) (subprotocol string, refusal *Refusal) {
+	if sizeOf(r) > e.cfg.MaxHeader {
+		return "", e.upgrader.tooLong
+	}
+	if refusal := e.upgrader.examine(headOf(r)); refusal != nil {
+		return "", refusal
+	}
+	return string(e.upgrader.subprotocol), nil
+}
+
+// sizeOf is the length of a request head with one space after each colon and CRLF after each line.
+func sizeOf(r *http.Request) int {
+	n := len(r.Method) + len(r.RequestURI) + len(r.Proto) + len("  \r\n\r\n")
+	field := func(name, value string) { n += len(name) + len(value) + len(": \r\n") }
+	if r.Host != "" {
+		field("Host", r.Host)
+	}
+	for name, values := range r.Header {
+		for _, value := range values {
+			field(name, value)
+		}
+	}
+	return n
 }
 
 // looksAt are the fields that the upgrader looks at, but for Host and those that announce a body.

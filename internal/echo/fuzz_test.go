@@ -324,6 +324,10 @@ var requests = []string{
 	"\r\n\n" + string(asking("GET ws://a:80/b?c HTTP/1.1").with("Connection: a", "Upgrade: b,").and("Connection: ,Upgrade", "Upgrade: WebSocket").wire()),
 	// An offer of extensions.
 	string(sample().and("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=10, x; y=\"z\"").wire()),
+	// Offers that are doubled or malformed, an absolute URI without host.
+	string(sample().and("Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Protocol: a").wire()),
+	string(sample().and("Sec-WebSocket-Extensions: x; y=\"c d\"", "Sec-WebSocket-Extensions: x;").wire()),
+	string(asking("GET http://user@[::1]:x/ HTTP/1.1").wire()),
 	// Another version, no version, an older HTTP, another method, a browser.
 	string(sample().with("Sec-WebSocket-Version: 8").wire()),
 	string(sample().without("Sec-WebSocket-Version").wire()),
@@ -420,6 +424,13 @@ func checkUpgrade(t *testing.T, response *http.Response, in []byte) {
 	}
 	if len(selected) == 0 && len(request.Header["Sec-Websocket-Protocol"]) > 0 {
 		t.Fatalf("selected none of %q", request.Header["Sec-Websocket-Protocol"])
+	}
+	offered := strings.FieldsFunc(strings.Join(request.Header["Sec-Websocket-Protocol"], ","), func(r rune) bool { return strings.ContainsRune(", \t", r) })
+	if slices.Sort(offered); len(slices.Compact(offered)) != len(offered) {
+		t.Fatalf("accepted %q, where a subprotocol is offered twice", request.Header["Sec-Websocket-Protocol"])
+	}
+	if list, sent := request.Header["Sec-Websocket-Extensions"]; sent && !abnfList.MatchString(strings.Join(list, ",")) {
+		t.Fatalf("accepted the extensions %q", list)
 	}
 	if len(response.Header["Sec-Websocket-Extensions"]) > 0 {
 		t.Fatalf("accepted an extension: %v", response.Header)

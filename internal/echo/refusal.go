@@ -28,23 +28,33 @@ const (
 // The refusals that the bytes of a request earn.
 var (
 	refuseGarbage     = &Refusal{http.StatusBadRequest, "this is not an HTTP request", ""}
+	refuseTLS         = &Refusal{http.StatusBadRequest, "this is TLS, and not an HTTP request: connect without TLS, or end TLS in front of this server", ""}
+	refuseProxy       = &Refusal{http.StatusBadRequest, "this is a PROXY protocol header, which this server does not read: turn it off in the proxy", ""}
 	refuseRequestLine = &Refusal{http.StatusBadRequest, "malformed request line", ""}
 	refuseVersionHTTP = &Refusal{http.StatusHTTPVersionNotSupported, "only HTTP/1.1 is spoken here", ""}
+	refuseHTTP2       = &Refusal{http.StatusHTTPVersionNotSupported, "this is HTTP/2, and only HTTP/1.1 is spoken here", ""}
 	refuseHTTP10      = &Refusal{http.StatusBadRequest, "a WebSocket handshake needs HTTP/1.1", ""}
 	refuseMethod      = &Refusal{http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", "Allow: GET\r\n"}
 	refuseTarget      = &Refusal{http.StatusBadRequest, "malformed request target", ""}
+	refuseTargetHost  = &Refusal{http.StatusBadRequest, "malformed request target: an absolute URI needs a valid host, and no user information", ""}
 	refuseField       = &Refusal{http.StatusBadRequest, "malformed header field", ""}
 	refuseBody        = &Refusal{http.StatusBadRequest, "a WebSocket handshake has no body", ""}
 	refuseHost        = &Refusal{http.StatusBadRequest, "missing or malformed Host", ""}
+	refuseHostTwice   = &Refusal{http.StatusBadRequest, "Host was sent twice", ""}
 	refuseUpgrade     = &Refusal{http.StatusBadRequest, "missing or malformed Upgrade: it must name websocket", ""}
 	refuseConnection  = &Refusal{http.StatusBadRequest, "missing or malformed Connection: it must name Upgrade", ""}
 	refuseNotAsked    = &Refusal{http.StatusUpgradeRequired, "this is a WebSocket echo server: connect with a WebSocket client", fieldsUpgrade}
 	refuseVersion     = &Refusal{http.StatusUpgradeRequired, "unsupported Sec-WebSocket-Version: only 13 is spoken here", fieldsUpgrade}
 	refuseNoVersion   = &Refusal{http.StatusBadRequest, "missing or malformed Sec-WebSocket-Version", ""}
+	refuseTwoVersions = &Refusal{http.StatusBadRequest, "Sec-WebSocket-Version was sent twice", ""}
 	refuseKey         = &Refusal{http.StatusBadRequest, "missing or malformed Sec-WebSocket-Key: it must be 16 bytes in base64", ""}
-	refuseNegotiation = &Refusal{http.StatusBadRequest, "malformed Sec-WebSocket-Protocol or Sec-WebSocket-Extensions", ""}
+	refuseTwoKeys     = &Refusal{http.StatusBadRequest, "Sec-WebSocket-Key was sent twice", ""}
+	refuseProtocol    = &Refusal{http.StatusBadRequest, "malformed Sec-WebSocket-Protocol: it must be a list of tokens", ""}
+	refuseSame        = &Refusal{http.StatusBadRequest, "Sec-WebSocket-Protocol names a subprotocol twice", ""}
+	refuseExtensions  = &Refusal{http.StatusBadRequest, "malformed Sec-WebSocket-Extensions", ""}
+	refuseTwoOrigins  = &Refusal{http.StatusForbidden, "Origin was sent twice", ""}
+	refuseBadOrigin   = &Refusal{http.StatusForbidden, "malformed Origin: it must be null or scheme://host[:port]", ""}
 	refuseOrigin      = &Refusal{http.StatusForbidden, "this origin is not admitted", ""}
-	refuseTooLong     = &Refusal{http.StatusRequestHeaderFieldsTooLarge, "the request is too long", ""}
 )
 
 // The refusals that the state of the server earns; whoever knows that state
@@ -55,6 +65,12 @@ var (
 	RefusePerIP    = &Refusal{http.StatusServiceUnavailable, "too many connections from your address", retryAfter}
 	refuseShutdown = &Refusal{http.StatusServiceUnavailable, "the server is shutting down", retryAfter}
 )
+
+// refuseTooLong is the refusal of a request that is longer than limit.
+func refuseTooLong(limit int) *Refusal {
+	reason := "the request is longer than " + strconv.Itoa(limit) + " bytes, which is the server's limit (-max-header)"
+	return &Refusal{http.StatusRequestHeaderFieldsTooLarge, reason, ""}
+}
 
 // Append appends the refusal as an HTTP response that ends the connection.
 func (r *Refusal) Append(dst []byte, now time.Time) []byte { return r.append(dst, now, true) }

@@ -1,6 +1,9 @@
 package echo
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // request is the head of an HTTP/1.1 request (RFC 9112), as far as a WebSocket
 // handshake looks at it. Its slices are parts of the head.
@@ -10,6 +13,8 @@ type request struct {
 	host, version, key, origin field
 
 	upgrade, connection list
+
+	subprotocols, extensions int // fields of the name
 
 	body bool // the request announces one
 }
@@ -23,8 +28,9 @@ type field struct {
 // list is a header field whose value is a comma-separated list, which may be
 // spread over several lines (RFC 9110, section 5.3). We look for one member.
 type list struct {
-	seen bool // the field is there
-	has  bool // and has the member
+	seen      bool // the field is there
+	has       bool // and has the member
+	malformed bool // a member breaks the grammar
 }
 
 // endOfHead is the length of the request head at the front of p, blank line
@@ -63,20 +69,37 @@ func emptyLines(p []byte) int {
 	return n
 }
 
-// checkBeginning looks at the method, as far as it has arrived, and at the
-// request line once it is whole. What talks TLS, or something else altogether, to
-// this port is told so then, and does not wait for a timeout.
-func checkBeginning(p []byte) *Refusal {
-	line, _, whole := bytes.Cut(p, []byte{'\n'})
+// checkBeginning checks the method, as far as it has arrived, and the request line once it is
+// whole. A client that speaks another protocol to this port is told so then, and does not wait for
+// a timeout. The first empty bytes of p are empty lines.
+func checkBeginning(p []byte, empty int) *Refusal {
+	line, _, whole := bytes.Cut(p[empty:], []byte{'\n'})
 	method, rest, _ := bytes.Cut(line, []byte{' '})
-	if !isToken(method) && len(p) > 0 {
+	if !isToken(method) && len(p) > empty {
+		switch {
+		case p[0] == tlsHandshake:
+			return refuseTLS
+		case bytes.HasPrefix(p, []byte(proxy2)):
+			return refuseProxy
+		}
 		return refuseGarbage
 	}
 	if _, version, _ := bytes.Cut(rest, []byte{' '}); whole && !isVersion(bytes.TrimSuffix(version, []byte{'\r'})) {
+		if string(method) == "PROXY" {
+			return refuseProxy
+		}
 		return refuseRequestLine
 	}
 	return nil
 }
+
+// How protocols other than HTTP/1.1 begin. A request is refused at its first impossible byte, so
+// the first two end with that byte.
+const (
+	tlsHandshake = 0x16             // the content type of a ClientHello (RFC 8446, section 5.1)
+	proxy2       = "\r\n\r\n\x00"   // the signature of the PROXY protocol's version 2 goes on with "\r\nQUIT\n"
+	http2        = "PRI * HTTP/2.0" // RFC 9113, section 3.4; a valid request line
+)
 
 // eachLine calls f with every line of a request head but the blank one that
 // ends it, until f refuses. A line ends with CRLF, or LF alone (RFC 9112, section 2.2).
@@ -117,17 +140,21 @@ func (r *request) note(name, value []byte) {
 	case is(name, "host"):
 		r.host.note(value)
 	case is(name, "upgrade"):
-		r.upgrade.note(value, "websocket")
+		r.upgrade.note(value, "websocket", isProtocol)
 	case is(name, "connection"):
-		r.connection.note(value, "upgrade")
+		r.connection.note(value, "upgrade", isToken)
 	case is(name, "sec-websocket-version"):
 		r.version.note(value)
 	case is(name, "sec-websocket-key"):
 		r.key.note(value)
+	case is(name, "sec-websocket-protocol"):
+		r.subprotocols++
+	case is(name, "sec-websocket-extensions"):
+		r.extensions++
 	case is(name, "origin"):
 		r.origin.note(value)
 	case is(name, "content-length"):
-		r.body = r.body || !is(value, "0")
+		r.body = r.body || len(value) == 0 || len(bytes.Trim(value, "0")) > 0
 	case is(name, "transfer-encoding"):
 		r.body = true
 	}
@@ -138,13 +165,21 @@ func (f *field) note(value []byte) {
 	f.seen++
 }
 
-func (l *list) note(value []byte, member string) {
+func (l *list) note(value []byte, member string, valid func([]byte) bool) {
 	l.seen = true
-	for len(value) > 0 && !l.has {
+	for more := true; more; {
 		var item []byte
-		item, value, _ = bytes.Cut(value, []byte{','})
-		l.has = is(bytes.Trim(item, " \t"), member)
+		item, value, more = cutMember(value)
+		l.has = l.has || is(item, member)
+		l.malformed = l.malformed || len(item) > 0 && !valid(item)
 	}
+}
+
+// cutMember splits a comma-separated list after its first member. A recipient accepts empty
+// members (RFC 9110, section 5.6.1).
+func cutMember(p []byte) (member, rest []byte, more bool) {
+	member, rest, more = bytes.Cut(p, []byte{','})
+	return bytes.Trim(member, " \t"), rest, more
 }
 
 // is compares without case. The conversion does not allocate.
@@ -152,72 +187,215 @@ func is(name []byte, lower string) bool {
 	return len(name) == len(lower) && bytes.EqualFold(name, []byte(lower))
 }
 
-// isToken says whether p is a token (RFC 9110, section 5.6.2).
+// isToken reports whether p is a token (RFC 9110, section 5.6.2).
 func isToken(p []byte) bool {
 	for _, c := range p {
-		if !isAlphanumeric(c) && bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) < 0 {
+		if !isTokenByte(c) {
 			return false
 		}
 	}
 	return len(p) > 0
 }
 
-// isTokenList says whether p is a list of tokens; members may be empty, for a
-// recipient (RFC 9110, section 5.6.1).
-func isTokenList(p []byte) bool {
-	for more := true; more; {
-		var item []byte
-		item, p, more = bytes.Cut(p, []byte{','})
-		if item = bytes.Trim(item, " \t"); len(item) > 0 && !isToken(item) {
+func isTokenByte(c byte) bool {
+	return isAlphanumeric(c) || bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
+}
+
+// isProtocol reports whether p is a protocol name with or without a version, as in Upgrade (RFC
+// 9110, section 7.8).
+func isProtocol(p []byte) bool {
+	name, version, found := bytes.Cut(p, []byte{'/'})
+	return isToken(name) && (!found || isToken(version))
+}
+
+// checkTarget checks the target of a handshake: a path or an absolute HTTP URI (RFC 6455, section
+// 4.2.1), never with a fragment (section 3). The schemes ws and wss are admitted as well. So are
+// bytes that a URI must encode, in path and query, since many clients send them. But in the path
+// two hexadecimal digits must follow a "%", as net/http demands, too.
+func checkTarget(p []byte) *Refusal {
+	for _, c := range p {
+		if c <= ' ' || c == 0x7f || c == '#' {
+			return refuseTarget
+		}
+	}
+	if len(p) == 0 || p[0] != '/' {
+		scheme, rest, found := bytes.Cut(p, []byte("://"))
+		if !found || !is(scheme, "http") && !is(scheme, "https") && !is(scheme, "ws") && !is(scheme, "wss") {
+			return refuseTarget
+		}
+		end := bytes.IndexAny(rest, "/?")
+		if end < 0 {
+			end = len(rest)
+		}
+		// RFC 9110, sections 4.2.1 and 4.2.4: an empty host is invalid, and user information an error.
+		if !isAuthority(rest[:end]) {
+			return refuseTargetHost
+		}
+		p = rest[end:]
+	}
+	path, _, _ := bytes.Cut(p, []byte{'?'})
+	if !isEncoded(path) {
+		return refuseTarget
+	}
+	return nil
+}
+
+// isScheme reports whether p is the scheme of a URI (RFC 3986, section 3.1).
+func isScheme(p []byte) bool {
+	for i, c := range p {
+		if !isAlphanumeric(c) && (i == 0 || bytes.IndexByte([]byte("+-."), c) < 0) {
+			return false
+		}
+	}
+	return len(p) > 0 && (p[0] < '0' || p[0] > '9')
+}
+
+// isAuthority reports whether p is a host with or without a port.
+func isAuthority(p []byte) bool {
+	_, _, ok := splitAuthority(p)
+	return ok
+}
+
+// splitAuthority splits an authority into its host and its port, which may be missing or empty, by
+// RFC 3986, section 3.2. The host must not be empty, and user information is not allowed (RFC
+// 9110, section 7.2). Which host it names does not matter: all are served.
+func splitAuthority(p []byte) (host, port []byte, ok bool) {
+	host = p
+	if i := bytes.LastIndexByte(p, ':'); i > bytes.LastIndexByte(p, ']') {
+		host, port = p[:i], p[i+1:]
+	}
+	if _, ok := portNumber(port); !ok {
+		return nil, nil, false
+	}
+	if len(host) > 0 && host[0] == '[' {
+		last := len(host) - 1
+		return host, port, host[last] == ']' && isIPLiteral(host[1:last])
+	}
+	return host, port, len(host) > 0 && isEncoded(host) && consistsOf(host, unreserved+subDelims+"%")
+}
+
+// portNumber returns the value of the digits of a port, which is 0 if there are none. It is not ok
+// if a byte is not a digit, or if the value is above 65535.
+func portNumber(digits []byte) (n int, ok bool) {
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		if n = 10*n + int(c-'0'); n > 0xffff {
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+// RFC 3986, sections 2.2 and 2.3. Letters and digits are unreserved as well.
+const (
+	unreserved = "-._~"
+	subDelims  = "!$&'()*+,;="
+)
+
+// consistsOf reports whether p has only letters, digits and the bytes of others.
+func consistsOf(p []byte, others string) bool {
+	for _, c := range p {
+		if !isAlphanumeric(c) && strings.IndexByte(others, c) < 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// isTarget says whether p may be the target of a handshake: a path or an
-// absolute HTTP URI (RFC 6455, section 4.2.1), never with a fragment (section
-// 3). That a client says ws for http is no reason to turn it away.
-func isTarget(p []byte) bool {
-	for _, c := range p {
-		if c <= ' ' || c == 0x7f || c == '#' {
+// isEncoded reports whether every "%" in p begins two hexadecimal digits (RFC 3986, section 2.1).
+func isEncoded(p []byte) bool {
+	for {
+		i := bytes.IndexByte(p, '%')
+		if i < 0 {
+			return true
+		}
+		if len(p) < i+3 || !isHex(p[i+1]) || !isHex(p[i+2]) {
 			return false
 		}
+		p = p[i+3:]
 	}
-	scheme, rest, _ := bytes.Cut(p, []byte("://"))
-	absolute := is(scheme, "http") || is(scheme, "https") || is(scheme, "ws") || is(scheme, "wss")
-	return len(p) > 0 && p[0] == '/' || absolute && len(rest) > 0
 }
 
-// isAuthority says whether p is a host with or without a port (RFC 9110,
-// section 7.2). What it names is nobody's business: any name is served.
-func isAuthority(p []byte) bool {
-	host, port := p, []byte(nil)
-	if i := bytes.LastIndexByte(p, ':'); i > bytes.LastIndexByte(p, ']') {
-		host, port = p[:i], p[i+1:]
+// isIPLiteral reports whether p may be a host between brackets: an IPv6 address, with or without a
+// zone (RFC 6874), or an address of a future version (RFC 3986, section 3.2.2).
+func isIPLiteral(p []byte) bool {
+	if len(p) > 0 && p[0]|0x20 == 'v' {
+		version, address, _ := bytes.Cut(p[1:], []byte{'.'})
+		for _, c := range version {
+			if !isHex(c) {
+				return false
+			}
+		}
+		return len(version) > 0 && len(address) > 0 && consistsOf(address, unreserved+subDelims+":")
 	}
-	for _, c := range port {
-		if c < '0' || c > '9' {
+	address, zone, hasZone := bytes.Cut(p, []byte("%25"))
+	if hasZone && (len(zone) == 0 || !isEncoded(zone) || !consistsOf(zone, unreserved+"%")) {
+		return false
+	}
+	return isIPv6(address)
+}
+
+// isIPv6 reports whether p is an IPv6 address: eight groups of one to four hexadecimal digits. A
+// double colon replaces one or more groups, and an IPv4 address may replace the last two. Unlike
+// netip.ParseAddr, isIPv6 does not allocate.
+func isIPv6(p []byte) bool {
+	groups, compressed := 0, false
+	if bytes.HasPrefix(p, []byte("::")) {
+		p, compressed = p[2:], true
+	}
+	for len(p) > 0 {
+		n := 0
+		for n < len(p) && isHex(p[n]) {
+			n++
+		}
+		switch {
+		case n < len(p) && p[n] == '.':
+			groups += 2
+			return isIPv4(p) && groups <= 8 && (groups == 8) != compressed
+		case n == 0 || n > 4:
 			return false
 		}
-	}
-	also := "-._~%!$&'()*+,;="
-	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		host, also = host[1:len(host)-1], "-._~%:"
-	}
-	for _, c := range host {
-		if !isAlphanumeric(c) && bytes.IndexByte([]byte(also), c) < 0 {
+		groups++
+		if p = p[n:]; len(p) == 0 {
+			break
+		}
+		if p[0] != ':' || len(p) == 1 {
 			return false
 		}
+		if p = p[1:]; p[0] == ':' {
+			if compressed {
+				return false
+			}
+			p, compressed = p[1:], true
+		}
 	}
-	return len(host) > 0
+	return groups <= 8 && (groups == 8) != compressed
+}
+
+// isIPv4 reports whether p is four numbers up to 255, without leading zeros, between dots.
+func isIPv4(p []byte) bool {
+	for i := range 4 {
+		number, rest, more := bytes.Cut(p, []byte{'.'})
+		n, ok := portNumber(number)
+		if !ok || n > 255 || len(number) == 0 || len(number) > 1 && number[0] == '0' || more != (i < 3) {
+			return false
+		}
+		p = rest
+	}
+	return true
 }
 
 func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// isVersion says whether p is "HTTP/" DIGIT "." DIGIT (RFC 9112, section 2.3).
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+// isVersion reports whether p is "HTTP/" DIGIT "." DIGIT (RFC 9112, section 2.3).
 func isVersion(p []byte) bool {
 	digit := func(c byte) bool { return '0' <= c && c <= '9' }
 	return len(p) == len("HTTP/1.1") && bytes.HasPrefix(p, []byte("HTTP/")) && digit(p[5]) && p[6] == '.' && digit(p[7])

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/gobwas/ws"
 )
@@ -15,14 +14,14 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 	in := b.Bytes[b.Start:b.End]
 	empty := emptyLines(in)
 	body := !bytes.HasPrefix(in[empty:], []byte("HEAD "))
-	if r := checkBeginning(in[empty:min(len(in), max(empty, e.cfg.MaxHeader))]); r != nil {
+	if r := checkBeginning(in[:min(len(in), max(empty, e.cfg.MaxHeader))], empty); r != nil {
 		e.refuse(s, b, r, body)
 		return
 	}
 	// The end is at most three bytes long, and was not there when we looked last.
 	size := endOfHead(in, max(empty, b.Seen-3))
 	if size > e.cfg.MaxHeader || size == 0 && len(in) > e.cfg.MaxHeader {
-		e.refuse(s, b, refuseTooLong, body)
+		e.refuse(s, b, e.upgrader.tooLong, body)
 		return
 	}
 	if size == 0 {
@@ -50,17 +49,18 @@ func (e *Endpoint) refuse(s *State, b *Buffer, r *Refusal, body bool) {
 	s.finish(r.Status)
 }
 
-// upgrader answers whole request heads. Reading HTTP is its own work: what
-// RFC 9112 says of lines, names and lists, it sees to. It then tells ws.Upgrader the same
-// request again in plain words: each field once, in the order in which a fault is to
-// be reported, each list shortened to the member that matters. ws.Upgrader decides
-// by RFC 6455, section 4.2, and writes the response.
+// upgrader answers whole request heads. It reads HTTP (RFC 9112), judges by RFC 6455, section 4.2,
+// and selects the subprotocol. ws.Upgrader writes the response, to a request made for it that
+// holds the key and the selected subprotocol.
 type upgrader struct {
-	cfg *Config
-	ws  ws.Upgrader
+	cfg     *Config
+	tooLong *Refusal
+	ws      ws.Upgrader
 
-	request  request
-	plain    []byte // the request in plain words
+	request     request
+	subprotocol []byte // the selected one, if any
+
+	plain    []byte // the request for ws.Upgrader
 	exchange exchange
 }
 
@@ -75,37 +75,63 @@ func (x *exchange) Write(p []byte) (int, error) { return x.response.Write(p) }
 
 func (u *upgrader) init(cfg *Config) {
 	u.cfg = cfg
-	u.ws = ws.Upgrader{
-		Protocol:        u.selectsSubprotocol,
-		OnBeforeUpgrade: u.admit,
-	}
-	u.ws.Negotiate = decline
+	u.tooLong = refuseTooLong(cfg.MaxHeader)
+	u.ws = ws.Upgrader{Protocol: func([]byte) bool { return true }}
 }
 
-// decline answers every extension offer with silence. It is generic so that
-// the offer's type, from a package of ws's own, need not be named.
-func decline[Offer any](Offer) (none Offer, err error) { return none, nil }
-
-// answer is the response to a whole request head, valid until the next call,
+// answer returns the response to a whole request head, valid until the next call,
 // or the refusal that the head earns.
 func (u *upgrader) answer(head []byte) ([]byte, *Refusal) {
-	if r := u.read(head); r != nil {
+	if r := u.examine(head); r != nil {
 		return nil, r
 	}
+	p := append(u.plain[:0], "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "...)
+	p = append(p, u.request.key.value...)
+	if u.subprotocol != nil {
+		p = append(p, "\r\nSec-WebSocket-Protocol: "...)
+		p = append(p, u.subprotocol...)
+	}
+	u.plain = append(p, "\r\n\r\n"...)
 	u.exchange.Reader.Reset(u.plain)
 	u.exchange.response.Reset()
 	if _, err := u.ws.Upgrade(&u.exchange); err != nil {
-		return nil, u.refusal(err)
+		panic("echo: ws.Upgrader objects to a request that was examined: " + err.Error())
 	}
 	return u.exchange.response.Bytes(), nil
 }
 
-// read reads a request head into u.request and u.plain.
-func (u *upgrader) read(head []byte) *Refusal {
+// examine returns the refusal that a whole request head earns. If there is none, it has selected
+// the subprotocol. The order of checks is the order in which faults are reported.
+func (u *upgrader) examine(head []byte) *Refusal {
 	r := &u.request
 	*r = request{}
-	u.plain = u.plain[:0]
-	if refusal := eachLine(head, func(line []byte) *Refusal {
+	u.subprotocol = nil
+	if refusal := r.read(head); refusal != nil {
+		return refusal
+	}
+	if refusal := r.checkHTTP(); refusal != nil {
+		return refusal
+	}
+	if refusal := r.checkHandshake(); refusal != nil {
+		return refusal
+	}
+	if r.subprotocols > 0 {
+		if refusal := u.selectSubprotocol(head); refusal != nil {
+			return refusal
+		}
+	}
+	if r.extensions > 0 {
+		if refusal := checkExtensions(head); refusal != nil {
+			return refusal
+		}
+	}
+	return u.checkOrigin()
+}
+
+// read reads the lines of a request head.
+func (r *request) read(head []byte) *Refusal {
+	return eachLine(head, func(line []byte) *Refusal {
 		if r.line == nil {
 			r.line = line
 			return nil
@@ -114,88 +140,81 @@ func (u *upgrader) read(head []byte) *Refusal {
 		if !ok {
 			return refuseField
 		}
-		if is(name, "sec-websocket-protocol") && !isTokenList(value) {
-			return refuseNegotiation // ws.Upgrader looks no further than the first that will do
-		}
 		r.note(name, value)
 		return nil
-	}); refusal != nil {
-		return refusal
-	}
+	})
+}
 
+// checkHTTP checks the rules of HTTP/1.1, and that the request is a GET without a body.
+func (r *request) checkHTTP() *Refusal {
 	method, target, _ := bytes.Cut(r.line, []byte{' '})
 	target, version, _ := bytes.Cut(target, []byte{' '})
+	http1, http10 := bytes.HasPrefix(version, []byte("HTTP/1.")), string(version) == "HTTP/1.0"
 	get := string(method) == "GET" // another method has targets and bodies of its own, and earns 405
+	if get {
+		if refusal := checkTarget(target); refusal != nil {
+			return refusal
+		}
+	}
 	switch {
-	case get && !isTarget(target):
-		return refuseTarget
-	case r.host.seen > 1 || r.host.seen == 1 && !isAuthority(r.host.value):
+	case r.host.seen > 1:
+		return refuseHostTwice
+	case r.host.seen == 1 && !isAuthority(r.host.value):
 		return refuseHost
-	case r.host.seen == 0 && string(version) == "HTTP/1.1": // a MUST, whatever else is wrong (RFC 9112, section 3.2)
+	case r.host.seen == 0 && http1 && !http10: // a MUST, whatever else is wrong (RFC 9112, section 3.2)
 		return refuseHost
 	case get && r.body:
 		return refuseBody
+	case string(r.line) == http2:
+		return refuseHTTP2
+	case !http1:
+		return refuseVersionHTTP
+	case http10:
+		return refuseHTTP10
+	case !get:
+		return refuseMethod
 	}
-
-	u.say(r.line)
-	u.sayField("Host", r.host)
-	if r.upgrade.seen {
-		u.say([]byte("Upgrade: "), pick(r.upgrade.has, "websocket", "-"))
-	}
-	if r.connection.seen {
-		u.say([]byte("Connection: "), pick(r.connection.has, "Upgrade", "-"))
-	}
-	u.sayField("Sec-WebSocket-Version", r.version)
-	u.sayField("Sec-WebSocket-Key", r.key)
-	_ = eachLine(head, func(line []byte) *Refusal {
-		if name, _, _ := splitField(line); is(name, "sec-websocket-protocol") || is(name, "sec-websocket-extensions") {
-			u.say(line)
-		}
-		return nil
-	})
-	u.say()
 	return nil
 }
 
-func pick(cond bool, yes, no string) []byte {
-	if cond {
-		return []byte(yes)
+// checkHandshake checks the fields that every handshake must have (section 4.2.1).
+func (r *request) checkHandshake() *Refusal {
+	switch {
+	case !r.asks():
+		return refuseNotAsked
+	case !r.upgrade.has || r.upgrade.malformed:
+		return refuseUpgrade
+	case !r.connection.has || r.connection.malformed:
+		return refuseConnection
+	case r.version.seen > 1: // section 11.3.5
+		return refuseTwoVersions
+	case !isHandshakeVersion(r.version.value):
+		return refuseNoVersion
+	case string(r.version.value) != "13":
+		return refuseVersion
+	case r.key.seen > 1: // section 11.3.1
+		return refuseTwoKeys
+	case !isKey(r.key.value):
+		return refuseKey
 	}
-	return []byte(no)
+	return nil
 }
 
-// say adds a line to the request in plain words.
-func (u *upgrader) say(parts ...[]byte) {
-	for _, p := range parts {
-		u.plain = append(u.plain, p...)
-	}
-	u.plain = append(u.plain, "\r\n"...)
+// asks reports whether the request asks for a WebSocket at all. One with an Upgrade to another
+// protocol does not, nor one whose Connection names an Upgrade that is missing (RFC 9110, section
+// 7.8); but if it has the fields of a handshake, it is a handshake with that fault.
+func (r *request) asks() bool {
+	handshake := r.key.seen > 0 || r.version.seen > 0
+	return r.upgrade.has || handshake && (r.upgrade.seen || r.connection.has)
 }
 
-func (u *upgrader) sayField(name string, f field) {
-	if f.seen > 0 {
-		u.say([]byte(name), []byte(": "), f.value)
-	}
+// isHandshakeVersion reports whether p is a number up to 255 without leading zeros (section 9.1).
+func isHandshakeVersion(p []byte) bool {
+	n, ok := portNumber(p)
+	return ok && n <= 255 && len(p) > 0 && (len(p) == 1 || p[0] != '0')
 }
 
-// admit is asked when ws.Upgrader has nothing more to object to. It sees what
-// that does not look at.
-func (u *upgrader) admit() (ws.HandshakeHeader, error) {
-	r := &u.request
-	// Section 11.3.1 and 11.3.5: neither may stand there twice.
-	if r.key.seen > 1 || !isKey(r.key.value) {
-		return nil, refuseKey
-	}
-	if r.version.seen > 1 {
-		return nil, refuseNoVersion
-	}
-	if r.origin.seen > 0 && !u.cfg.AnyOrigin && (r.origin.seen > 1 || !admitted(u.cfg.Origins, r.origin.value)) {
-		return nil, refuseOrigin
-	}
-	return nil, nil
-}
-
-// isKey says whether p is 16 bytes in base64 (section 4.2.1, item 5).
+// isKey reports whether p is 16 bytes in base64 (section 4.2.1, item 5).
 func isKey(p []byte) bool {
 	var nonce [18]byte
 	if len(p) != base64.StdEncoding.EncodedLen(16) {
@@ -205,67 +224,105 @@ func isKey(p []byte) bool {
 	return err == nil && n == 16
 }
 
-// admitted says whether the host of origin (RFC 6454, section 7), with or
-// without its port, is one of hosts.
-func admitted(hosts []string, origin []byte) bool {
-	_, authority, found := strings.Cut(string(origin), "://")
-	if !found {
-		authority = string(origin) // "null", which a list may name
-	}
-	if !isAuthority([]byte(authority)) {
-		return false
-	}
-	host := authority
-	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {
-		host = authority[:i]
-	}
-	return slices.ContainsFunc(hosts, func(h string) bool {
-		return strings.EqualFold(h, authority) || strings.EqualFold(h, host)
+// eachField calls f with the value of every field of a name, until f refuses.
+func eachField(head []byte, lower string, f func(value []byte) *Refusal) *Refusal {
+	return eachLine(head, func(line []byte) *Refusal {
+		if name, value, ok := splitField(line); ok && is(name, lower) {
+			return f(value)
+		}
+		return nil
 	})
 }
 
-func (u *upgrader) selectsSubprotocol(offered []byte) bool {
-	return u.cfg.AnySubprotocol || slices.ContainsFunc(u.cfg.Subprotocols, func(p string) bool {
-		return p == string(offered)
+// selectSubprotocol selects the first subprotocol of the client's list that the server knows.
+// Members must be tokens, and no two may be the same (section 4.1, item 10).
+func (u *upgrader) selectSubprotocol(head []byte) *Refusal {
+	var few [16][]byte
+	offered := few[:0]
+	if r := eachField(head, "sec-websocket-protocol", func(value []byte) *Refusal {
+		for more := true; more; {
+			var item []byte
+			item, value, more = cutMember(value)
+			switch {
+			case len(item) == 0:
+				continue
+			case !isToken(item):
+				return refuseProtocol
+			}
+			offered = append(offered, item)
+		}
+		return nil
+	}); r != nil {
+		return r
+	}
+	if len(offered) == 0 {
+		return refuseProtocol
+	}
+	for _, p := range offered {
+		if u.cfg.AnySubprotocol || slices.ContainsFunc(u.cfg.Subprotocols, func(known string) bool { return known == string(p) }) {
+			u.subprotocol = p
+			break
+		}
+	}
+	// Sorting finds equal ones among thousands without comparing each with all others.
+	slices.SortFunc(offered, bytes.Compare)
+	for i := 1; i < len(offered); i++ {
+		if bytes.Equal(offered[i-1], offered[i]) {
+			return refuseSame
+		}
+	}
+	return nil
+}
+
+// CheckSubprotocol checks the name of a subprotocol: a client can offer nothing but tokens.
+func CheckSubprotocol(name string) error {
+	if !isToken([]byte(name)) {
+		return errors.New("is not a token: letters, digits and !#$%&'*+-.^_`|~, without spaces and quotes")
+	}
+	return nil
+}
+
+// checkExtensions checks the client's list of extensions by its grammar. The server has no
+// extensions, and declines an offer by not mentioning it.
+func checkExtensions(head []byte) *Refusal {
+	offered := false
+	r := eachField(head, "sec-websocket-extensions", func(value []byte) *Refusal {
+		x := extensionScanner{rest: value}
+		for {
+			switch x.next() {
+			case extensionMalformed:
+				return refuseExtensions
+			case extensionOffer:
+				offered = true
+			case extensionEnd:
+				return nil
+			}
+		}
 	})
+	if r == nil && !offered {
+		return refuseExtensions
+	}
+	return r
 }
 
-// refusal is what we say where ws.Upgrader, or one of its hooks, said err.
-func (u *upgrader) refusal(err error) *Refusal {
-	r := &u.request
-	var own *Refusal
-	switch {
-	case errors.As(err, &own):
-		return own
-	case err == ws.ErrHandshakeBadProtocol && bytes.HasSuffix(r.line, []byte("HTTP/1.0")):
-		return refuseHTTP10
-	case err == ws.ErrHandshakeBadProtocol:
-		return refuseVersionHTTP
-	case err == ws.ErrHandshakeBadMethod:
-		return refuseMethod
-	case err == ws.ErrHandshakeBadHost:
-		return refuseHost
-	case !r.upgrade.seen && !r.connection.has:
-		return refuseNotAsked
-	case err == ws.ErrHandshakeBadUpgrade:
-		return refuseUpgrade
-	case err == ws.ErrHandshakeBadConnection:
-		return refuseConnection
-	case err == ws.ErrHandshakeUpgradeRequired:
-		return u.refuseVersion()
-	case err == ws.ErrHandshakeBadSecVersion:
-		return refuseNoVersion
-	case err == ws.ErrHandshakeBadSecKey:
-		return refuseKey
+// checkOrigin checks the Origin field against the rules of the configuration. A request without
+// the field is not a browser's.
+func (u *upgrader) checkOrigin() *Refusal {
+	field := &u.request.origin
+	if u.cfg.AnyOrigin || field.seen == 0 {
+		return nil
 	}
-	return refuseNegotiation
-}
-
-// refuseVersion tells another version from what is none (section 4.4, ABNF in section 9.1).
-func (u *upgrader) refuseVersion() *Refusal {
-	v := u.request.version.value
-	if len(v) == 0 || len(v) > 3 || len(bytes.Trim(v, "0123456789")) > 0 {
-		return refuseNoVersion
+	if field.seen > 1 {
+		return refuseTwoOrigins
 	}
-	return refuseVersion
+	origin, ok := parseSerializedOrigin(field.value)
+	if !ok {
+		return refuseBadOrigin
+	}
+	for i := range u.cfg.Origins {
+		if u.cfg.Origins[i].admits(&origin) {
+			return nil
+		}
+	}
+	return refuseOrigin
 }

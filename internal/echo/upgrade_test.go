@@ -1,6 +1,8 @@
 package echo
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,6 +108,18 @@ func TestUpgrade(t *testing.T) {
 		{"Host may have an empty port (RFC 3986, 3.2.3)", sample().with("Host: localhost:"), nil},
 		{"Host may be IPv6 (RFC 3986, 3.2.2)", sample().with("Host: [::1]:8080"), nil},
 		{"Host may be IPv6 without port", sample().with("Host: [fe80::1%25eth0]"), nil},
+		{"Host may be IPv6 that ends with IPv4", sample().with("Host: [::ffff:192.0.2.1]:80"), nil},
+		{"Host may be an address of a version to come", sample().with("Host: [v1.a:b]"), nil},
+		{"Host may be percent-encoded", sample().with("Host: b%C3%BCcher.example"), nil},
+		{"Host may have the highest port, and leading zeros", sample().with("Host: a:0065535"), nil},
+		{"Host is not compared with an absolute URI (RFC 9112, 3.2.2)", asking("GET http://a/ HTTP/1.1").with("Host: b"), nil},
+		{"an absolute URI may have no path", asking("GET http://a HTTP/1.1"), nil},
+		{"an absolute URI may have a query and no path", asking("GET wss://[::1]:443?a HTTP/1.1"), nil},
+		{"an absolute URI may have an empty port (RFC 3986, 3.2.3)", asking("GET HTTP://a:/ HTTP/1.1"), nil},
+		{"a path may begin with two slashes (RFC 9112, 3.2.1)", asking("GET //a@b:c/d HTTP/1.1"), nil},
+		{"a body of no bytes, in any number of digits", sample().and("Content-Length: 000"), nil},
+		{"protocols in Upgrade may have a version (RFC 9110, 7.8)", sample().with("Upgrade: HTTP/2.0, foo/1, websocket"), nil},
+		{"tabs are space in lists (RFC 9110, 5.6.3)", sample().with("Connection:\tkeep-alive\t,\tUpgrade\t", "Upgrade: h2c\t,\twebsocket"), nil},
 		{"Host may be IPv4", sample().with("Host: 127.0.0.1:8080"), nil},
 		{"a key may have stray bits in its last digit, as the RFC's own (4.1, item 7)",
 			sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC=="), []string{"Sec-WebSocket-Accept: OfS0wDaT5NoxF2gqm7Zj2YtetzM="}},
@@ -120,6 +134,10 @@ func TestUpgrade(t *testing.T) {
 			sample().and("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x; y=1; z=\"2\""), nil},
 		{"offers of extensions on several lines are declined by silence",
 			sample().and("Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Extensions: mux; max-channels=4; flow-control, deflate-stream"), nil},
+		{"tabs are space around extensions, parameters and values (RFC 2616, 2.1)",
+			sample().and("Sec-WebSocket-Extensions:\tx\t;\ty\t=\t1\t,\tz; a=\"b\"\t"), nil},
+		{"one of several fields of extensions may be empty (RFC 9110, 5.3)",
+			sample().and("Sec-WebSocket-Extensions:", "Sec-WebSocket-Extensions: x"), nil},
 		{"the tersest request is answered in front of what follows it", tersest, nil},
 	} {
 		rules = append(rules, rule{name: c.name, fresh: true, talk: func(p *peer) {
@@ -184,6 +202,20 @@ func TestRefusals(t *testing.T) {
 
 		{"a browser's request (RFC 9110, 15.5.22)", sample().without("Upgrade").with("Connection: keep-alive").without("Sec-WebSocket-Key").without("Sec-WebSocket-Version"), 426, upgrade},
 		{"a request that asks for nothing", opening{"GET / HTTP/1.1", []string{"Host: a"}, "\r\n"}, 426, upgrade},
+		{"a plain GET with another protocol's Upgrade (RFC 9110, 7.8)", plainGet("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"), 426, upgrade},
+		{"a plain GET with another protocol's Upgrade, and without Connection", plainGet("Upgrade: TLS/1.0, IRC/6.9"), 426, upgrade},
+		{"a plain GET with Connection: upgrade, as nginx sends it", plainGet("Connection: upgrade"), 426, upgrade},
+		{"a plain GET with an empty Upgrade", plainGet("Connection: upgrade", "Upgrade:"), 426, upgrade},
+		{"a plain GET with an Upgrade that is malformed", plainGet("Connection: upgrade", "Upgrade: web socket"), 426, upgrade},
+		{"a plain GET with an Origin and extensions", plainGet("Connection: upgrade", "Origin: x", "Sec-WebSocket-Extensions: ;"), 426, upgrade},
+		{"a handshake whose Upgrade and Connection a proxy has removed", sample().without("Upgrade").with("Connection: close"), 426, upgrade},
+		{"a handshake whose Upgrade is another's, and whose Connection is missing", sample().with("Upgrade: h2c").without("Connection"), bad, nil},
+		{"a key without Upgrade", plainGet("Connection: upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), bad, nil},
+		{"a version without Upgrade", plainGet("Connection: upgrade", "Sec-WebSocket-Version: 13"), bad, nil},
+		{"an Upgrade to a WebSocket and nothing else (4.2.1)", plainGet("Connection: Upgrade", "Upgrade: h2c, websocket"), bad, nil},
+		{"an Upgrade to a WebSocket that Connection does not name", plainGet("Connection: keep-alive", "Upgrade: websocket"), bad, nil},
+		{"HTTP/1.0 with another protocol's Upgrade", asking("GET / HTTP/1.0").with("Upgrade: h2c"), bad, nil},
+		{"POST with another protocol's Upgrade", asking("POST / HTTP/1.1").with("Upgrade: h2c"), 405, get},
 		{"an earlier version (4.4)", sample().with("Sec-WebSocket-Version: 8"), 426, upgrade},
 		{"no version that there has been", sample().with("Sec-WebSocket-Version: 0"), 426, upgrade},
 		{"a later version", sample().with("Sec-WebSocket-Version: 14"), 426, upgrade},
@@ -208,6 +240,24 @@ func TestRefusals(t *testing.T) {
 		{"a target in asterisk-form", asking("GET * HTTP/1.1"), bad, nil},
 		{"a target in authority-form", asking("GET example.com:80 HTTP/1.1"), bad, nil},
 		{"a target without scheme (RFC 3986, 4.3)", asking("GET ://example.com/ HTTP/1.1"), bad, nil},
+		{"an absolute URI without host (RFC 9110, 4.2.1)", asking("GET http:///chat HTTP/1.1"), bad, nil},
+		{"an absolute URI with a query in place of the host", asking("GET http://?chat HTTP/1.1"), bad, nil},
+		{"an absolute URI with a port alone", asking("GET http://:80/chat HTTP/1.1"), bad, nil},
+		{"an absolute URI with nothing at all", asking("GET http:// HTTP/1.1"), bad, nil},
+		{"an absolute URI with a port that is no number (RFC 3986, 3.2.3)", asking("GET http://h:x/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with a port that is none of TCP's", asking("GET http://h:65536/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with two ports", asking("GET http://h:1:2/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with a user (RFC 9110, 4.2.4)", asking("GET http://user@h/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with an empty user", asking("GET ws://@h/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with user and password", asking("GET wss://user:pass@h/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with IPv6 without brackets", asking("GET http://::1/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with what is no IPv6 in brackets", asking("GET http://[h]/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with a host that is half encoded", asking("GET http://h%4/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with a host that is not ASCII", asking("GET http://b\xc3\xbccher.example/ HTTP/1.1"), bad, nil},
+		{"an absolute URI with a fragment", asking("GET http://h/#a HTTP/1.1"), bad, nil},
+		{"an absolute URI with one slash", asking("GET http:/h/ HTTP/1.1"), bad, nil},
+		{"a path that is half encoded (RFC 3986, 2.1)", asking("GET /100% HTTP/1.1"), bad, nil},
+		{"a path that is encoded with other digits", asking("GET http://h/%zz HTTP/1.1"), bad, nil},
 		{"a target of another scheme (4.2.1, item 1)", asking("GET ftp://example.com/ HTTP/1.1"), bad, nil},
 		{"a target that is a path of no scheme", asking("GET chat://x HTTP/1.1"), bad, nil},
 		{"a control character in the target", asking("GET /ch\x01t HTTP/1.1"), bad, nil},
@@ -217,6 +267,24 @@ func TestRefusals(t *testing.T) {
 		{"no Host (RFC 9112, 3.2)", sample().without("Host"), bad, nil},
 		{"an empty Host (RFC 9110, 4.2.1)", sample().with("Host:"), bad, nil},
 		{"Host twice (RFC 9112, 3.2)", sample().and("Host: server.example.com"), bad, nil},
+		{"neither Host nor Upgrade (RFC 9112, 3.2)", opening{"GET / HTTP/1.1", []string{"Accept: */*"}, "\r\n"}, bad, nil},
+		{"Host with a port that is none of TCP's", sample().with("Host: a:65536"), bad, nil},
+		{"Host with a port of many digits", sample().with("Host: a:18446744073709551696"), bad, nil},
+		{"Host with a port that has a sign", sample().with("Host: a:+80"), bad, nil},
+		{"Host with two ports", sample().with("Host: a:80:80"), bad, nil},
+		{"Host with IPv6 without brackets", sample().with("Host: ::1"), bad, nil},
+		{"Host with what is no IPv6 in brackets", sample().with("Host: [a]"), bad, nil},
+		{"Host with IPv4 in brackets", sample().with("Host: [127.0.0.1]"), bad, nil},
+		{"Host with something behind a bracket", sample().with("Host: [::1]a"), bad, nil},
+		{"Host with a zone that is not encoded (RFC 6874)", sample().with("Host: [fe80::1%eth0]"), bad, nil},
+		{"Host with a zone that is half encoded", sample().with("Host: [fe80::1%25%2]"), bad, nil},
+		{"Host with an address of a version that is missing", sample().with("Host: [v.a]"), bad, nil},
+		{"Host with an empty address of a version", sample().with("Host: [v1.]"), bad, nil},
+		{"Host with an empty zone", sample().with("Host: [fe80::1%25]"), bad, nil},
+		{"Host that is half encoded", sample().with("Host: a%2"), bad, nil},
+		{"Host in quotes", sample().with("Host: \"a\""), bad, nil},
+		{"Host with a scheme", sample().with("Host: http://a"), bad, nil},
+		{"Host with a query", sample().with("Host: a?b"), bad, nil},
 		{"Host with a space", sample().with("Host: a b"), bad, nil},
 		{"Host with a path", sample().with("Host: a/b"), bad, nil},
 		{"Host with a user", sample().with("Host: a@b"), bad, nil},
@@ -236,6 +304,12 @@ func TestRefusals(t *testing.T) {
 		{"a Connection that does not name Upgrade", sample().with("Connection: keep-alive"), bad, nil},
 		{"a Connection that names something like it", sample().with("Connection: upgrade-insecure, not upgrade"), bad, nil},
 
+		{"an Upgrade with something that is no token", sample().with("Upgrade: websocket, a b"), bad, nil},
+		{"an Upgrade with a version that is empty", sample().with("Upgrade: h2c/").and("Upgrade: websocket"), bad, nil},
+		{"an Upgrade to a version of websocket", sample().with("Upgrade: websocket/13"), bad, nil},
+		{"a Connection with something that is no token (RFC 9110, 7.6.1)", sample().with("Connection: a/b, Upgrade"), bad, nil},
+		{"a Connection with something that is no token, on a line of its own", sample().and("Connection: \"x\""), bad, nil},
+
 		{"no key (4.2.1, item 5)", sample().without("Sec-WebSocket-Key"), bad, nil},
 		{"an empty key", sample().with("Sec-WebSocket-Key:"), bad, nil},
 		{"a key of 15 bytes", sample().with("Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4P"), bad, nil},
@@ -249,6 +323,10 @@ func TestRefusals(t *testing.T) {
 		{"no version (4.2.1, item 6)", sample().without("Sec-WebSocket-Version"), bad, nil},
 		{"an empty version", sample().with("Sec-WebSocket-Version:"), bad, nil},
 		{"a version that is no number (4.3)", sample().with("Sec-WebSocket-Version: x"), bad, nil},
+		{"a version with a leading zero (9.1)", sample().with("Sec-WebSocket-Version: 013"), bad, nil},
+		{"a version beyond the last possible", sample().with("Sec-WebSocket-Version: 256"), bad, nil},
+		{"a version with a sign", sample().with("Sec-WebSocket-Version: +13"), bad, nil},
+		{"a version in quotes", sample().with("Sec-WebSocket-Version: \"13\""), bad, nil},
 		{"a version that is a list (11.3.5)", sample().with("Sec-WebSocket-Version: 13, 8"), bad, nil},
 		{"two versions (11.3.5)", sample().and("Sec-WebSocket-Version: 13"), bad, nil},
 		{"two versions that differ", sample().with("Sec-WebSocket-Version: 8").and("Sec-WebSocket-Version: 13"), bad, nil},
@@ -272,6 +350,7 @@ func TestRefusals(t *testing.T) {
 		{"a DEL in a value", sample().and("X: a\x7fb"), bad, nil},
 		{"a name that is not ASCII (RFC 9110, 5.1)", sample().and("\xc3\xa4: a"), bad, nil},
 		{"a body (RFC 6455, 4.1)", sample().and("Content-Length: 5"), bad, nil},
+		{"an empty Content-Length (RFC 9110, 8.6)", sample().and("Content-Length:"), bad, nil},
 		{"a body in chunks", sample().and("Transfer-Encoding: chunked"), bad, nil},
 
 		{"a request one byte longer than MaxHeader (RFC 6585, 5)", sample().long(8<<10 + 1), 431, nil},
@@ -280,10 +359,26 @@ func TestRefusals(t *testing.T) {
 		{"empty lines with no end", raw(strings.Repeat("\r\n", 5<<10)), 431, nil},
 
 		{"a malformed list of extensions (9.1)", sample().and("Sec-WebSocket-Extensions: permessage-deflate;;"), bad, nil},
+		{"two extensions without a comma", sample().and("Sec-WebSocket-Extensions: x y"), bad, nil},
+		{"an extension with an empty parameter", sample().and("Sec-WebSocket-Extensions: x;"), bad, nil},
+		{"a parameter with an empty value", sample().and("Sec-WebSocket-Extensions: x; y="), bad, nil},
+		{"a parameter with an empty value in quotes", sample().and("Sec-WebSocket-Extensions: x; y=\"\""), bad, nil},
+		{"a parameter with a value that is no token", sample().and("Sec-WebSocket-Extensions: x; y=\"c d\""), bad, nil},
+		{"a parameter with something behind its value", sample().and("Sec-WebSocket-Extensions: x; y=\"1\"2"), bad, nil},
+		{"a malformed extension on the second line", sample().and("Sec-WebSocket-Extensions: x", "Sec-WebSocket-Extensions: y z"), bad, nil},
+		{"a value over two lines", sample().and("Sec-WebSocket-Extensions: x; y=\"1", "Sec-WebSocket-Extensions: 2\""), bad, nil},
+		{"a list of extensions without any", sample().and("Sec-WebSocket-Extensions: , ,", "Sec-WebSocket-Extensions:"), bad, nil},
 		{"an empty list of extensions", sample().and("Sec-WebSocket-Extensions:"), bad, nil},
 		{"an extension's value with a quote that is not closed", sample().and("Sec-WebSocket-Extensions: a; b=\"c"), bad, nil},
 		{"a malformed list of subprotocols (4.1, item 10)", sample().and("Sec-WebSocket-Protocol: a/b"), bad, nil},
 		{"an empty list of subprotocols", sample().and("Sec-WebSocket-Protocol:"), bad, nil},
+		{"a list of subprotocols without any", sample().and("Sec-WebSocket-Protocol: , ,", "Sec-WebSocket-Protocol:"), bad, nil},
+		{"a subprotocol in quotes", sample().and("Sec-WebSocket-Protocol: \"chat\""), bad, nil},
+		{"a malformed subprotocol behind one that is selected", sample().and("Sec-WebSocket-Protocol: a, b/c"), bad, nil},
+		{"the same subprotocol twice (4.1, item 10)", sample().and("Sec-WebSocket-Protocol: chat, chat"), bad, nil},
+		{"the same subprotocol on two lines", sample().and("Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat"), bad, nil},
+		{"the same subprotocol twice, others between", sample().and("Sec-WebSocket-Protocol: a, b,, c", "Sec-WebSocket-Protocol: d, b"), bad, nil},
+		{"the same subprotocol twice among thousands", sample().and("Sec-WebSocket-Protocol: " + thousands + ", 2000"), bad, nil},
 		{"subprotocols without commas", sample().and("Sec-WebSocket-Protocol: a b"), bad, nil},
 	} {
 		rules = append(rules, rule{name: c.name, fresh: true, talk: func(p *peer) {
@@ -294,10 +389,65 @@ func TestRefusals(t *testing.T) {
 	converse(t, rules)
 }
 
+// plainGet is a GET without a field of a handshake but for those given.
+func plainGet(fields ...string) opening {
+	return opening{"GET / HTTP/1.1", append([]string{"Host: a"}, fields...), "\r\n"}
+}
+
+// thousands are as many subprotocols as a request of 8 KiB can offer, all different.
+var thousands = func() string {
+	var all []string
+	for i := range 1100 {
+		all = append(all, fmt.Sprint(1000+i))
+	}
+	return strings.Join(all, ", ")
+}()
+
+// A reason says what came, so that its reader need not guess.
+func TestReasons(t *testing.T) {
+	var rules []rule
+	for _, c := range []struct {
+		says   said
+		status int
+		reason string
+	}{
+		{sample().and("Host: server.example.com"), 400, "Host was sent twice"},
+		{sample().and("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, "Sec-WebSocket-Key was sent twice"},
+		{sample().and("Sec-WebSocket-Version: 13"), 400, "Sec-WebSocket-Version was sent twice"},
+		{sample().with("Sec-WebSocket-Version: 8").and("Sec-WebSocket-Version: 13"), 400, "Sec-WebSocket-Version was sent twice"},
+		{sample().and("Origin: http://a", "Origin: http://a"), 403, "Origin was sent twice"},
+		{sample().and("Origin: null"), 403, "this origin is not admitted"},
+		{sample().and("Origin: http://a http://b"), 403, "malformed Origin: it must be null or scheme://host[:port]"},
+		{sample().and("Sec-WebSocket-Protocol: a, a"), 400, "Sec-WebSocket-Protocol names a subprotocol twice"},
+		{sample().and("Sec-WebSocket-Protocol: a b"), 400, "malformed Sec-WebSocket-Protocol: it must be a list of tokens"},
+		{sample().and("Sec-WebSocket-Extensions: a b"), 400, "malformed Sec-WebSocket-Extensions"},
+		{asking("GET http://user@h/ HTTP/1.1"), 400, "malformed request target: an absolute URI needs a valid host, and no user information"},
+		{raw("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 400, "this is TLS, and not an HTTP request: connect without TLS, or end TLS in front of this server"},
+		{raw("PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n" + string(sample().wire())), 400, "this is a PROXY protocol header, which this server does not read: turn it off in the proxy"},
+		{raw("PROXY TCP6 2001:db8::1 2001:db8::2 1234 80\r\n"), 400, "this is a PROXY protocol header, which this server does not read: turn it off in the proxy"},
+		{raw("PROXY UNKNOWN\r\n"), 400, "this is a PROXY protocol header, which this server does not read: turn it off in the proxy"},
+		{raw("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"), 400, "this is a PROXY protocol header, which this server does not read: turn it off in the proxy"},
+		{raw("\r\n\x00\r\nQUIT\n"), 400, "this is not an HTTP request"},
+		{asking("PROXY / HTTP/1.1"), 405, "a WebSocket handshake is a GET request"},
+		{raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505, "this is HTTP/2, and only HTTP/1.1 is spoken here"},
+		{sample().long(8<<10 + 1), 431, "the request is longer than 8192 bytes, which is the server's limit (-max-header)"},
+	} {
+		rules = append(rules, rule{name: c.reason, fresh: true,
+			with: func(cfg *Config) { cfg.AnyOrigin = false },
+			talk: func(p *peer) {
+				p.sends(c.says)
+				p.wantsReason(c.status, c.reason, fmt.Sprintf("it was sent %.100q", c.says.wire()))
+			}})
+	}
+	converse(t, rules)
+}
+
 func TestRefusalsAreEarly(t *testing.T) {
 	var rules []rule
 	for _, c := range []struct{ name, sound, impossible string }{
 		{"TLS", "", "\x16"},
+		{"a PROXY protocol header, version 1,", "PROXY UNKNOWN\r", "\n"},
+		{"a PROXY protocol header, version 2,", "\r\n\r\n", "\x00"},
 		{"a NUL", "G", "\x00"},
 		{"a line end in the method", "GET", "\r"},
 		{"a line end after empty lines and a method", "\r\n\nGET", "\n"},
@@ -341,6 +491,10 @@ func TestSubprotocol(t *testing.T) {
 		{"the first of several lines (11.3.4)", nil, sample().and("Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"), selected("a")},
 		{"empty members are skipped (RFC 9110, 5.6.1)", nil, sample().and("Sec-WebSocket-Protocol: ,, a,"), selected("a")},
 		{"a long one", nil, sample().and("Sec-WebSocket-Protocol: " + strings.Repeat("x", 5000)), selected(strings.Repeat("x", 5000))},
+		{"the first of thousands", nil, sample().and("Sec-WebSocket-Protocol: " + thousands), selected("1000")},
+		{"names that differ in case are different (4.1, item 10)", nil, sample().and("Sec-WebSocket-Protocol: Chat, chat"), selected("Chat")},
+		{"one of several fields may be empty (RFC 9110, 5.3)", nil, sample().and("Sec-WebSocket-Protocol:", "Sec-WebSocket-Protocol: a"), selected("a")},
+		{"tabs are space around names", nil, sample().and("Sec-WebSocket-Protocol:\ta\t,\tb\t"), selected("a")},
 		{"none without an offer", nil, sample(), nil},
 		{"the client's first that is known (4.2.2, item 5)", known, sample().and("Sec-WebSocket-Protocol: soap, chat, mqtt"), selected("chat")},
 		{"known only on the second line", known, sample().and("Sec-WebSocket-Protocol: soap", "Sec-WebSocket-Protocol: wamp, mqtt"), selected("mqtt")},
@@ -354,6 +508,30 @@ func TestSubprotocol(t *testing.T) {
 				p.sends(c.says, ping("?"))
 				p.wantsUpgrade(c.name, c.want...)
 				p.wantsPong("?", "the connection is open whatever was selected")
+			}})
+	}
+	converse(t, rules)
+}
+
+// A subprotocol is selected for one connection, and not for the next one of the same endpoint.
+func TestSubprotocolOfAnother(t *testing.T) {
+	first := newConnection(t, usual())
+	first.arrive(sample().and("Sec-WebSocket-Protocol: chat").wire(), true)
+	second := &connection{t: t, endpoint: first.endpoint}
+	if said := second.arrive(sample().wire(), true); !bytes.HasPrefix(said, []byte("HTTP/1.1 101 ")) || bytes.Contains(said, []byte("chat")) {
+		t.Errorf("heard %q", said)
+	}
+}
+
+// Offers are checked whatever would be selected.
+func TestRepeatedSubprotocol(t *testing.T) {
+	var rules []rule
+	for name, known := range map[string][]string{"first": {"chat"}, "other": {"soap"}, "none": {}} {
+		rules = append(rules, rule{name: name + " is known", fresh: true,
+			with: func(cfg *Config) { cfg.AnySubprotocol, cfg.Subprotocols = false, known },
+			talk: func(p *peer) {
+				p.sends(sample().and("Sec-WebSocket-Protocol: chat, soap", "Sec-WebSocket-Protocol: chat"))
+				p.wantsRefusal(400, "chat is there twice")
 			}})
 	}
 	converse(t, rules)
@@ -373,6 +551,38 @@ func TestOrigin(t *testing.T) {
 		{"a listed port", sample().and("Origin: http://other.example:81"), 101},
 		{"a listed IPv6 address", sample().and("Origin: http://[::1]:3000"), 101},
 		{"another port than the listed", sample().and("Origin: http://other.example:82"), 403},
+		{"a listed port that is the default of https (RFC 6454, 4)", sample().and("Origin: https://secure.example"), 101},
+		{"a listed port that is the default of https, named", sample().and("Origin: https://secure.example:443"), 101},
+		{"a listed port that is the default of wss", sample().and("Origin: wss://secure.example"), 101},
+		{"a listed port with an empty one for it", sample().and("Origin: https://secure.example:"), 101},
+		{"a listed port under another scheme", sample().and("Origin: http://secure.example:443"), 101},
+		{"a listed port that is not the default of http", sample().and("Origin: http://secure.example"), 403},
+		{"a listed port of a scheme without default", sample().and("Origin: app://secure.example"), 403},
+		{"a listed port that is the default of http", sample().and("Origin: http://plain.example"), 101},
+		{"a listed port that is the default of ws", sample().and("Origin: ws://plain.example"), 101},
+		{"a listed port that is not the default of https", sample().and("Origin: https://plain.example"), 403},
+		{"a host of a scheme without default", sample().and("Origin: chrome-extension://example.com"), 101},
+		{"an IPv6 address in another form", sample().and("Origin: http://[0:0:0:0:0:0:0:1]"), 101},
+		{"another IPv6 address", sample().and("Origin: http://[::2]"), 403},
+		{"below a listed domain", sample().and("Origin: https://a.wild.example"), 101},
+		{"far below a listed domain", sample().and("Origin: https://A.b.C.Wild.example:8443"), 101},
+		{"a listed domain itself", sample().and("Origin: https://wild.example"), 403},
+		{"a host that ends with a listed domain", sample().and("Origin: https://evilwild.example"), 403},
+		{"a host that begins with a listed domain", sample().and("Origin: https://a.wild.example.evil.example"), 403},
+		{"a dot before a listed domain", sample().and("Origin: https://.wild.example"), 403},
+		{"two dots before a listed domain", sample().and("Origin: https://a..wild.example"), 403},
+		{"a user before a listed domain", sample().and("Origin: https://evil.example:80@a.wild.example"), 403},
+		{"below a listed domain at its port", sample().and("Origin: https://a.port.example"), 101},
+		{"below a listed domain at another port", sample().and("Origin: http://a.port.example"), 403},
+		{"a listed host without a scheme (RFC 6454, 6.2)", sample().and("Origin: example.com"), 403},
+		{"a listed host with an empty scheme", sample().and("Origin: ://example.com"), 403},
+		{"a listed host with what is no scheme", sample().and("Origin: 1x://example.com"), 403},
+		{"a listed host with a path", sample().and("Origin: https://example.com/"), 403},
+		{"a listed host in quotes", sample().and("Origin: \"https://example.com\""), 403},
+		{"a listed host with a port that is no number", sample().and("Origin: https://example.com:x"), 403},
+		{"a listed host with a port that is none of TCP's", sample().and("Origin: https://example.com:65979"), 403},
+		{"null that is not written so", sample().and("Origin: NULL"), 403},
+		{"a host called null", sample().and("Origin: http://null"), 403},
 		{"no port where one is listed", sample().and("Origin: http://other.example"), 403},
 		{"a host that is not listed", sample().and("Origin: http://evil.example"), 403},
 		{"a host that ends with a listed one", sample().and("Origin: http://notexample.com"), 403},
@@ -387,7 +597,8 @@ func TestOrigin(t *testing.T) {
 	} {
 		rules = append(rules, rule{name: c.name, fresh: true,
 			with: func(cfg *Config) {
-				cfg.AnyOrigin, cfg.Origins = false, []string{"example.com", "other.example:81", "[::1]"}
+				cfg.AnyOrigin, cfg.Origins = false, origins(t, "example.com", "other.example:81", "[::1]",
+					"secure.example:443", "plain.example:80", "*.wild.example", "*.port.example:443")
 			},
 			talk: func(p *peer) {
 				p.sends(c.says)
@@ -398,8 +609,13 @@ func TestOrigin(t *testing.T) {
 				}
 			}})
 	}
-	rules = append(rules, rule{name: "null, where it is listed", fresh: true,
-		with: func(cfg *Config) { cfg.AnyOrigin, cfg.Origins = false, []string{"null"} },
+	rules = append(rules, rule{name: "a host called null, where null is listed", fresh: true,
+		with: func(cfg *Config) { cfg.AnyOrigin, cfg.Origins = false, origins(t, "null") },
+		talk: func(p *peer) {
+			p.sends(sample().and("Origin: https://null"))
+			p.wantsRefusal(403, "null is no host")
+		}}, rule{name: "null, where it is listed", fresh: true,
+		with: func(cfg *Config) { cfg.AnyOrigin, cfg.Origins = false, origins(t, "null") },
 		talk: func(p *peer) {
 			p.sends(sample().and("Origin: null"))
 			p.wantsUpgrade("null is listed")

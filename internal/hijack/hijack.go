@@ -3,9 +3,11 @@
 // HTTPUpgrader, and hands the descriptor to a worker, together with what net/http had read beyond the request. Then net/http's
 // connection lets go of it: no goroutine, buffer or registration with Go's own poller is left.
 //
-// It is as strict as the server's own listeners, for package echo examines the request here too. What net/http refuses
-// by itself, it refuses in its own words; a field that goes on in the next line, it reads; and how long a request may be and may take is the http.Server's to limit
-// (MaxHeaderBytes, ReadHeaderTimeout).
+// It is as strict as the server's own listeners, since package echo examines the request here too.
+// net/http refuses some requests by itself and in its own words, and it accepts a field that
+// continues on the next line. The http.Server limits how long a request may take
+// (ReadHeaderTimeout). Its MaxHeaderBytes should be at least echo.Config.MaxHeader, which applies
+// here as well.
 //
 // A connection under TLS is refused with 501: its bytes are in the hands of crypto/tls. So is one whose net.Conn does not
 // show its descriptor (syscall.Conn), as when the listener wraps it, and with 500 a response writer that cannot be
@@ -58,18 +60,13 @@ func New(p *pool.Pool, cfg echo.Config) *Handler {
 		pool:      p,
 		now:       cfg.Now,
 		endpoints: sync.Pool{New: func() any { return echo.New(cfg) }},
-		upgrader: ws.HTTPUpgrader{
-			Timeout: responseTimeout,
-			Protocol: func(offered string) bool {
-				return cfg.AnySubprotocol || slices.Contains(cfg.Subprotocols, offered)
-			},
-		},
+		upgrader:  ws.HTTPUpgrader{Timeout: responseTimeout, Protocol: func(string) bool { return true }},
 	}
 }
 
 // ServeHTTP answers a handshake, and returns when the connection is the pool's.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	refusal := h.examine(r)
+	subprotocol, refusal := h.examine(r)
 	if refusal == nil && r.TLS != nil {
 		refusal = refuseTLS
 	}
@@ -85,14 +82,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
-	if refusal := h.handOver(conn, rw, r); refusal != nil {
+	if refusal := h.handOver(conn, rw, plain(r, subprotocol)); refusal != nil {
 		h.pool.CountHandshake(refusal.Status)
 		_ = conn.SetDeadline(time.Now().Add(responseTimeout))
 		_, _ = conn.Write(refusal.Append(nil, h.now()))
 	}
 }
 
-func (h *Handler) examine(r *http.Request) *echo.Refusal {
+func (h *Handler) examine(r *http.Request) (subprotocol string, refusal *echo.Refusal) {
 	e := h.endpoints.Get().(*echo.Endpoint)
 	defer h.endpoints.Put(e)
 	return e.Examine(r)
@@ -111,7 +108,7 @@ func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request)
 	read, _ := rw.Reader.Peek(rw.Reader.Buffered()) // cannot fail for what is there
 	upgraded, broken := false, false
 	err = h.pool.AdoptAfter(fd, echo.Upgraded(), slices.Clone(read), func() error {
-		_, _, _, err := h.upgrader.Upgrade(plain(r), hijacked{conn, rw})
+		_, _, _, err := h.upgrader.Upgrade(r, hijacked{conn, rw})
 		// From here on net/http has no part in it, and Go's poller does not watch it.
 		conn.Close()
 		if upgraded, broken = err == nil, err != nil; upgraded {
@@ -166,19 +163,22 @@ func duplicate(conn net.Conn) (fd int, err error) {
 	return fd, nil
 }
 
-// plain is a request that has been examined, in the words that HTTPUpgrader knows: it does not read lists that are longer, or
-// spread over several fields. Extensions are declined by not mentioning them.
-func plain(r *http.Request) *http.Request {
-	return &http.Request{
+// plain returns an examined request as HTTPUpgrader wants it: with each list shortened to the
+// member that matters, and without extensions, which are declined by not mentioning them.
+func plain(r *http.Request, subprotocol string) *http.Request {
+	p := &http.Request{
 		Method: r.Method, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Host: r.Host,
 		Header: http.Header{
-			"Upgrade":                {"websocket"},
-			"Connection":             {"Upgrade"},
-			"Sec-Websocket-Version":  {"13"},
-			"Sec-Websocket-Key":      r.Header["Sec-Websocket-Key"],
-			"Sec-Websocket-Protocol": r.Header["Sec-Websocket-Protocol"],
+			"Upgrade":               {"websocket"},
+			"Connection":            {"Upgrade"},
+			"Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key":     r.Header["Sec-Websocket-Key"],
 		},
 	}
+	if subprotocol != "" {
+		p.Header["Sec-Websocket-Protocol"] = []string{subprotocol}
+	}
+	return p
 }
 
 // hijacked is a response writer that HTTPUpgrader may hijack again: only once it is certain that there is room for the

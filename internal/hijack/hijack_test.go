@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,8 +14,11 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
@@ -205,7 +209,11 @@ func TestSubprotocol(t *testing.T) {
 
 // Both ways in have the same rules, and say the same, where net/http does not judge by itself.
 func TestBothWaysAreAsStrict(t *testing.T) {
-	h := opens(t, func(cfg *pool.Config) { cfg.Echo.AnyOrigin, cfg.Echo.Origins = false, []string{"example.com"} })
+	admitted, err := echo.ParseOrigin("example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := opens(t, func(cfg *pool.Config) { cfg.Echo.AnyOrigin, cfg.Echo.Origins = false, []echo.Origin{admitted} })
 	with := func(old, new string) string {
 		if !strings.Contains(request, old) {
 			t.Fatal(old)
@@ -217,39 +225,74 @@ func TestBothWaysAreAsStrict(t *testing.T) {
 		request string
 		itself  bool // net/http answers itself, with the same status
 	}{
-		"good":                     {request, false},
-		"lists":                    {with("Connection: Upgrade", "Connection: keep-alive\r\nConnection: foo, Upgrade"), false},
-		"upgrade list":             {with("Upgrade: websocket", "Upgrade: h2c, WebSocket"), false},
-		"absolute target":          {with("/echo", "http://test/echo"), false},
-		"origin":                   {with(end, "\r\nOrigin: https://example.com"+end), false},
-		"not asked":                {"GET /echo HTTP/1.1\r\nHost: test\r\n\r\n", false},
-		"another origin":           {with(end, "\r\nOrigin: https://example.org"+end), false},
-		"two origins":              {with(end, "\r\nOrigin: https://example.com\r\nOrigin: https://example.com"+end), false},
-		"no upgrade":               {with("Upgrade: websocket\r\n", ""), false},
-		"another upgrade":          {with("Upgrade: websocket", "Upgrade: h2c"), false},
-		"no connection":            {with("Connection: Upgrade\r\n", ""), false},
-		"no version":               {with("Sec-WebSocket-Version: 13\r\n", ""), false},
-		"another version":          {with("Version: 13", "Version: 8"), false},
-		"what is no version":       {with("Version: 13", "Version: x"), false},
-		"two versions":             {with("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13"), false},
-		"no key":                   {with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""), false},
-		"short key":                {with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"), false},
-		"key that is not base64":   {with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZ?=="), false},
-		"two keys":                 {with(end, "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="+end), false},
-		"subprotocol of no token":  {with(end, "\r\nSec-WebSocket-Protocol: a b"+end), false},
-		"malformed extension":      {with(end, "\r\nSec-WebSocket-Extensions: ;;"+end), false},
-		"POST":                     {with("GET", "POST"), false},
-		"HTTP/1.0":                 {with("HTTP/1.1", "HTTP/1.0"), false},
-		"a body":                   {with(end, "\r\nContent-Length: 3"+end+"abc"), false},
-		"a chunked body":           {with(end, "\r\nTransfer-Encoding: chunked"+end+"0\r\n\r\n"), false},
-		"no host":                  {with("Host: test\r\n", ""), true},
-		"two hosts":                {with("Host: test", "Host: test\r\nHost: test"), true},
-		"malformed host":           {with("Host: test", "Host: te st"), true},
-		"space before a colon":     {with("Host:", "Host :"), true},
-		"no request line":          {"hello\r\n\r\n", true},
-		"another version of HTTP":  {with("HTTP/1.1", "HTTP/3.0"), true},
-		"control byte in a field":  {with("Host: test", "Host: test\r\nX: a\x01b"), true},
-		"malformed request target": {with("/echo", "echo"), true},
+		"good":                       {request, false},
+		"lists":                      {with("Connection: Upgrade", "Connection: keep-alive\r\nConnection: foo, Upgrade"), false},
+		"upgrade list":               {with("Upgrade: websocket", "Upgrade: h2c, WebSocket"), false},
+		"absolute target":            {with("/echo", "http://test/echo"), false},
+		"origin":                     {with(end, "\r\nOrigin: https://example.com"+end), false},
+		"not asked":                  {"GET /echo HTTP/1.1\r\nHost: test\r\n\r\n", false},
+		"another origin":             {with(end, "\r\nOrigin: https://example.org"+end), false},
+		"two origins":                {with(end, "\r\nOrigin: https://example.com\r\nOrigin: https://example.com"+end), false},
+		"no upgrade":                 {with("Upgrade: websocket\r\n", ""), false},
+		"another upgrade":            {with("Upgrade: websocket", "Upgrade: h2c"), false},
+		"no connection":              {with("Connection: Upgrade\r\n", ""), false},
+		"no version":                 {with("Sec-WebSocket-Version: 13\r\n", ""), false},
+		"another version":            {with("Version: 13", "Version: 8"), false},
+		"what is no version":         {with("Version: 13", "Version: x"), false},
+		"two versions":               {with("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13"), false},
+		"no key":                     {with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""), false},
+		"short key":                  {with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"), false},
+		"key that is not base64":     {with("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZ?=="), false},
+		"two keys":                   {with(end, "\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="+end), false},
+		"subprotocol of no token":    {with(end, "\r\nSec-WebSocket-Protocol: a b"+end), false},
+		"malformed extension":        {with(end, "\r\nSec-WebSocket-Extensions: ;;"+end), false},
+		"two versions that differ":   {with("Version: 13", "Version: 8\r\nSec-WebSocket-Version: 13"), false},
+		"version with a zero":        {with("Version: 13", "Version: 013"), false},
+		"no members in extensions":   {with(end, "\r\nSec-WebSocket-Extensions: ,"+end), false},
+		"extension without comma":    {with(end, "\r\nSec-WebSocket-Extensions: x y"+end), false},
+		"extension of no token":      {with(end, "\r\nSec-WebSocket-Extensions: x; y=\"c d\""+end), false},
+		"second extension":           {with(end, "\r\nSec-WebSocket-Extensions: x\r\nSec-WebSocket-Extensions: y;"+end), false},
+		"extensions with tabs":       {with(end, "\r\nSec-WebSocket-Extensions: x\t;\ty"+end), false},
+		"subprotocols with gaps":     {with(end, "\r\nSec-WebSocket-Protocol: ,, a\t,"+end), false},
+		"empty subprotocols, others": {with(end, "\r\nSec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: a"+end), false},
+		"empty subprotocols":         {with(end, "\r\nSec-WebSocket-Protocol:"+end), false},
+		"subprotocol twice":          {with(end, "\r\nSec-WebSocket-Protocol: a, a"+end), false},
+		"subprotocol on two lines":   {with(end, "\r\nSec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Protocol: b"+end), false},
+		"null origin":                {with(end, "\r\nOrigin: null"+end), false},
+		"malformed origin":           {with(end, "\r\nOrigin: example.com"+end), false},
+		"h2c":                        {"GET /echo HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", false},
+		"upgrade to nothing":         {"GET /echo HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\n\r\n", false},
+		"no handshake":               {"GET /echo HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", false},
+		"malformed connection":       {with("Connection: Upgrade", "Connection: Upgrade, a/b"), false},
+		"malformed upgrade":          {with("Upgrade: websocket", "Upgrade: websocket, a b"), false},
+		"half encoded host":          {with("Host: test", "Host: te%st"), false},
+		"host with a user":           {with("Host: test", "Host: a@test"), true},
+		"host with a port of words":  {with("Host: test", "Host: test:x"), false},
+		"host beyond the ports":      {with("Host: test", "Host: test:65536"), false},
+		"target without host":        {with("/echo", "http:///echo"), false},
+		"target with a port alone":   {with("/echo", "http://:80/echo"), false},
+		"target with a user":         {with("/echo", "http://user@test/echo"), false},
+		"target beyond the ports":    {with("/echo", "http://test:65536/echo"), false},
+		"target of another scheme":   {with("/echo", "ftp://test/echo"), false},
+		"target with a fragment":     {with("/echo", "/echo#x"), false},
+		"target with another host":   {with("/echo", "http://other/echo"), false},
+		"as long as may be":          {with(end, "\r\nCookie: "+strings.Repeat("x", 8<<10-len(request)-len("Cookie: \r\n"))+end), false},
+		"one byte longer":            {with(end, "\r\nCookie: "+strings.Repeat("x", 8<<10-len(request)-len("Cookie: \r\n")+1)+end), false},
+		"much longer":                {with(end, "\r\nCookie: "+strings.Repeat("x", 100<<10)+end), false},
+		"target with a bad port":     {with("/echo", "http://test:x/echo"), true},
+		"half encoded path":          {with("/echo", "/%zz"), true},
+		"POST":                       {with("GET", "POST"), false},
+		"HTTP/1.0":                   {with("HTTP/1.1", "HTTP/1.0"), false},
+		"a body":                     {with(end, "\r\nContent-Length: 3"+end+"abc"), false},
+		"a chunked body":             {with(end, "\r\nTransfer-Encoding: chunked"+end+"0\r\n\r\n"), false},
+		"no host":                    {with("Host: test\r\n", ""), true},
+		"two hosts":                  {with("Host: test", "Host: test\r\nHost: test"), true},
+		"malformed host":             {with("Host: test", "Host: te st"), true},
+		"space before a colon":       {with("Host:", "Host :"), true},
+		"no request line":            {"hello\r\n\r\n", true},
+		"another version of HTTP":    {with("HTTP/1.1", "HTTP/3.0"), true},
+		"control byte in a field":    {with("Host: test", "Host: test\r\nX: a\x01b"), true},
+		"malformed request target":   {with("/echo", "echo"), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var answers [2]*http.Response
@@ -321,6 +364,91 @@ func TestRefusedByThePool(t *testing.T) {
 	}
 }
 
+// Without a descriptor to spare the connection cannot be duplicated, and its peer is told so.
+func TestRefusedWithoutDescriptors(t *testing.T) {
+	h := opensPool(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+			return
+		}
+		none := unix.Rlimit{Cur: 1, Max: limit.Max} // what is open stays open
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+		h.handler.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	p := dials(t, "tcp", server.Listener.Addr().String())
+	p.sends(request)
+	p.wantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
+	if n := h.pool.Stats().Codes[http.StatusServiceUnavailable]; n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
+// A descriptor beyond those that the pool has slots for is no room either.
+func TestRefusedWithoutSlot(t *testing.T) {
+	h := opens(t, func(cfg *pool.Config) { cfg.MaxFDs = 1 })
+	p := dials(t, "tcp", h.side)
+	p.sends(request)
+	p.wantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
+	if s := h.pool.Stats(); s.RefusedFull != 1 || s.Codes[http.StatusServiceUnavailable] != 1 {
+		t.Errorf("counted: %+v", s)
+	}
+}
+
+// shows is a connection that shows a descriptor, or fails to.
+type shows struct {
+	net.Conn
+	fd  uintptr
+	err error
+}
+
+func (c shows) SyscallConn() (syscall.RawConn, error) { return control(c), nil }
+
+type control shows
+
+func (control) Read(func(uintptr) bool) error  { return errors.ErrUnsupported }
+func (control) Write(func(uintptr) bool) error { return errors.ErrUnsupported }
+func (c control) Control(f func(uintptr)) error {
+	if c.err == nil {
+		f(c.fd)
+	}
+	return c.err
+}
+
+// What fails on the way to a duplicate is an error, and leaves no descriptor open.
+func TestDuplicateFails(t *testing.T) {
+	file, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, c := range map[string]struct {
+		conn net.Conn
+		want error
+	}{
+		"a connection that is closed":       {shows{fd: file.Fd(), err: net.ErrClosed}, net.ErrClosed},
+		"a descriptor that is none":         {shows{fd: 1 << 30}, unix.EBADF},
+		"a descriptor that is not a socket": {shows{fd: file.Fd()}, unix.ENOTSOCK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := counts(t)
+			fd, err := duplicate(c.conn)
+			if !errors.Is(err, c.want) || fd != -1 {
+				t.Errorf("descriptor %d, %v; want none, %v", fd, err, c.want)
+			}
+			if after := counts(t); after.descriptors != before.descriptors {
+				t.Errorf("%d descriptors, %d before", after.descriptors, before.descriptors)
+			}
+		})
+	}
+}
+
 func TestRefusedWhileShuttingDown(t *testing.T) {
 	h := opens(t)
 	h.pool.Shutdown(soon)
@@ -386,6 +514,9 @@ func TestWriterThatCannotBeHijacked(t *testing.T) {
 	h.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "response writer") {
 		t.Errorf("%d, %q", w.Code, w.Body)
+	}
+	if n := h.pool.Stats().Codes[http.StatusInternalServerError]; n != 1 {
+		t.Errorf("%d are counted", n)
 	}
 }
 
