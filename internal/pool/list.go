@@ -209,8 +209,15 @@ func (w *worker) describe(candidates []candidate) (conns []Conn) {
 			continue
 		}
 		fd := int(c.fd)
+		peer, known := w.peers[c.fd]
+		if !known {
+			var err error
+			if peer, err = netpoll.Peer(fd); err != nil {
+				continue // the peer has reset it, and the worker is about to end it
+			}
+		}
 		x := Conn{
-			FD: fd, Worker: w.index, Peer: netpoll.Peer(fd), State: w.state(s),
+			FD: fd, Worker: w.index, Peer: peer, State: w.state(s),
 			Age:    time.Duration(w.now-s.opened) * tickTime,
 			Idle:   time.Duration(w.now-s.since) * tickTime,
 			Unsent: len(w.unsent(s)), Rest: len(w.rest(s)), Queued: s.is(queued),

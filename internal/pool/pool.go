@@ -79,7 +79,9 @@ type Pool struct {
 	arena     *arena
 	reserve   reserveFD
 	perIP     perIP
-	clock     func() tick // the real one, but in tests
+
+	clock  func() tick                                     // now, except in tests
+	accept func(listener int) (int, netip.AddrPort, error) // netpoll.AcceptFrom, except in tests
 
 	open     atomic.Int64 // connections that count against MaxConns
 	draining atomic.Bool
@@ -97,7 +99,7 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 		return nil, fmt.Errorf("buffer size %d is no power of two, or too small", cfg.BufferSize)
 	}
 	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
-	p := &Pool{cfg: cfg, listeners: listeners, clock: now, failed: make(chan error, cfg.Workers)}
+	p := &Pool{cfg: cfg, listeners: listeners, clock: now, accept: netpoll.AcceptFrom, failed: make(chan error, cfg.Workers)}
 
 	p.perIP.init(cfg.MaxConnsPerIP)
 	p.warnings.init(cfg.Log)
