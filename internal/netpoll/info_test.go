@@ -113,6 +113,14 @@ func TestUnacknowledged(t *testing.T) {
 		if n := Unacknowledged(near); n != 0 {
 			t.Errorf("%d bytes of nothing", n)
 		}
+		if n, err := Send(near, []byte("a reply")); n == 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		for end := time.Now().Add(soon); Unacknowledged(near) > 0; { // as long as TCP's takes to be acknowledged
+			if time.Now().After(end) {
+				t.Fatal("a reply that the peer has, but has not read, is unacknowledged")
+			}
+		}
 		for n := 1; n > 0; {
 			var err error
 			if n, err = Send(near, make([]byte, 64<<10)); err != nil {

@@ -59,7 +59,7 @@ func (w *worker) shut(fd int, s *slot) {
 		return
 	}
 	s.set(shut)
-	s.since = w.now
+	w.restart(s)
 	if s.is(unread) {
 		w.goOn(fd, s)
 	}
