@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"bufio"
+	"errors"
+	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -66,6 +70,88 @@ func TestWriteTimeout(t *testing.T) {
 	p := s.upgrade(t)
 	p.fillUp()
 	s.wantDescriptors(before)
+}
+
+// A peer that reads slowly but steadily stays, one that stops or trickles is cut off, and one that never read is cut
+// off on time. Receive buffers are small, so that they acknowledge in small steps.
+func TestWriteTimeoutOfSlowPeers(t *testing.T) {
+	const timeout = 3 * time.Second
+	s := start(t, "-write-timeout", timeout.String())
+	for _, c := range []struct {
+		name  string
+		rate  int           // bytes per second that are read
+		until time.Duration // reading stops
+		stays bool
+		most  time.Duration // that a peer which does not stay is there
+	}{
+		{name: "steady", rate: 32 << 10, until: time.Hour, stays: true},
+		{name: "slow", rate: 8 << 10, until: time.Hour, stays: true},
+		{name: "stops", rate: 32 << 10, until: timeout, most: 4 * timeout},
+		{name: "trickles", rate: 20, until: time.Hour, most: 3 * timeout},
+		{name: "reads nothing", most: timeout * 5 / 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := s.upgradeWithReceiveBuffer(t, 4<<10)
+			began := time.Now()
+			cut := make(chan time.Time, 1)
+			go func() {
+				message := encode(bin(make([]byte, 64<<10)))
+				for {
+					if _, err := p.Write(message); err != nil { // reset, or closed at the end of the test
+						cut <- time.Now()
+						return
+					}
+				}
+			}()
+			var at time.Time
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			end := time.After(4 * timeout)
+			for read, more := 0, true; more; {
+				select {
+				case at = <-cut:
+					more = false
+				case <-end:
+					more = false
+				case <-tick.C:
+					passed := time.Since(began)
+					due := int(min(passed, c.until).Seconds()*float64(c.rate)) - read
+					if due <= 0 {
+						continue
+					}
+					p.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+					n, _ := p.Conn.Read(make([]byte, due)) // the writer sees errors too
+					read += n
+				}
+			}
+			switch there := at.Sub(began); {
+			case c.stays && !at.IsZero():
+				t.Errorf("it was cut off after %v although it has read all the time", there)
+			case !c.stays && at.IsZero():
+				t.Errorf("it was not cut off within %v", 4*timeout)
+			case !c.stays && (there < timeout-timeout/10 || there > c.most):
+				t.Errorf("it was cut off after %v, want at most %v", there, c.most)
+			}
+		})
+	}
+}
+
+// upgradeWithReceiveBuffer is upgrade for a peer whose kernel holds little that it has not read.
+func (s *server) upgradeWithReceiveBuffer(t *testing.T, size int) *peer {
+	t.Helper()
+	dialer := net.Dialer{Timeout: patience, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		controlErr := c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, size)
+		})
+		return errors.Join(controlErr, err)
+	}}
+	conn, err := dialer.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := (&wire{conn, bufio.NewReader(conn)}).upgrade()
+	return newPeer(t, w, err)
 }
 
 // Who never hangs up after the closing handshake does not keep the server's descriptor.

@@ -156,6 +156,10 @@ func open(addr string, follows ...frame) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
+	return w.upgrade(follows...)
+}
+
+func (w *wire) upgrade(follows ...frame) (*wire, error) {
 	if _, err := w.Write(append([]byte(request("GET / HTTP/1.1")), encode(follows...)...)); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}

@@ -85,7 +85,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.idleTimeout, "idle-timeout", 0, flags.Duration(0, pool.MaxTimeout),
 		"`time` of silence after which a connection is closed with 1001; at a third of it it is sent a ping. 0: never")
 	flags.Var(fs, &s.writeTimeout, "write-timeout", 30*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
-		"`time` for which a peer may leave unread what it was sent, before it is cut off")
+		"`time` for which a peer may leave unread what it was sent, before it is cut off; it begins anew as long as the peer acknowledges 256 bytes per second")
 	flags.Var(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, flags.Duration(0, pool.MaxTimeout),
 		"`time` that peers have to answer Close 1001 after SIGTERM, SIGINT or SIGHUP")
 	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(bufferSize, 64<<30),

@@ -60,11 +60,12 @@ var (
 	budgetLimit    = metric("buffer_budget_limit_bytes", "Memory that may be held for them (-buffer-budget).")
 	frugalTurns    = metric("frugal_turns_total", "Turns of connections while the buffer budget was spent: frames are cut, and peers that do not read wait in TCP.")
 	noDescriptors  = metric("descriptors_exhausted_total", "Times that no descriptor was left to accept a connection. Beside process_open_fds and process_max_fds.")
+	acceptErrors   = metric("accept_errors_total", "Other errors of accept4 than a lack of descriptors or memory. The log names the last one; a listener whose error is not about a single connection is left alone for 100 ms.")
 	allDescription = []*prometheus.Desc{
 		buildInfo, ready, draining, logLost, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, idleTimeouts,
 		messages, framesReceived, framesSent, payloadReceived, payloadSent, bytesReceived, bytesSent, bytesDiscarded,
 		wakeups, events, staleEvents, emptyReads,
-		backpressured, unsent, backpressure, budgetUsed, budgetLimit, frugalTurns, noDescriptors,
+		backpressured, unsent, backpressure, budgetUsed, budgetLimit, frugalTurns, noDescriptors, acceptErrors,
 	}
 )
 
@@ -152,6 +153,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge(budgetLimit, s.BudgetLimit)
 	count(frugalTurns, s.FrugalTurns)
 	count(noDescriptors, s.Exhausted)
+	count(acceptErrors, s.AcceptErrors)
 }
 
 // codesOf parts the codes with which connections ended into those of close frames and HTTP statuses. Of close codes, those

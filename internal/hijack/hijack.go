@@ -19,6 +19,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -107,7 +108,7 @@ func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request)
 	}
 	read, _ := rw.Reader.Peek(rw.Reader.Buffered()) // cannot fail for what is there
 	upgraded, broken := false, false
-	err = h.pool.AdoptAfter(fd, echo.Upgraded(), slices.Clone(read), func() error {
+	err = h.pool.AdoptAfter(fd, peerOf(conn), echo.Upgraded(), slices.Clone(read), func() error {
 		_, _, _, err := h.upgrader.Upgrade(r, hijacked{conn, rw})
 		// From here on net/http has no part in it, and Go's poller does not watch it.
 		conn.Close()
@@ -135,6 +136,13 @@ func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request)
 		return refuseDraining
 	}
 	return echo.RefuseFull
+}
+
+// peerOf returns the address of a connection's peer as package net or a wrapper knows it, which does not
+// ask the socket: a socket that was reset has no peer. It is the zero AddrPort for a unix socket.
+func peerOf(conn net.Conn) netip.AddrPort {
+	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
 // duplicate makes another descriptor for a connection's socket, such as the pool wants it. Whether it blocks is a

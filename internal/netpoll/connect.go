@@ -83,6 +83,7 @@ func socketAddress(of netip.AddrPort) (a rawAddress) {
 	return a
 }
 
+// networkOrder converts a port to network byte order, or back.
 func networkOrder(port uint16) (n uint16) {
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&n))[:], port)
 	return n

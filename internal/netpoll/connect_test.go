@@ -42,7 +42,7 @@ func TestConnectIPv6(t *testing.T) {
 func TestConnectFrom(t *testing.T) {
 	from := netip.MustParseAddr("127.0.0.7")
 	p := connects(t, listens(t, "127.0.0.1:0"), from)
-	if addr, err := PeerAddress(p.near); addr != from || err != nil {
+	if addr, err := Peer(p.near); addr.Addr() != from || err != nil {
 		t.Errorf("comes from %v, %v", addr, err)
 	}
 	if fd, err := Connect(netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddr("203.0.113.1")); err != unix.EADDRNOTAVAIL || fd != -1 {

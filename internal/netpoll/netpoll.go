@@ -210,10 +210,13 @@ func (p *Poller) Wake() {
 		switch errno {
 		case unix.EINTR:
 			continue
-		case 0: // nobody lives to see the counter full
+		case 0: // the counter is full after 584 years
 			return
-		default:
+		case unix.EBADF, unix.EINVAL, unix.EFAULT:
 			panic("netpoll: write to eventfd: " + errno.Error())
+		default: // a security module forbids it: the next wake tries again
+			p.awake.Store(false)
+			return
 		}
 	}
 }

@@ -457,3 +457,34 @@ func TestPollersThatBlockShareAListener(t *testing.T) {
 		Close(<-accepted)
 	}
 }
+
+// A wait without patience returns at once, even where the wait before had events.
+func TestWaitWithoutPatience(t *testing.T) {
+	w := newWatcher(t)
+	p := newPair(t)
+	w.adds(p.near, 1, Read)
+	events := make([]Event, 8)
+	var took []time.Duration
+	for range 20 {
+		p.farSends("x")
+		for n := 0; n == 0; {
+			var err error
+			if n, _, err = w.Wait(events, soon); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from := time.Now()
+		n, _, err := w.Wait(events, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			took = append(took, time.Since(from))
+		}
+		p.nearReceives("x")
+	}
+	slices.Sort(took)
+	if median := took[len(took)/2]; median >= shortWait*time.Millisecond/2 {
+		t.Errorf("the median of %d waits without patience is %v", len(took), median)
+	}
+}

@@ -85,10 +85,10 @@ func Widen(fd int) {
 // waits in the backlog.
 var ErrExhausted = errors.New("out of descriptors or memory")
 
-// AcceptFrom takes a connection from a listening socket, and says where it
-// comes from (as addressOf does). Its descriptor is non-blocking. It is -1, without an error, if
-// there is none.
-func AcceptFrom(listener int) (int, netip.Addr, error) {
+// AcceptFrom takes a connection from a listening socket and returns its descriptor, which is
+// non-blocking, and the address of its peer (see addressOf). The descriptor is -1 without an error if
+// no connection waits, and -1 with an error if accept4 fails: ErrExhausted, or the errno.
+func AcceptFrom(listener int) (int, netip.AddrPort, error) {
 	for {
 		var from unix.RawSockaddrAny
 		size := uint32(unsafe.Sizeof(from))
@@ -99,40 +99,40 @@ func AcceptFrom(listener int) (int, netip.Addr, error) {
 		case 0:
 			return int(fd), addressOf(&from), nil
 		case unix.EAGAIN:
-			return -1, netip.Addr{}, nil
+			return -1, netip.AddrPort{}, nil
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			return -1, netip.Addr{}, ErrExhausted
-		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.EPERM,
-			// accept(2): an error of the new connection, to be treated as if it had not come.
-			unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
-			unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH:
+			return -1, netip.AddrPort{}, ErrExhausted
+		case unix.EINTR:
 		default:
-			return -1, netip.Addr{}, errno
+			return -1, netip.AddrPort{}, errno
 		}
 	}
 }
 
-// PeerAddress is where the peer of a socket is (as addressOf says).
-func PeerAddress(fd int) (netip.Addr, error) {
-	var peer unix.RawSockaddrAny
-	size := uint32(unsafe.Sizeof(peer))
-	if _, _, errno := syscall.RawSyscall(unix.SYS_GETPEERNAME,
-		uintptr(fd), uintptr(unsafe.Pointer(&peer)), uintptr(unsafe.Pointer(&size))); errno != 0 {
-		return netip.Addr{}, errno
+// FailedInBacklog reports whether an error of AcceptFrom is about the connection that it took from the
+// backlog, not about the listening socket: the next connection may be accepted at once. accept(2) has
+// the list, as far as it goes.
+func FailedInBacklog(err error) bool {
+	switch err {
+	case unix.ECONNABORTED, unix.ECONNRESET, unix.ETIMEDOUT, unix.EPROTO, unix.EPERM, unix.ENETDOWN, unix.ENOPROTOOPT,
+		unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH:
+		return true
 	}
-	return addressOf(&peer), nil
+	return false
 }
 
-// addressOf is the IP address in a socket address: the zero Addr if it has
-// none, as for a unix socket.
-func addressOf(sa *unix.RawSockaddrAny) netip.Addr {
+// addressOf returns the IP address and the port in a socket address: the zero AddrPort if it has
+// none, as that of a unix socket.
+func addressOf(sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:
-		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr)
+		in4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(in4.Addr), networkOrder(in4.Port))
 	case unix.AF_INET6:
-		return netip.AddrFrom16((*unix.RawSockaddrInet6)(unsafe.Pointer(sa)).Addr).Unmap()
+		in6 := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom16(in6.Addr).Unmap(), networkOrder(in6.Port))
 	}
-	return netip.Addr{}
+	return netip.AddrPort{}
 }
 
 // ShutdownWrite ends our side of a connection: the peer reads to the end of

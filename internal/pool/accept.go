@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,77 +22,102 @@ const (
 	// refused. They need descriptors that others may need more.
 	maxSpares = 64
 
-	// deafFor is how long a worker does not accept after descriptors had run out so
-	// badly that nothing could be refused either.
+	// deafFor is how long a worker does not accept after descriptors had run out so badly that nothing
+	// could be refused either, and from one listener after an error of accept4 that it does not know.
 	deafFor = 100 * time.Millisecond
 )
 
-// listen begins to watch the listeners, which all workers share: all of them,
-// or none.
-func (w *worker) listen() error {
+// listen begins to watch the listeners, which all workers share, except those that it watches already.
+// One that cannot be watched does not keep the others from it.
+func (w *worker) listen() (err error) {
 	for i, l := range w.pool.listeners {
-		if err := w.poller.Add(l.FD, listenerGen, netpoll.Accept); err != nil {
-			w.ignore(w.pool.listeners[:i])
-			return err
+		if w.watched[i] {
+			continue
 		}
+		failed := w.poller.Add(l.FD, listenerGen, netpoll.Accept)
+		w.watched[i] = failed == nil
+		err = errors.Join(err, failed)
 	}
-	w.listening = true
-	return nil
+	w.listening = err == nil
+	return err
 }
 
 // unlisten ends it.
 func (w *worker) unlisten() {
-	if !w.listening {
-		return
+	for i := range w.watched {
+		w.ignore(i)
 	}
 	w.listening = false
-	w.ignore(w.pool.listeners)
 }
 
-func (w *worker) ignore(listeners []netpoll.Listener) {
-	for _, l := range listeners {
-		if err := w.poller.Remove(l.FD); err != nil {
-			panic("pool: " + err.Error())
-		}
+// ignore ends the watching of one listener.
+func (w *worker) ignore(i int) {
+	if !w.watched[i] {
+		return
 	}
+	w.unwatch(w.pool.listeners[i].FD)
+	w.watched[i] = false
+	w.listening = false
+}
+
+// pause stops accepting from a listener for deafFor.
+func (w *worker) pause(i int) {
+	w.ignore(i)
+	w.deaf = w.now + ticks(deafFor)
 }
 
 // accept takes connections from a listener's backlog.
 func (w *worker) accept(listener int) {
-	if !w.listening {
-		return // an event from before unlisten
+	i := slices.IndexFunc(w.pool.listeners, func(l netpoll.Listener) bool { return l.FD == listener })
+	if i < 0 || !w.watched[i] {
+		return // an event from before ignore
 	}
+	failures := 0
 	for range acceptBatch {
 		w.pool.reserve.mu.RLock()
-		fd, from, err := netpoll.AcceptFrom(listener)
+		fd, peer, err := w.pool.accept(listener)
 		w.pool.reserve.mu.RUnlock()
-		if err == netpoll.ErrExhausted {
+		switch {
+		case err == netpoll.ErrExhausted:
 			w.exhausted(listener)
 			return
-		}
-		if err != nil {
-			panic("pool: accept: " + err.Error())
-		}
-		if fd < 0 {
+		case err != nil:
+			w.acceptFailed(err)
+			failures++
+			if !netpoll.FailedInBacklog(err) {
+				w.pause(i)
+				return
+			}
+		case fd < 0:
 			return
+		default:
+			w.count.Accepted++
+			w.welcome(fd, peer)
 		}
-		w.count.Accepted++
-		w.welcome(fd, from)
+	}
+	if failures == acceptBatch { // the error is not about single connections after all
+		w.pause(i)
 	}
 }
 
+// acceptFailed notes an error of accept4 that is not for want of descriptors or memory.
+func (w *worker) acceptFailed(err error) {
+	w.count.AcceptErrors++
+	w.pool.warnings.accept.noteError(err)
+}
+
 // welcome finds a worker for a connection, or refuses it.
-func (w *worker) welcome(fd int, from netip.Addr) {
+func (w *worker) welcome(fd int, peer netip.AddrPort) {
 	if fd >= len(w.pool.slots) {
 		w.count.RefusedFull++
 		w.pool.warnings.full.note()
 		w.refuseAtOnce(fd, echo.RefuseFull)
 		return
 	}
-	source, refusal := w.pool.countIn(from)
+	source, refusal := w.pool.countIn(peer.Addr())
 	switch {
 	case refusal == nil:
-		if !w.pool.place(w, arrival{fd: fd, source: source}) {
+		if !w.pool.place(w, arrival{fd: fd, peer: peer, source: source}) {
 			w.pool.countOut(source)
 			w.count.RefusedDraining++
 			w.refuseAtOnce(fd, echo.RefuseFull)
@@ -108,7 +135,7 @@ func (w *worker) welcome(fd int, from netip.Addr) {
 		return
 	}
 	w.conns.Add(1)
-	w.admit(arrival{fd: fd, refusal: refusal})
+	w.admit(arrival{fd: fd, peer: peer, refusal: refusal})
 }
 
 // turnAway refuses a connection that is one too many, as soon as it has begun to
@@ -149,7 +176,7 @@ func (w *worker) admit(a arrival) {
 		w.count.Adopted++
 	}
 	w.mine.add(a.fd)
-	w.tellOpened(a.fd, s)
+	w.tellOpened(a.fd, a.peer)
 	if err := w.poller.Add(a.fd, s.gen, netpoll.Read); err != nil {
 		w.fail(a.fd, s, err)
 		return
@@ -210,26 +237,29 @@ func (w *worker) exhausted(listener int) {
 	defer w.pool.reserve.mu.Unlock()
 	for range acceptBatch {
 		w.pool.reserve.close()
-		fd, _, err := netpoll.AcceptFrom(listener)
+		fd, _, err := w.pool.accept(listener)
+		if err != nil && err != netpoll.ErrExhausted {
+			w.acceptFailed(err)
+		}
 		if fd >= 0 {
 			w.count.Accepted++
 			w.count.RefusedExhausted++
 			w.refuseAtOnce(fd, echo.RefuseFull)
 		}
-		if w.pool.reserve.open() != nil || err != nil {
+		if w.pool.reserve.open() != nil || err != nil && !netpoll.FailedInBacklog(err) {
 			// Somebody else was faster, or it is memory that is short, or the whole
 			// system's table. Let it recover.
 			w.unlisten()
 			w.deaf = w.now + ticks(deafFor)
 			return
 		}
-		if fd < 0 {
+		if fd < 0 && err == nil {
 			return
 		}
 	}
 }
 
-// listenAgain begins to accept again some time after exhausted gave up. The
+// listenAgain begins to accept again some time after exhausted or accept gave up. The
 // reserve comes first: otherwise the first connection would have the only descriptor, and the
 // next ones no answer.
 func (w *worker) listenAgain() {

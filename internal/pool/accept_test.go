@@ -2,8 +2,12 @@ package pool
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -123,7 +127,7 @@ func TestAdoptFromOtherGoroutines(t *testing.T) {
 		p, fd := h.stranger()
 		peers = append(peers, p)
 		adopting.Go(func() {
-			if err := h.Adopt(fd, echo.Upgraded(), masked(text("hello"))); err != nil {
+			if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), masked(text("hello"))); err != nil {
 				t.Error("adopt:", err)
 			}
 		})
@@ -141,7 +145,7 @@ func TestAdoptFromOtherGoroutines(t *testing.T) {
 func (h *house) refuses(why string, want error, read []byte) {
 	h.t.Helper()
 	p, fd := h.stranger()
-	if err := h.Adopt(fd, echo.State{}, read); !errors.Is(err, want) {
+	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, read); !errors.Is(err, want) {
 		h.t.Errorf("%s: %v, want %v", why, err, want)
 	}
 	if _, err := netpoll.Send(fd, []byte("mine")); err != nil {
@@ -161,12 +165,12 @@ func TestAdoptRefuses(t *testing.T) {
 		t.Errorf("%d are open, want 2", h.Open())
 	}
 	p, fd := h.stranger()
-	if err := h.Adopt(fd, echo.State{}, make([]byte, h.cfg.Echo.MaxFrame+1)); err == nil {
+	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, make([]byte, h.cfg.Echo.MaxFrame+1)); err == nil {
 		t.Error("more was read than a buffer holds, and it was adopted")
 	}
 	netpoll.Close(fd)
 	p.closes()
-	if err := h.Adopt(h.cfg.MaxFDs, echo.State{}, nil); !errors.Is(err, ErrFull) {
+	if err := h.Adopt(h.cfg.MaxFDs, netip.AddrPort{}, echo.State{}, nil); !errors.Is(err, ErrFull) {
 		t.Errorf("a descriptor above all slots: %v", err)
 	}
 	h.draining.Store(true)
@@ -242,7 +246,8 @@ func TestDescriptorWithoutASlot(t *testing.T) {
 	h.slots = h.slots[:4]
 	p := h.dials()
 	p.wantsStatus("no slot", 503)
-	h.wantsCount("refused", h.count().RefusedAtOnce, 1)
+	h.wantsCount("refused at once", h.count().RefusedAtOnce, 1)
+	h.wantsCount("refused because the server is full", h.count().RefusedFull, 1)
 }
 
 // fills takes all descriptors that there are, and says how to give them back.
@@ -411,4 +416,168 @@ func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
 	other.Wait()
 	next.sends([]byte(request))
 	next.wantsStatus("one too many as well", 503)
+}
+
+// failsToAccept makes accept4 fail with these errors, one after the other, at a listener; then it works again.
+func (h *house) failsToAccept(listener int, errs ...error) {
+	h.Pool.accept = func(fd int) (int, netip.AddrPort, error) {
+		if fd == h.listeners[listener].FD && len(errs) > 0 {
+			err := errs[0]
+			errs = errs[1:]
+			return -1, netip.AddrPort{}, err
+		}
+		return netpoll.AcceptFrom(fd)
+	}
+}
+
+// An error of a connection in the backlog is no reason not to accept the next one.
+func TestErrorsOfConnectionsInTheBacklog(t *testing.T) {
+	book := &logbook{}
+	h := opens(t, func(cfg *Config) { cfg.Log = book.log() })
+	errs := []error{
+		unix.ECONNABORTED, unix.EPERM, unix.EPROTO, unix.ETIMEDOUT, unix.ENETDOWN, unix.ENOPROTOOPT,
+		unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH,
+	}
+	h.failsToAccept(0, errs...)
+	h.connects().alive("the errors were others'")
+	if w := h.workers[0]; !w.listening {
+		t.Error("the worker does not listen")
+	}
+	h.wantsCount("errors of accept4", h.count().AcceptErrors, uint64(len(errs)))
+	waitFor(t, "a warning", func() bool {
+		return strings.Contains(book.read(), "level=WARN msg=\"connections could not be accepted\" count=")
+	})
+}
+
+// An error that is not known pauses the listener that it comes from, and no other.
+func TestUnknownErrorsOfAccept(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EACCES, unix.ENOSR, unix.ESOCKTNOSUPPORT, unix.EPROTONOSUPPORT, unix.EINVAL, unix.ENOTSOCK, unix.EIO} {
+		book := &logbook{}
+		h := opensAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")},
+			workers(2), func(cfg *Config) { cfg.Log = book.log() })
+		witness := h.connects()
+		h.failsToAccept(0, errno, errno, errno)
+		waiting := h.dials()
+		waiting.sends([]byte(request))
+		waiting.wantsNothing("its listener is left alone")
+		before := h.count()
+		for range 20 {
+			h.pass()
+		}
+		if after := h.count(); after.AcceptErrors != before.AcceptErrors || after.Events != before.Events {
+			t.Errorf("%v: %d errors and %d events while the listener is left alone", errno,
+				after.AcceptErrors-before.AcceptErrors, after.Events-before.Events)
+		}
+		witness.alive("connections are not affected")
+		h.dialsAt(1).upgrades().alive("nor is the other listener")
+		for range 3 {
+			h.later(2 * deafFor)
+		}
+		waiting.wantsUpgrade()
+		waiting.alive("it has waited in the backlog")
+		h.wantsCount("errors of accept4", h.count().AcceptErrors, 3)
+		waitFor(t, "a warning", func() bool { return strings.Contains(book.read(), "err=\""+errno.Error()+"\"") })
+	}
+}
+
+// An error that should be about single connections and does not end pauses the listener as well.
+func TestErrorsOfAcceptThatDoNotEnd(t *testing.T) {
+	h := opens(t)
+	h.failsToAccept(0, slices.Repeat([]error{unix.EPERM}, acceptBatch)...)
+	waiting := h.dials()
+	waiting.sends([]byte(request))
+	waiting.wantsNothing("its listener is left alone")
+	h.wantsCount("errors of accept4", h.count().AcceptErrors, acceptBatch)
+	h.later(2 * deafFor)
+	waiting.wantsUpgrade()
+}
+
+// While descriptors have run out, other errors are no more than they are otherwise.
+func TestErrorsOfAcceptWithoutDescriptors(t *testing.T) {
+	h := opens(t)
+	h.failsToAccept(0, netpoll.ErrExhausted, unix.ECONNABORTED)
+	h.dials().wantsStatus("accepted with the reserve", 503)
+	h.failsToAccept(0, netpoll.ErrExhausted, unix.EACCES)
+	waiting := h.dials()
+	waiting.sends([]byte(request))
+	waiting.wantsNothing("the listener is left alone")
+	h.later(2 * deafFor)
+	waiting.wantsUpgrade()
+	h.wantsCount("errors of accept4", h.count().AcceptErrors, 2)
+	h.wantsCount("times exhausted", h.count().Exhausted, 2)
+}
+
+// A pool that cannot be made gives back what it has mapped and opened, whichever step fails.
+func TestNewGivesBackWhatItHas(t *testing.T) {
+	if !leak.Alone(t, 100) {
+		return
+	}
+	h := opens(t)
+	cfg := h.cfg
+	if mapped {
+		cfg.MaxFDs = 1 << 26 // 16 MiB of address space for each worker
+	}
+	taken := fills(t)
+	defer func() {
+		for _, fd := range taken {
+			netpoll.Close(fd)
+		}
+	}()
+	// With so many descriptors free, the reserve descriptor fails, then epoll_create1, eventfd, and epoll_ctl.
+	for free := range 4 {
+		before := mappings(t)
+		for range 20 {
+			p, err := New(cfg, []netpoll.Listener{{FD: 1 << 20}})
+			if err == nil {
+				p.Close()
+				t.Fatalf("%d descriptors are enough", free)
+			}
+			if free == 0 && !strings.Contains(err.Error(), "reserve descriptor: ") || free > 0 && !strings.Contains(err.Error(), "worker: ") {
+				t.Errorf("with %d descriptors: %v", free, err)
+			}
+		}
+		netpoll.Close(taken[0]) // for the next round, and to count mappings
+		taken = taken[1:]
+		if after := mappings(t); after > before+160<<20 {
+			t.Errorf("with %d descriptors: %d KiB of address space are lost", free, (after-before)>>10)
+		}
+	}
+}
+
+// mappings is the size of the process's address space.
+func mappings(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Open("/proc/self/statm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 1 << 62 // there is no descriptor for it
+	}
+	defer unix.Close(fd)
+	var text [100]byte
+	n, err := unix.Read(fd, text[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pages int
+	if _, err := fmt.Sscan(string(text[:n]), &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// The address space for slots may be refused.
+func TestNewWithoutAddressSpace(t *testing.T) {
+	if !mapped {
+		t.Skip("under the race detector slots are on the heap")
+	}
+	h := opens(t)
+	cfg := h.cfg
+	cfg.MaxFDs = 1 << 50
+	p, err := New(cfg, nil)
+	if err == nil {
+		p.Close()
+		t.Fatal("2^56 bytes are mapped")
+	}
+	if !strings.HasPrefix(err.Error(), "slots: ") {
+		t.Errorf("%v, want the slots", err)
+	}
 }

@@ -3,9 +3,9 @@ package pool
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"wsecho/internal/echo"
-	"wsecho/internal/netpoll"
 )
 
 // Why Adopt may not take a connection.
@@ -14,18 +14,17 @@ var (
 	ErrDraining = errors.New("the pool is shutting down")
 )
 
-// Adopt makes a connection the pool's: a non-blocking socket (see netpoll.Prepare), how
-// far its protocol has come, and what has been read from it already. It is
-// the one way into the pool; any goroutine may go it. After an error the socket is
-// still the caller's.
-func (p *Pool) Adopt(fd int, proto echo.State, read []byte) error {
-	return p.AdoptAfter(fd, proto, read, func() error { return nil })
+// Adopt makes a connection the pool's: a non-blocking socket (see netpoll.Prepare), the address of its
+// peer (the zero AddrPort for a unix socket), how far its protocol has come, and what has been read
+// from it already. Any goroutine may call it. After an error the socket is still the caller's.
+func (p *Pool) Adopt(fd int, peer netip.AddrPort, proto echo.State, read []byte) error {
+	return p.AdoptAfter(fd, peer, proto, read, func() error { return nil })
 }
 
 // AdoptAfter is Adopt for a connection that is to be told something first, such as that it has changed
 // protocols: once it is certain that there is room for it, and before a worker looks at it, greet is called.
 // The error of greet is AdoptAfter's. After a greeting there is only ErrDraining, if the pool began to shut down meanwhile.
-func (p *Pool) AdoptAfter(fd int, proto echo.State, read []byte, greet func() error) error {
+func (p *Pool) AdoptAfter(fd int, peer netip.AddrPort, proto echo.State, read []byte, greet func() error) error {
 	if len(read) > p.cfg.Echo.MaxFrame {
 		return fmt.Errorf("%d bytes already read are more than a buffer holds", len(read))
 	}
@@ -36,11 +35,7 @@ func (p *Pool) AdoptAfter(fd int, proto echo.State, read []byte, greet func() er
 		p.refusedElsewhere(echo.RefuseFull)
 		return fmt.Errorf("descriptor %d: %w", fd, ErrFull)
 	}
-	from, err := netpoll.PeerAddress(fd)
-	if err != nil {
-		return fmt.Errorf("descriptor %d: %w", fd, err)
-	}
-	source, refusal := p.countIn(from)
+	source, refusal := p.countIn(peer.Addr())
 	if refusal != nil {
 		p.refusedElsewhere(refusal)
 		return fmt.Errorf("%w: %w", ErrFull, refusal)
@@ -49,7 +44,7 @@ func (p *Pool) AdoptAfter(fd int, proto echo.State, read []byte, greet func() er
 		p.countOut(source)
 		return err
 	}
-	if !p.place(nil, arrival{fd: fd, source: source, proto: proto, read: read, adopted: true}) {
+	if !p.place(nil, arrival{fd: fd, peer: peer, source: source, proto: proto, read: read, adopted: true}) {
 		p.countOut(source)
 		return ErrDraining
 	}

@@ -121,6 +121,10 @@ func (w *worker) check(fd int, s *slot) {
 	}
 	limit := ticks(w.limit(s))
 	waited := w.now - s.since
+	unread := false // the peer has yet to take what it was sent
+	if w.delivers(fd, s) && waited >= firstLook(limit) {
+		waited, limit, unread = w.outstanding(fd, s, limit)
+	}
 	if waited < limit {
 		if s.proto.Phase() == echo.Open && waited >= limit/3 && !w.hasUnsent(s) && !s.is(parked) {
 			w.ping(fd, s)
@@ -131,10 +135,10 @@ func (w *worker) check(fd int, s *slot) {
 	case limit == 0 && s.is(starved):
 	case limit == 0:
 		panic("pool: a connection without a deadline stands among those that have one")
+	case w.hasUnsent(s), s.is(parked), unread && s.proto.Phase() != echo.Open:
+		w.end(fd, s, WriteTimedOut)
 	case s.is(shut):
 		w.end(fd, s, Completed)
-	case w.hasUnsent(s), s.is(parked):
-		w.end(fd, s, WriteTimedOut)
 	case s.proto.Phase() == echo.Handshake:
 		w.refuse(fd, s, echo.RefuseTooSlow)
 	case s.proto.Phase() == echo.Open:
@@ -145,12 +149,14 @@ func (w *worker) check(fd int, s *slot) {
 	}
 }
 
-// ping asks a silent peer for a sign of life, once.
+// ping asks a silent peer for a sign of life, once. The peer may be busy with output that came before.
 func (w *worker) ping(fd int, s *slot) {
 	if s.is(pinged) {
 		return
 	}
 	s.set(pinged)
+	s.clear(marked)
+	w.look(fd, s)
 	w.say(fd, s, w.endpoint.Ping)
 }
 

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -152,8 +153,12 @@ func TestParkedForNothing(t *testing.T) {
 	h.settles()
 	s, fd := p.slot()
 	w := h.workers[0]
+	h.later(time.Hour)
 	s.set(unread) // as by an edge for what has been read already
 	w.park(fd, s) // there was neither memory nor room for a moment
+	if s.since != h.time {
+		t.Errorf("its time counts from %d, want %d", s.since, h.time)
+	}
 	h.settles()
 	h.later(time.Hour)
 	p.wantsNothing("nothing has happened")
@@ -164,6 +169,7 @@ func TestCloseTimeout(t *testing.T) {
 	h := opens(t)
 	p := h.connects()
 	s, fd := p.slot()
+	h.later(time.Hour)
 	h.workers[0].goodbye(fd, s, "test")
 	p.wantsClose("the goodbye", 1001)
 	p.sends(masked(text("never mind")))
@@ -212,7 +218,7 @@ func TestSweepFindsEveryDescriptor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Adopt(fd, echo.Upgraded(), nil); err != nil {
+		if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), nil); err != nil {
 			t.Fatal(err)
 		}
 		h.adopted++
@@ -339,4 +345,18 @@ func TestClockWraps(t *testing.T) {
 	p.wantsNothing("not yet, and meanwhile time has wrapped")
 	h.later(3 * late)
 	p.wantsClose("silent for too long", 1001)
+}
+
+// The shortest timeout that there is passes like any other.
+func TestTimeoutOfOneTick(t *testing.T) {
+	h := opens(t, func(cfg *Config) {
+		cfg.HandshakeTimeout, cfg.WriteTimeout, cfg.CloseTimeout, cfg.LingerTimeout = 1, 1, 1, 1
+	})
+	silent := h.dials()
+	h.settles()
+	h.later(late)
+	silent.wantsStatus("too slow", 408)
+	h.later(late)
+	h.until("it has ended", func() bool { h.time += sweepEvery; return h.conns() == 0 })
+	h.wantsEnded(map[Reason]uint64{Completed: 1})
 }

@@ -1,7 +1,10 @@
 package pool
 
 import (
+	"errors"
 	"io"
+
+	"golang.org/x/sys/unix"
 
 	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
@@ -56,7 +59,7 @@ func (w *worker) shut(fd int, s *slot) {
 		return
 	}
 	s.set(shut)
-	s.since = w.now
+	w.restart(s)
 	if s.is(unread) {
 		w.goOn(fd, s)
 	}
@@ -97,6 +100,17 @@ func (w *worker) fail(fd int, s *slot, err error) {
 	w.end(fd, s, InternalFailed)
 }
 
+// unwatch ends the watching of a descriptor. It panics if that cannot be because of a bug of ours. If a
+// security module forbids it, close does it, or the generation gives late events away.
+func (w *worker) unwatch(fd int) {
+	err := w.poller.Remove(fd)
+	for _, bug := range []error{unix.EBADF, unix.EINVAL, unix.ENOENT} {
+		if errors.Is(err, bug) {
+			panic("pool: " + err.Error())
+		}
+	}
+}
+
 // end closes a connection. It is the only place that does: the descriptor is
 // not watched any more, then the slot is cleared, then the descriptor is given back.
 func (w *worker) end(fd int, s *slot, why Reason) {
@@ -106,8 +120,8 @@ func (w *worker) end(fd int, s *slot, why Reason) {
 	if code := s.proto.Code(); code != 0 {
 		w.count.Codes[code]++
 	}
-	if err := w.poller.Remove(fd); err != nil && why != InternalFailed {
-		panic("pool: " + err.Error())
+	if why != InternalFailed {
+		w.unwatch(fd)
 	}
 	w.letGo(s)
 	w.forget(fd, s)

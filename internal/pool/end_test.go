@@ -1,9 +1,13 @@
 package pool
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
+
+	"wsecho/internal/netpoll"
 )
 
 // We end TCP first, and give the slot back when the peer has ended, too.
@@ -83,7 +87,8 @@ func TestViolation(t *testing.T) {
 
 // A connection that epoll refuses is given up, and nothing else is lost.
 func TestEpollRefuses(t *testing.T) {
-	h := opens(t)
+	book := &logbook{}
+	h := opens(t, func(cfg *Config) { cfg.Log = book.log() })
 	p, witness := h.reluctant(), h.connects()
 	s, fd := p.slot()
 	w := h.workers[0]
@@ -96,6 +101,29 @@ func TestEpollRefuses(t *testing.T) {
 	p.wantsFIN("it was given up")
 	witness.alive("the others")
 	h.wantsEnded(map[Reason]uint64{InternalFailed: 1})
+	if !strings.Contains(book.read(), "level=ERROR") || !strings.Contains(book.read(), "epoll_ctl modify") {
+		t.Errorf("the log has %q", book.read())
+	}
+}
+
+// A connection that the peer has reset by the time that we end our side has ended, and its slot is free.
+func TestPeerIsFasterThanOurEnd(t *testing.T) {
+	h := opens(t)
+	p, witness := h.connects(), h.connects()
+	s, fd := p.slot()
+	p.resets()
+	for end := time.Now().Add(soon); netpoll.ShutdownWrite(fd) == nil; {
+		if time.Now().After(end) {
+			t.Fatal("the reset does not arrive")
+		}
+	}
+	h.workers[0].shut(fd, s)
+	if *s != (slot{gen: s.gen}) {
+		t.Errorf("the slot is %+v", *s)
+	}
+	h.wantsEnded(map[Reason]uint64{Completed: 1})
+	h.later(time.Hour)
+	witness.alive("nobody looks after the one that has ended")
 }
 
 func TestReasonsHaveNames(t *testing.T) {

@@ -21,16 +21,15 @@ type ConnEvent struct {
 	Duration time.Duration // since the worker took it, to some 17 ms
 }
 
-// tellOpened tells who wants to know it that a connection has come.
-func (w *worker) tellOpened(fd int, s *slot) {
+// tellOpened tells OnConn that a connection has come. The peer's address is kept for the end of the
+// connection: a connection that was reset, even one that the worker has yet to see, has none any more.
+func (w *worker) tellOpened(fd int, peer netip.AddrPort) {
 	if w.pool.cfg.OnConn == nil {
 		return
 	}
-	// Whose it was cannot be asked of a connection that is no more.
 	if w.peers == nil {
 		w.peers = map[int32]netip.AddrPort{}
 	}
-	peer := netpoll.Peer(fd)
 	w.peers[int32(fd)] = peer
 	w.pool.cfg.OnConn(ConnEvent{Peer: peer, Worker: w.index})
 }

@@ -108,7 +108,7 @@ func (w *worker) forgo(fd int, s *slot) {
 func (w *worker) park(fd int, s *slot) {
 	if !s.is(parked) {
 		s.set(parked)
-		s.since = w.now
+		w.restart(s)
 	}
 	// Once armed it stays so. To arm it again would be to be told again of the
 	// input that is there, for ever.

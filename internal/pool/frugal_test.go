@@ -417,3 +417,19 @@ func TestIdlePeerThatDoesNotReadInFrugalTurns(t *testing.T) {
 	p.wantsMessages("everything", frames...)
 	givesBack()
 }
+
+// Input that was read elsewhere is not in the kernel: if nothing of it can be kept, the connection ends, for its
+// stream would go on out of step.
+func TestAdoptedInputThatCannotBeKept(t *testing.T) {
+	h := opens(t)
+	defer h.spends()()
+	h.hoarder()
+	half := masked(ping("is there room?"))
+	half = half[:len(half)-1]
+	p := h.adopts(echo.Upgraded(), half)
+	p.wantsFIN("there is no memory for half a ping")
+	h.wantsEnded(map[Reason]uint64{OutOfMemory: 1})
+
+	p = h.adopts(echo.State{}, []byte(request[:30]))
+	p.wantsStatus("nor for half a request", 503)
+}

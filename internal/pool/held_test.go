@@ -288,3 +288,29 @@ func TestAnyCutOfAnyFrames(t *testing.T) {
 		}
 	}
 }
+
+// Memory that connections have held goes back to the system some time after the last of them has let go.
+func TestMemoryOfAPeakIsGivenBack(t *testing.T) {
+	h := opens(t)
+	w := h.workers[0]
+	h.later(3 * trimEvery * tickTime)
+	h.until("there is nothing to give back", func() bool { h.time += sweepEvery; return !w.untidy })
+	p, f := h.connects(), binary(1, 50_000)
+	all := masked(f)
+	p.sends(all[:30_000])
+	h.settles()
+	p.sends(all[30_000:])
+	p.wantsEcho("it is whole", f)
+	inUse := func() (n int) { // chunks that were used and have their pages still
+		for _, rest := range h.arena.rest {
+			if rest > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	if inUse() == 0 {
+		t.Fatal("no memory was used")
+	}
+	h.until("it is given back", func() bool { h.time += sweepEvery; return inUse() == 0 })
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -355,7 +356,7 @@ func (h *house) dialsAt(listener int) *peer {
 func (h *house) adopts(proto echo.State, read []byte) *peer {
 	h.t.Helper()
 	p, fd := h.stranger()
-	if err := h.Adopt(fd, proto, read); err != nil {
+	if err := h.Adopt(fd, netip.AddrPort{}, proto, read); err != nil {
 		h.t.Fatal("adopt:", err)
 	}
 	h.adopted++

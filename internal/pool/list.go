@@ -183,7 +183,7 @@ func (s *selection) pass(ctx context.Context) error {
 				for _, c := range slice {
 					// Peer is asked for here, not by the worker. If the descriptor is another
 					// connection's by now, describe finds out.
-					if s.query.Peer == nil || s.query.Peer.matches(int(c.fd), netpoll.Peer(int(c.fd))) {
+					if s.query.Peer == nil || s.query.Peer.includes(int(c.fd)) {
 						s.matched++
 						s.note(c)
 					}
@@ -369,8 +369,15 @@ func (w *worker) describe(l life) Conn {
 		return Conn{}
 	}
 	fd := int(l.fd)
+	peer, known := w.peers[l.fd]
+	if !known {
+		var err error
+		if peer, err = netpoll.Peer(fd); err != nil {
+			return Conn{} // the peer has reset it, and the worker is about to end it
+		}
+	}
 	c := Conn{
-		FD: fd, Worker: w.index, Peer: netpoll.Peer(fd), State: w.state(s),
+		FD: fd, Worker: w.index, Peer: peer, State: w.state(s),
 		Age:    time.Duration(w.now-s.opened) * tickTime,
 		Idle:   time.Duration(w.now-s.since) * tickTime,
 		Unsent: len(w.unsent(s)), Rest: len(w.rest(s)), Queued: s.is(queued), Received: s.bytes,

@@ -398,3 +398,29 @@ func BenchmarkListSlice(b *testing.B) {
 		w.letters, w.mail.letters = w.letters[:0], nil
 	}
 }
+
+// A connection that its peer has reset has no address any more, and is not taken for one on a unix socket.
+func TestListWithoutConnectionsThatWereReset(t *testing.T) {
+	h := opens(t)
+	a, b := h.connects(), h.connects()
+	_, fd := b.slot()
+	b.resets()
+	for end := time.Now().Add(soon); ; {
+		if _, err := unix.Getpeername(fd); err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the reset does not arrive")
+		}
+	}
+	w := h.workers[0]
+	var listed []Conn
+	w.mine.each(func(fd int) {
+		if c := w.describe(life{int32(fd), h.slots[fd].gen}); c.State != "" {
+			listed = append(listed, c)
+		}
+	})
+	if h.conns() != 2 || len(listed) != 1 || listed[0].Peer.Port() != a.port() {
+		t.Errorf("of %d connections, %+v are listed", h.conns(), listed)
+	}
+}

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"net/netip"
 	"sync"
 
 	"wsecho/internal/echo"
@@ -24,7 +25,8 @@ type letter struct {
 // counted among the worker's already.
 type arrival struct {
 	fd      int
-	source  uint32 // see perIP.countIn
+	peer    netip.AddrPort // the zero AddrPort if it has none, as on a unix socket
+	source  uint32         // see perIP.countIn
 	proto   echo.State
 	read    []byte        // what has been read from it
 	adopted bool          // it comes from Adopt

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/netpoll"
 )
 
 // A PeerFilter selects connections by where their peers are.
@@ -67,6 +69,13 @@ func (f *PeerFilter) String() string {
 		return f.prefix.Addr().String()
 	}
 	return f.prefix.Addr().String() + "/" + strconv.Itoa(f.prefix.Bits())
+}
+
+// includes is matches for a descriptor whose peer is asked for here. A connection that was reset has
+// no peer any more.
+func (f *PeerFilter) includes(fd int) bool {
+	peer, err := netpoll.Peer(fd)
+	return err == nil && f.matches(fd, peer)
 }
 
 // matches reports whether a connection is selected: its descriptor, and what netpoll.Peer returns

@@ -20,6 +20,7 @@
 //   - held.go: the write backlog, and unfinished input
 //   - end.go: how connections end, and why
 //   - deadline.go: timeouts, found by a sweep
+//   - progress.go: whether a slow peer still takes its output
 //   - drain.go: Shutdown
 //   - health.go: whether every worker's loop turns
 //   - stats.go, snapshot.go: what is counted, and how things stand
@@ -58,7 +59,7 @@ type Config struct {
 
 	HandshakeTimeout time.Duration // from accept to the end of the request
 	IdleTimeout      time.Duration // of silence from the peer; 0: none
-	WriteTimeout     time.Duration // without progress of a write backlog
+	WriteTimeout     time.Duration // for which a peer may take none of its output: see progress.go
 	CloseTimeout     time.Duration // for the peer's close frame after ours
 	LingerTimeout    time.Duration // for the peer's FIN after ours
 
@@ -76,10 +77,13 @@ type Pool struct {
 	listeners []netpoll.Listener
 	workers   []*worker
 	slots     []slot
+	marks     []mark // by descriptor, as slots are: see progress.go
 	arena     *arena
 	reserve   reserveFD
 	perIP     perIP
-	clock     func() tick // the real one, but in tests
+
+	clock  func() tick                                     // now, except in tests
+	accept func(listener int) (int, netip.AddrPort, error) // netpoll.AcceptFrom, except in tests
 
 	open     atomic.Int64 // connections that count against MaxConns
 	draining atomic.Bool
@@ -97,7 +101,7 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 		return nil, fmt.Errorf("buffer size %d is no power of two, or too small", cfg.BufferSize)
 	}
 	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
-	p := &Pool{cfg: cfg, listeners: listeners, clock: now, failed: make(chan error, cfg.Workers)}
+	p := &Pool{cfg: cfg, listeners: listeners, clock: now, accept: netpoll.AcceptFrom, failed: make(chan error, cfg.Workers)}
 
 	p.perIP.init(cfg.MaxConnsPerIP)
 	p.warnings.init(cfg.Log)
@@ -105,6 +109,9 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	var err error
 	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
 		return nil, fmt.Errorf("slots: %w", err)
+	}
+	if p.marks, err = reserve[mark](cfg.MaxFDs); err != nil {
+		return nil, errors.Join(fmt.Errorf("marks: %w", err), p.Close())
 	}
 	chunks := cfg.BufferBudget / cfg.BufferSize
 	aside := min(chunks/4, max(1, chunks/16))
@@ -151,6 +158,7 @@ func (p *Pool) Close() error {
 	if p.arena != nil {
 		p.arena.close()
 	}
+	unreserve(p.marks)
 	unreserve(p.slots)
 	return nil
 }

@@ -25,6 +25,9 @@ func reserve[T any](n int) ([]T, error) {
 
 // unreserve ends what reserve has made.
 func unreserve[T any](s []T) {
+	if s == nil { // reserve failed, or was not reached
+		return
+	}
 	var zero T
 	_ = unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), max(len(s), 1)*int(unsafe.Sizeof(zero))))
 }

@@ -48,6 +48,7 @@ const (
 	spare           // not counted against MaxConns, and only there to be turned away
 	behind          // counted among those with a write backlog
 	perSource       // turned away because of MaxConnsPerIP
+	marked          // has a mark: see progress.go
 )
 
 func (s *slot) is(f flags) bool { return s.flags&f != 0 }

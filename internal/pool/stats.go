@@ -20,6 +20,7 @@ type Counters struct {
 	RefusedDraining  uint64 // 503: accepted while the pool was shutting down
 	RefusedAtOnce    uint64 // of the refused: without a slot, and so without waiting for the peer's end
 	Exhausted        uint64 // times that accept found no descriptor
+	AcceptErrors     uint64 // other errors of accept4
 	Ended            [numReasons]uint64
 	Codes            map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
 	IdleTimeouts     uint64
@@ -48,6 +49,7 @@ func (c *Counters) add(d *Counters) {
 	c.RefusedDraining += d.RefusedDraining
 	c.RefusedAtOnce += d.RefusedAtOnce
 	c.Exhausted += d.Exhausted
+	c.AcceptErrors += d.AcceptErrors
 	for i := range c.Ended {
 		c.Ended[i] += d.Ended[i]
 	}

@@ -105,7 +105,7 @@ func (w *worker) send(fd int, s *slot, b *echo.Buffer) bool {
 // settle sees to what follows from a turn. Phase is where the connection was before it.
 func (w *worker) settle(fd int, s *slot, before echo.Phase) {
 	if s.proto.Phase() != before {
-		s.since = w.now
+		w.restart(s)
 		if before == echo.Handshake && !refused(&s.proto) {
 			w.count.Upgraded++
 		}
@@ -132,7 +132,7 @@ func refused(s *echo.State) bool { return 0 < s.Code() && s.Code() < 1000 }
 // has just come to be. Once a connection is watched for that it stays so: it has an event
 // only after a write that took less than all. It says whether the connection is still there.
 func (w *worker) await(fd int, s *slot) bool {
-	s.since = w.now
+	w.restart(s)
 	w.count.Backlogs++
 	w.backlogged(s)
 	return s.is(armed) || w.arm(fd, s)
@@ -158,7 +158,7 @@ func (w *worker) drainBacklog(fd int, s *slot) {
 		return
 	}
 	if n > 0 {
-		s.since = w.now
+		w.restart(s)
 	}
 	if !w.hasUnsent(s) {
 		w.settle(fd, s, s.proto.Phase())

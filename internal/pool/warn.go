@@ -15,6 +15,7 @@ type warnings struct {
 	full      warning
 	perIP     warning
 	exhausted warning
+	accept    warning
 	budget    warning
 }
 
@@ -26,11 +27,12 @@ func (w *warnings) init(log *slog.Logger) {
 	w.full.what = "connections refused: as many are open as may be (-max-conns)"
 	w.perIP.what = "connections refused: too many from one address (-max-conns-per-ip)"
 	w.exhausted.what = "descriptors have run out: connections are refused"
+	w.accept.what = "connections could not be accepted"
 	w.budget.what = "the buffer budget is spent: frames are cut and peers wait (-buffer-budget)"
 }
 
 func (w *warnings) all() []*warning {
-	return []*warning{&w.full, &w.perIP, &w.exhausted, &w.budget}
+	return []*warning{&w.full, &w.perIP, &w.exhausted, &w.accept, &w.budget}
 }
 
 // end gives the warnings that are still due, and no more.
@@ -49,6 +51,7 @@ type warning struct {
 
 	quiet atomic.Bool   // a report is due, which will tell of what is noted until then
 	noted atomic.Uint64 // since the last report
+	err   atomic.Value  // the last error that was noted, if any: a syscall.Errno
 
 	mu   sync.Mutex // protects over, and that a report is whole
 	over bool
@@ -59,6 +62,12 @@ func (w *warning) note() {
 	if !w.quiet.Load() && w.quiet.CompareAndSwap(false, true) {
 		time.AfterFunc(0, w.report)
 	}
+}
+
+// noteError is note with an errno, which the report names.
+func (w *warning) noteError(err error) {
+	w.err.Store(err)
+	w.note()
 }
 
 // report tells what was noted since the last one, and has the next one come; if there was nothing, the next note does.
@@ -81,7 +90,11 @@ func (w *warning) report() {
 func (w *warning) tell() bool {
 	n := w.noted.Swap(0)
 	if n > 0 {
-		w.log.Warn(w.what, "count", n)
+		attrs := []any{"count", n}
+		if err := w.err.Load(); err != nil {
+			attrs = append(attrs, "err", err)
+		}
+		w.log.Warn(w.what, attrs...)
 	}
 	return n > 0
 }

@@ -42,9 +42,10 @@ type worker struct {
 	mine    fdSet    // connections
 	timed   deadlines
 
-	spares    int // connections that are only to be refused
-	listening bool
-	deaf      tick // if not listening: when to listen again, for descriptors had run out
+	spares    int    // connections that are only to be refused
+	watched   []bool // by listener: whether the worker accepts from it
+	listening bool   // from all of them
+	deaf      tick   // if not listening: when to listen again, after an error of accept4
 	draining  bool
 	hurried   bool // if draining: hurryAt is over
 	hurryAt   tick // when everybody is told, whatever is still unanswered
@@ -76,29 +77,36 @@ func newWorker(p *Pool) (*worker, error) {
 		events:   make([]netpoll.Event, eventBatch),
 		spare:    p.arena.alloc(p.cfg.BufferSize),
 		scratch:  make([]byte, frugalRead),
+		watched:  make([]bool, len(p.listeners)),
 		now:      p.clock(),
 		ended:    make(chan struct{}),
 	}
 	w.count.init()
-	var err error
-	if w.mine, err = reserve[uint64](p.cfg.MaxFDs/64 + 1); err != nil {
-		return nil, err
-	}
-	if w.timed.set, err = reserve[uint64](p.cfg.MaxFDs/64 + 1); err != nil {
-		return nil, err
-	}
-	if w.poller, err = netpoll.New(); err != nil {
-		return nil, err
-	}
-	if err := w.listen(); err != nil {
+	if err := w.acquire(); err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
 }
 
+// acquire opens what the worker needs of the system. After an error close closes what there is of it.
+func (w *worker) acquire() (err error) {
+	if w.mine, err = reserve[uint64](w.pool.cfg.MaxFDs/64 + 1); err != nil {
+		return err
+	}
+	if w.timed.set, err = reserve[uint64](w.pool.cfg.MaxFDs/64 + 1); err != nil {
+		return err
+	}
+	if w.poller, err = netpoll.New(); err != nil {
+		return err
+	}
+	return w.listen()
+}
+
 func (w *worker) close() {
-	w.poller.Close()
+	if w.poller != nil {
+		w.poller.Close()
+	}
 	unreserve(w.mine)
 	unreserve(w.timed.set)
 }
