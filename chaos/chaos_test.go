@@ -10,6 +10,7 @@
 package chaos
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"math"
@@ -19,6 +20,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/limits"
+	"wsecho/internal/pool"
 )
 
 var (
@@ -378,18 +382,11 @@ func (s *scene) judges(r *row, said *testimony, alive int) {
 	}
 }
 
-// residentBound is how large the server may become: its program and Go's
-// runtime; for each descriptor a slot of 64 bytes, and two bits a worker; the
-// budget, and a byte for each 64 of it; and for each worker its buffer, its
-// spare block, and what its goroutine needs.
+// residentBound returns the most resident memory that the server may have: what the README promises,
+// for as many descriptors as a process may have here. It is not scraped.
 func (s *scene) residentBound() int {
-	const base = 12 << 20
-	budget := s.budget
-	if budget == 0 {
-		budget = 256 << 20
-	}
-	workers := s.server.workers
-	return base + 20_000*(64+workers/4) + budget + budget/64 + workers*(2*256<<10+64<<10)
+	server := limits.Server{Workers: s.server.workers, BufferSize: pool.BufferSize, BufferBudget: cmp.Or(s.budget, 256<<20)}
+	return limits.StartMemory + int(server.Growth()) + 20_000*(limits.SlotMemory+server.Workers/4)
 }
 
 // audits compares the server's account with everybody else's.

@@ -62,7 +62,7 @@ func guestRun(out io.Writer) error {
 		}
 	}
 	s.server, s.load = guestServer, guestLoad
-	files := uint64(s.connections) + serverDescriptors
+	files := uint64(s.connections) + uint64(serverNeeds.Descriptors())
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}); err != nil {
 		return fmt.Errorf("RLIMIT_NOFILE %d: %w", files, err)
 	}

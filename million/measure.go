@@ -14,17 +14,16 @@ import (
 	"syscall"
 	"time"
 
+	"wsecho/internal/format"
 	"wsecho/internal/limits"
+	"wsecho/internal/pool"
 )
 
 const (
 	// The server and the generator have one event loop each, for the machine has two CPUs or few more.
 	workers = "1"
 
-	// serverDescriptors and serverMemory are what wsecho takes for itself, with one worker and the buffer budget below.
-	serverDescriptors = 128 + 66
-	bufferBudget      = 64 << 20
-	serverMemory      = 12<<20 + bufferBudget + bufferBudget/64
+	bufferBudget = 64 << 20 // the server's
 
 	// connectionsPerSource is how many ports of one source address are used, of the least range
 	// that a system has (28,232). The kernel looks longer for the last ones.
@@ -38,13 +37,16 @@ const (
 	ending = 30 * time.Second
 )
 
+// serverNeeds is the server's configuration.
+var serverNeeds = limits.Server{Workers: 1, BufferSize: pool.BufferSize, BufferBudget: bufferBudget}
+
 // measure opens as many connections as are wanted and allowed, and gathers what they cost.
 func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, error) {
 	m, err := limits.Here()
 	if err != nil {
 		return nil, err
 	}
-	all := m.Of(limits.Load{Descriptors: serverDescriptors, Memory: serverMemory, Ends: 2})
+	all := m.Of(limits.Load{Descriptors: serverNeeds.Descriptors(), Memory: serverNeeds.Memory(), Ends: 2})
 	for _, l := range limits.Short(all, int64(s.connections)) {
 		fmt.Fprintln(out, "short:", l.Shortage(int64(s.connections)))
 	}
@@ -58,7 +60,7 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 			handshakes = min(handshakes, int(queue))
 		}
 	}
-	fmt.Fprintf(out, "%s connections, %s handshakes at a time, %d messages a second\n", limits.Thousands(int64(connections)), limits.Thousands(int64(handshakes)), s.rate)
+	fmt.Fprintf(out, "%s connections, %s handshakes at a time, %d messages a second\n", format.Thousands(int64(connections)), format.Thousands(int64(handshakes)), s.rate)
 
 	server, url, err := startServer(s.server, connections)
 	if err != nil {
@@ -137,7 +139,7 @@ func watch(out io.Writer, r *result, server, load *process, reports <-chan repor
 				return full, err
 			}
 			fmt.Fprintf(out, "%6.0f s  %9s TCP sockets, server RSS %s, free memory %s\n", time.Since(began).Seconds(),
-				limits.Thousands(s.sockets), limits.Bytes(s.server), limits.Bytes(s.free))
+				format.Thousands(s.sockets), format.Bytes(s.server), format.Bytes(s.free))
 			if s.sockets >= full.sockets-others {
 				full = s
 			}

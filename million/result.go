@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"wsecho/internal/limits"
+	"wsecho/internal/format"
 )
 
 // A result is what a run has shown. Sizes are in bytes, times in seconds if they do not say otherwise.
@@ -97,26 +97,26 @@ func (r *result) rows() (rows [][2]string) {
 	add := func(name, format string, args ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
 	}
-	add("open connections", "%s of %s, all open after about %.0f s", limits.Thousands(int64(r.Report.Open)), limits.Thousands(int64(r.Connections)), r.Opening)
-	add("server, RSS", "%s; %s before the first connection; at most %s", limits.Bytes(r.ServerFull), limits.Bytes(r.ServerEmpty), limits.Bytes(r.ServerPeak))
+	add("open connections", "%s of %s, all open after about %.0f s", format.Thousands(int64(r.Report.Open)), format.Thousands(int64(r.Connections)), r.Opening)
+	add("server, RSS", "%s; %s before the first connection; at most %s", format.Bytes(r.ServerFull), format.Bytes(r.ServerEmpty), format.Bytes(r.ServerPeak))
 	add("server, a connection", "%.1f bytes in user space", r.each(r.ServerFull-r.ServerEmpty))
-	add("load generator, RSS", "%s", limits.Bytes(r.LoadFull))
+	add("load generator, RSS", "%s", format.Bytes(r.LoadFull))
 	if len(r.Caches) > 0 {
-		add("kernel, slab", "%s for both ends: %.0f bytes a connection, %.0f an end", limits.Bytes(r.slabBytes()), r.each(r.slabBytes()), r.each(r.slabBytes())/2)
+		add("kernel, slab", "%s for both ends: %.0f bytes a connection, %.0f an end", format.Bytes(r.slabBytes()), r.each(r.slabBytes()), r.each(r.slabBytes())/2)
 	} else {
 		add("kernel, slab", "unknown: only root may read /proc/slabinfo")
 	}
-	add("kernel, other", "page tables %s, vmalloc (tables of descriptors) %s", limits.Bytes(r.Tables), limits.Bytes(r.Vmalloc))
-	add("machine", "%s less free memory than before: %.0f bytes a connection, for both ends and both programs", limits.Bytes(r.MemoryTaken), r.each(r.MemoryTaken))
-	add("tcp_mem", "%s pages for both ends: %.2f an end", limits.Thousands(r.TCPPages), r.each(r.TCPPages)/2)
-	add("echoes while all are open", "%s in %.0f s, at %s a second; every byte as it was sent", limits.Thousands(int64(r.Report.Messages)), r.Report.Duration, limits.Thousands(int64(r.Rate)))
+	add("kernel, other", "page tables %s, vmalloc (tables of descriptors) %s", format.Bytes(r.Tables), format.Bytes(r.Vmalloc))
+	add("machine", "%s less free memory than before: %.0f bytes a connection, for both ends and both programs", format.Bytes(r.MemoryTaken), r.each(r.MemoryTaken))
+	add("tcp_mem", "%s pages for both ends: %.2f an end", format.Thousands(r.TCPPages), r.each(r.TCPPages)/2)
+	add("echoes while all are open", "%s in %.0f s, at %s a second; every byte as it was sent", format.Thousands(int64(r.Report.Messages)), r.Report.Duration, format.Thousands(int64(r.Rate)))
 	add("latency, from when due", "p50 %s, p99 %s, max %s", short(r.Report.Latency.P50), short(r.Report.Latency.P99), short(r.Report.Latency.Max))
 	add("handshake", "p50 %s, p99 %s, max %s", short(r.Report.Handshake.P50), short(r.Report.Handshake.P99), short(r.Report.Handshake.Max))
 	if r.Report.Errors.Total == 0 {
 		add("errors", "none")
 	}
 	for kind, e := range r.Report.Errors.Kinds {
-		add("errors", "%s %s; the first: %s", limits.Thousands(int64(e.Count)), kind, e.First)
+		add("errors", "%s %s; the first: %s", format.Thousands(int64(e.Count)), kind, e.First)
 	}
 	return rows
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"wsecho/internal/format"
 	"wsecho/internal/limits"
 )
 
@@ -19,13 +20,13 @@ func (s *settings) check(m limits.Machine, w io.Writer) int {
 	least := limits.Smallest(all)
 	allowed, wanted := least.Allows(), int64(s.maxConns)
 
-	fmt.Fprintf(w, "This machine is good for %s connections. What ends first: %s.\n\n", limits.Thousands(allowed), least.Name)
+	fmt.Fprintf(w, "This machine is good for %s connections. What ends first: %s.\n\n", format.Thousands(allowed), least.Name)
 	writeLimits(w, all, least)
 	fmt.Fprintf(w, `
 Of memory the server has %s for itself with its -buffer-budget, the rest is for
 connections that hold nothing in it. Of tcp_mem a connection holds a page while
 bytes are in flight, as on all of them when they are told to go.
-`, limits.Bytes(load.Memory))
+`, format.Bytes(load.Memory))
 	writeBursts(w, m)
 
 	fmt.Fprintln(w)
@@ -51,7 +52,7 @@ func writeLimits(w io.Writer, all []limits.Limit, least limits.Limit) {
 	for _, l := range all {
 		allows := "any number"
 		if n := l.Allows(); n != limits.Unlimited {
-			allows = limits.Thousands(n)
+			allows = format.Thousands(n)
 		}
 		if l.Name == least.Name {
 			allows += " <"
@@ -66,10 +67,10 @@ func writeMends(w io.Writer, all []limits.Limit) {
 	for _, conns := range []int64{100_000, 1_000_000} {
 		short := limits.Short(all, conns)
 		if len(short) == 0 {
-			fmt.Fprintf(w, "%s connections are allowed.\n", limits.Thousands(conns))
+			fmt.Fprintf(w, "%s connections are allowed.\n", format.Thousands(conns))
 			continue
 		}
-		fmt.Fprintf(w, "For %s connections (deploy/sysctl.d/):\n", limits.Thousands(conns))
+		fmt.Fprintf(w, "For %s connections (deploy/sysctl.d/):\n", format.Thousands(conns))
 		for _, l := range short {
 			fmt.Fprintf(w, "  %s\n", l.HowTo(conns))
 		}
@@ -84,7 +85,7 @@ func writeBursts(w io.Writer, m limits.Machine) {
 	row := func(name string, value int64, what string) {
 		text := "unknown"
 		if value != limits.Unknown {
-			text = limits.Thousands(value)
+			text = format.Thousands(value)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", name, text, what)
 	}

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -149,7 +150,9 @@ func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 		return err
 	}
 	ops.close() // after the drain, of which it tells, and before the pool, which it asks
-	logTotals(log, p.Stats())
+	if s, err := p.Snapshot(context.Background()); err == nil {
+		logTotals(log, s.Counters)
+	}
 	systemd.end()
 	p.Close()
 	return failure

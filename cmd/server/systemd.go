@@ -126,7 +126,7 @@ func (s *supervisor) attend(ctx context.Context) {
 func (s *supervisor) turning(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return s.pool.Turning(ctx)
+	return s.pool.Healthy(ctx)
 }
 
 // stopping tells systemd that a drain has begun, and that it may take longer than the unit's
@@ -196,8 +196,11 @@ type figures struct {
 }
 
 func (s *supervisor) figures() figures {
-	c := s.pool.Stats()
-	return figures{time.Now(), s.draining.Load(), s.pool.Open(), messages(c), c.BytesIn, c.BytesOut}
+	c, err := s.pool.Snapshot(context.Background())
+	if err != nil {
+		return figures{}
+	}
+	return figures{time.Now(), s.draining.Load(), c.Open, messages(c.Counters), c.BytesIn, c.BytesOut}
 }
 
 // since says how many connections there are, and how busy they have been since before.

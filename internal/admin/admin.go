@@ -195,7 +195,7 @@ func (s *Server) metrics() http.Handler {
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	if err := s.cfg.Pool.Turning(ctx); err != nil {
+	if err := s.cfg.Pool.Healthy(ctx); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

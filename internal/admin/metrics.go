@@ -151,7 +151,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(backpressure, s.Backlogs)
 	gauge(budgetUsed, s.BudgetUsed)
 	gauge(budgetLimit, s.BudgetLimit)
-	count(frugalTurns, s.FrugalTurns)
+	count(frugalTurns, s.LowMemoryTurns)
 	count(noDescriptors, s.Exhausted)
 	count(acceptErrors, s.AcceptErrors)
 }

@@ -74,7 +74,7 @@ func TestMetricsCount(t *testing.T) {
 	c.Close()
 	waitFor(t, "both have left", func() bool { return o.pool.Open() == 0 })
 	o.knocks(http.StatusUpgradeRequired)
-	waitFor(t, "it has left", func() bool { return o.pool.Stats().Codes[426] == 1 && o.pool.Stats().Codes[503] == 1 })
+	waitFor(t, "it has left", func() bool { return counters(t, o.pool).Codes[426] == 1 && counters(t, o.pool).Codes[503] == 1 })
 	metrics := o.wants("/metrics", http.StatusOK, "")
 	for _, want := range []string{
 		`wsecho_build_info{commit="abc",goversion="go1.26",version="1.2.3"} 1`,

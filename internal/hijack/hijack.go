@@ -108,7 +108,7 @@ func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request)
 	}
 	read, _ := rw.Reader.Peek(rw.Reader.Buffered()) // cannot fail for what is there
 	upgraded, broken := false, false
-	err = h.pool.AdoptAfter(fd, peerOf(conn), echo.Upgraded(), slices.Clone(read), func() error {
+	err = h.pool.Adopt(fd, peerOf(conn), echo.Upgraded(), slices.Clone(read), func() error {
 		_, _, _, err := h.upgrader.Upgrade(r, hijacked{conn, rw})
 		// From here on net/http has no part in it, and Go's poller does not watch it.
 		conn.Close()

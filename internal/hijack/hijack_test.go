@@ -167,7 +167,7 @@ func TestEcho(t *testing.T) {
 	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
 		t.Errorf("want the server to end TCP first, got %q, %v", rest, err)
 	}
-	c := h.pool.Stats()
+	c := counters(t, h.pool)
 	if c.Adopted != 1 || c.Upgraded != 1 || c.Accepted != 0 || c.BytesIn != uint64(len(maskedHello+maskedClose)) {
 		t.Errorf("counted: %+v", c)
 	}
@@ -356,7 +356,7 @@ func TestRefusedByThePool(t *testing.T) {
 			p := dials(t, "tcp", h.side)
 			p.sends(request)
 			p.wantsRefusal(http.StatusServiceUnavailable, c.reason)
-			s := h.pool.Stats()
+			s := counters(t, h.pool)
 			if s.RefusedFull+s.RefusedPerIP != 1 || s.Codes[503] != 1 || s.Upgraded != 2 || h.pool.Open() != 2 {
 				t.Errorf("counted: %+v", s)
 			}
@@ -385,7 +385,7 @@ func TestRefusedWithoutDescriptors(t *testing.T) {
 	p := dials(t, "tcp", server.Listener.Addr().String())
 	p.sends(request)
 	p.wantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
-	if n := h.pool.Stats().Codes[http.StatusServiceUnavailable]; n != 1 {
+	if n := counters(t, h.pool).Codes[http.StatusServiceUnavailable]; n != 1 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -396,7 +396,7 @@ func TestRefusedWithoutSlot(t *testing.T) {
 	p := dials(t, "tcp", h.side)
 	p.sends(request)
 	p.wantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
-	if s := h.pool.Stats(); s.RefusedFull != 1 || s.Codes[http.StatusServiceUnavailable] != 1 {
+	if s := counters(t, h.pool); s.RefusedFull != 1 || s.Codes[http.StatusServiceUnavailable] != 1 {
 		t.Errorf("counted: %+v", s)
 	}
 }
@@ -480,7 +480,7 @@ func TestTLS(t *testing.T) {
 	p := &peer{t, c, bufio.NewReader(c)}
 	p.sends(request)
 	p.wantsRefusal(http.StatusNotImplemented, "TLS")
-	if n := h.pool.Stats().Codes[http.StatusNotImplemented]; n != 1 {
+	if n := counters(t, h.pool).Codes[http.StatusNotImplemented]; n != 1 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -515,7 +515,7 @@ func TestWriterThatCannotBeHijacked(t *testing.T) {
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "response writer") {
 		t.Errorf("%d, %q", w.Code, w.Body)
 	}
-	if n := h.pool.Stats().Codes[http.StatusInternalServerError]; n != 1 {
+	if n := counters(t, h.pool).Codes[http.StatusInternalServerError]; n != 1 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -604,7 +604,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 	for range cap(done) {
 		go func() { done <- comesAndGoes(ctx, h.side) }()
 	}
-	for h.pool.Stats().Adopted < 50 {
+	for counters(t, h.pool).Adopted < 50 {
 		time.Sleep(time.Millisecond)
 	}
 	h.pool.Shutdown(soon)

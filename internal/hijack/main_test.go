@@ -5,7 +5,18 @@ import (
 	"testing"
 
 	"wsecho/internal/leak"
+	"wsecho/internal/pool"
 )
 
 // TestMain checks once, for all tests, that nothing is left open or running.
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
+
+// counters returns what a pool has counted.
+func counters(t *testing.T, p *pool.Pool) pool.Counters {
+	t.Helper()
+	s, err := p.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Counters
+}

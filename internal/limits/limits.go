@@ -2,8 +2,9 @@ package limits
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
+
+	"wsecho/internal/format"
 )
 
 // What an idle connection costs on one end. The kernel's part was measured by `make million-vm` (docs/million.md)
@@ -70,9 +71,9 @@ func (l Limit) Show(n int64) string {
 	case n == Unlimited:
 		return "unlimited"
 	case l.Bytes:
-		return Bytes(n)
+		return format.Bytes(n)
 	}
-	return Thousands(n)
+	return format.Thousands(n)
 }
 
 // Tracks says whether netfilter tracks connections: it has entries as soon as a firewall rule needs them.
@@ -140,7 +141,7 @@ func Short(all []Limit, conns int64) (short []Limit) {
 func (l Limit) Shortage(conns int64) string {
 	need := l.Needs(conns)
 	return fmt.Sprintf("%s: %s, and %s wanted: %s short, enough for %s connections. For more: %s", l.Name, l.Show(l.Has),
-		l.Show(need), l.Show(need-l.Has), Thousands(l.Allows()), l.HowTo(conns))
+		l.Show(need), l.Show(need-l.Has), format.Thousands(l.Allows()), l.HowTo(conns))
 }
 
 // ConnsFor is how many connections a process may have of its descriptors if it keeps own of them for itself; but
@@ -149,25 +150,3 @@ func ConnsFor(descriptors, own int64) int64 { return descriptors - min(own, desc
 
 // DescriptorsFor is how many descriptors so many connections take.
 func DescriptorsFor(conns, own int64) int64 { return conns + min(own, conns/3) }
-
-// Thousands is a number with separators.
-func Thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// Bytes is a size in the largest unit of which there is one.
-func Bytes(n int64) string {
-	for _, u := range []struct {
-		name string
-		size int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
-		if max(n, -n) >= u.size {
-			return fmt.Sprintf("%.1f %s", float64(n)/float64(u.size), u.name)
-		}
-	}
-	return fmt.Sprintf("%d B", n)
-}

@@ -266,19 +266,6 @@ func TestShortage(t *testing.T) {
 	}
 }
 
-func TestNumbersForPeople(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", -1: "-1", 999: "999", 1000: "1,000", -1000: "-1,000", 1234567: "1,234,567"} {
-		if got := Thousands(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", -1 << 20: "-1.0 MiB", 3 << 30: "3.0 GiB"} {
-		if got := Bytes(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
-}
-
 // No text makes the parsers fail otherwise than by an error, or find a negative number.
 func FuzzParsers(f *testing.F) {
 	root := machine(nil)

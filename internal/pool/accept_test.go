@@ -16,6 +16,7 @@ import (
 	"wsecho/internal/echo"
 	"wsecho/internal/leak"
 	"wsecho/internal/netpoll"
+	"wsecho/internal/offheap"
 )
 
 // wantsEven checks that no worker has more than one connection more than
@@ -24,7 +25,7 @@ func (h *house) wantsEven(why string) {
 	h.t.Helper()
 	var conns []int64
 	for _, w := range h.workers {
-		conns = append(conns, w.conns.Load())
+		conns = append(conns, w.conns.load.Load())
 	}
 	if slices.Max(conns)-slices.Min(conns) > 1 {
 		h.t.Errorf("%s: the workers have %v connections", why, conns)
@@ -80,7 +81,7 @@ func TestOneWorkerAcceptsForAll(t *testing.T) {
 	h.until("the letters are read", func() bool {
 		n := 0
 		for _, w := range h.workers {
-			w.mine.each(func(int) { n++ })
+			w.conns.mine.each(func(int) { n++ })
 		}
 		return n == 9
 	})
@@ -127,7 +128,7 @@ func TestAdoptFromOtherGoroutines(t *testing.T) {
 		p, fd := h.stranger()
 		peers = append(peers, p)
 		adopting.Go(func() {
-			if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), masked(text("hello"))); err != nil {
+			if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), masked(text("hello")), noGreeting); err != nil {
 				t.Error("adopt:", err)
 			}
 		})
@@ -145,7 +146,7 @@ func TestAdoptFromOtherGoroutines(t *testing.T) {
 func (h *house) refuses(why string, want error, read []byte) {
 	h.t.Helper()
 	p, fd := h.stranger()
-	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, read); !errors.Is(err, want) {
+	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, read, noGreeting); !errors.Is(err, want) {
 		h.t.Errorf("%s: %v, want %v", why, err, want)
 	}
 	if _, err := netpoll.Send(fd, []byte("mine")); err != nil {
@@ -165,12 +166,12 @@ func TestAdoptRefuses(t *testing.T) {
 		t.Errorf("%d are open, want 2", h.Open())
 	}
 	p, fd := h.stranger()
-	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, make([]byte, h.cfg.Echo.MaxFrame+1)); err == nil {
+	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, make([]byte, h.cfg.Echo.MaxFrame+1), noGreeting); err == nil {
 		t.Error("more was read than a buffer holds, and it was adopted")
 	}
 	netpoll.Close(fd)
 	p.closes()
-	if err := h.Adopt(h.cfg.MaxFDs, netip.AddrPort{}, echo.State{}, nil); !errors.Is(err, ErrFull) {
+	if err := h.Adopt(h.cfg.MaxFDs, netip.AddrPort{}, echo.State{}, nil, noGreeting); !errors.Is(err, ErrFull) {
 		t.Errorf("a descriptor above all slots: %v", err)
 	}
 	h.draining.Store(true)
@@ -223,17 +224,17 @@ func TestManyTooMany(t *testing.T) {
 	h := opens(t, maxConns(1))
 	witness := h.connects()
 	var peers []*peer
-	for range maxSpares + 5 {
+	for range maxSurplus + 5 {
 		peers = append(peers, h.dials())
 	}
 	h.settles()
 	h.wantsCount("refused without a slot", h.count().RefusedAtOnce, 5)
 	witness.alive("many wait to be refused")
-	for _, p := range peers[:maxSpares] {
+	for _, p := range peers[:maxSurplus] {
 		p.sends([]byte(request))
 		p.wantsStatus("it waited", 503)
 	}
-	for _, p := range peers[maxSpares:] {
+	for _, p := range peers[maxSurplus:] {
 		p.wantsStatus("it was refused at once", 503)
 	}
 }
@@ -241,9 +242,10 @@ func TestManyTooMany(t *testing.T) {
 // A descriptor for which there is no slot is refused.
 func TestDescriptorWithoutASlot(t *testing.T) {
 	h := opens(t)
-	all := h.slots
-	defer func() { h.slots = all }()
-	h.slots = h.slots[:4]
+	cs := &h.workers[0].conns
+	all := cs.slots
+	defer func() { cs.slots = all }()
+	cs.slots = cs.slots[:4]
 	p := h.dials()
 	p.wantsStatus("no slot", 503)
 	h.wantsCount("refused at once", h.count().RefusedAtOnce, 1)
@@ -318,7 +320,7 @@ func TestReserveIsGone(t *testing.T) {
 	taken := fills(t)
 	h.settles()
 	for i, w := range h.workers {
-		if w.listening {
+		if w.acceptor.watching {
 			t.Errorf("worker %d listens", i)
 		}
 	}
@@ -326,7 +328,7 @@ func TestReserveIsGone(t *testing.T) {
 	for _, p := range waiting {
 		p.wantsNothing("it waits in the backlog")
 	}
-	h.later(deafFor)
+	h.later(acceptPause)
 	before := h.count().Exhausted
 	h.settles()
 	for range 20 {
@@ -337,14 +339,14 @@ func TestReserveIsGone(t *testing.T) {
 	}
 
 	netpoll.Close(taken[0])
-	h.later(2 * deafFor)
+	h.later(2 * acceptPause)
 	for _, p := range waiting {
 		p.wantsStatus("there is one descriptor: the reserve", 503)
 	}
 	for _, fd := range taken[1:] {
 		netpoll.Close(fd)
 	}
-	h.later(2 * deafFor)
+	h.later(2 * acceptPause)
 	h.connects().alive("there are descriptors again")
 }
 
@@ -353,15 +355,15 @@ func TestReserveIsGone(t *testing.T) {
 func TestListenAgainFails(t *testing.T) {
 	h := opensAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")})
 	w := h.workers[0]
-	w.unlisten()
+	w.acceptor.ignore()
 	right := h.listeners[1].FD
 	h.listeners[1].FD = 1 << 20
-	h.later(deafFor)
-	if w.listening {
+	h.later(acceptPause)
+	if w.acceptor.watching {
 		t.Error("it listens at what is no descriptor")
 	}
 	h.listeners[1].FD = right
-	h.later(2 * deafFor)
+	h.later(2 * acceptPause)
 	h.connects().alive("it listens again")
 	h.dialsAt(1).upgrades().alive("at both")
 }
@@ -390,16 +392,16 @@ func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
 	h := opens(t, workers(2), maxConns(1))
 	h.connects()
 	refused := h.dials()
-	h.workers[1].unlisten()
-	h.until("it is there", func() bool { return h.workers[0].spares == 1 })
-	h.workers[0].unlisten()
-	if err := h.workers[1].listen(); err != nil {
+	h.workers[1].acceptor.ignore()
+	h.until("it is there", func() bool { return h.workers[0].conns.surplus == 1 })
+	h.workers[0].acceptor.ignore()
+	if err := h.workers[1].acceptor.watch(); err != nil {
 		t.Fatal(err)
 	}
 	next := h.dials()
 	var other sync.WaitGroup
 	other.Go(func() {
-		for h.workers[0].spares > 0 {
+		for h.workers[0].conns.surplus > 0 {
 			if err := h.workers[0].pass(0); err != nil {
 				t.Error(err)
 				return
@@ -440,7 +442,7 @@ func TestErrorsOfConnectionsInTheBacklog(t *testing.T) {
 	}
 	h.failsToAccept(0, errs...)
 	h.connects().alive("the errors were others'")
-	if w := h.workers[0]; !w.listening {
+	if w := h.workers[0]; !w.acceptor.watching {
 		t.Error("the worker does not listen")
 	}
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, uint64(len(errs)))
@@ -471,7 +473,7 @@ func TestUnknownErrorsOfAccept(t *testing.T) {
 		witness.alive("connections are not affected")
 		h.dialsAt(1).upgrades().alive("nor is the other listener")
 		for range 3 {
-			h.later(2 * deafFor)
+			h.later(2 * acceptPause)
 		}
 		waiting.wantsUpgrade()
 		waiting.alive("it has waited in the backlog")
@@ -488,7 +490,7 @@ func TestErrorsOfAcceptThatDoNotEnd(t *testing.T) {
 	waiting.sends([]byte(request))
 	waiting.wantsNothing("its listener is left alone")
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, acceptBatch)
-	h.later(2 * deafFor)
+	h.later(2 * acceptPause)
 	waiting.wantsUpgrade()
 }
 
@@ -501,20 +503,20 @@ func TestErrorsOfAcceptWithoutDescriptors(t *testing.T) {
 	waiting := h.dials()
 	waiting.sends([]byte(request))
 	waiting.wantsNothing("the listener is left alone")
-	h.later(2 * deafFor)
+	h.later(2 * acceptPause)
 	waiting.wantsUpgrade()
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, 2)
 	h.wantsCount("times exhausted", h.count().Exhausted, 2)
 }
 
-// A pool that cannot be made gives back what it has mapped and opened, whichever step fails.
+// A pool that cannot be made gives back what it has offheap.Mapped and opened, whichever step fails.
 func TestNewGivesBackWhatItHas(t *testing.T) {
 	if !leak.Alone(t, 100) {
 		return
 	}
 	h := opens(t)
 	cfg := h.cfg
-	if mapped {
+	if offheap.Mapped {
 		cfg.MaxFDs = 1 << 26 // 16 MiB of address space for each worker
 	}
 	taken := fills(t)
@@ -566,7 +568,7 @@ func mappings(t *testing.T) int {
 
 // The address space for slots may be refused.
 func TestNewWithoutAddressSpace(t *testing.T) {
-	if !mapped {
+	if !offheap.Mapped {
 		t.Skip("under the race detector slots are on the heap")
 	}
 	h := opens(t)
@@ -575,7 +577,7 @@ func TestNewWithoutAddressSpace(t *testing.T) {
 	p, err := New(cfg, nil)
 	if err == nil {
 		p.Close()
-		t.Fatal("2^56 bytes are mapped")
+		t.Fatal("2^56 bytes are offheap.Mapped")
 	}
 	if !strings.HasPrefix(err.Error(), "slots: ") {
 		t.Errorf("%v, want the slots", err)

@@ -3,30 +3,29 @@ package pool
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 
 	"wsecho/internal/echo"
 )
 
-// Why Adopt may not take a connection.
+// Reasons for which Adopt refuses a connection.
 var (
-	ErrFull     = errors.New("as many connections are open as may be")
+	ErrFull     = errors.New("connection limit reached")
 	ErrDraining = errors.New("the pool is shutting down")
 )
 
-// Adopt makes a connection the pool's: a non-blocking socket (see netpoll.Prepare), the address of its
-// peer (the zero AddrPort for a unix socket), how far its protocol has come, and what has been read
-// from it already. Any goroutine may call it. After an error the socket is still the caller's.
-func (p *Pool) Adopt(fd int, peer netip.AddrPort, proto echo.State, read []byte) error {
-	return p.AdoptAfter(fd, peer, proto, read, func() error { return nil })
-}
-
-// AdoptAfter is Adopt for a connection that is to be told something first, such as that it has changed
-// protocols: once it is certain that there is room for it, and before a worker looks at it, greet is called.
-// The error of greet is AdoptAfter's. After a greeting there is only ErrDraining, if the pool began to shut down meanwhile.
-func (p *Pool) AdoptAfter(fd int, peer netip.AddrPort, proto echo.State, read []byte, greet func() error) error {
+// Adopt takes over a connection from another server: a non-blocking socket (see netpoll.Prepare), the
+// address of its peer (the zero AddrPort on a unix socket), the state of its protocol, and what has been
+// read from it already. Any goroutine may call it.
+//
+// Once there is certain to be room for the connection, and before a worker looks at it, Adopt calls
+// greet, which may tell the peer that the protocol has changed. If greet fails, Adopt returns its
+// error. After a successful greeting the only error is ErrDraining, if the pool has begun to shut
+// down meanwhile. After any error the socket still belongs to the caller.
+func (p *Pool) Adopt(fd int, peer netip.AddrPort, proto echo.State, read []byte, greet func() error) error {
 	if len(read) > p.cfg.Echo.MaxFrame {
-		return fmt.Errorf("%d bytes already read are more than a buffer holds", len(read))
+		return fmt.Errorf("%d bytes already read exceed a buffer", len(read))
 	}
 	if p.draining.Load() {
 		return ErrDraining
@@ -35,18 +34,42 @@ func (p *Pool) AdoptAfter(fd int, peer netip.AddrPort, proto echo.State, read []
 		p.refusedElsewhere(echo.RefuseFull)
 		return fmt.Errorf("descriptor %d: %w", fd, ErrFull)
 	}
-	source, refusal := p.countIn(peer.Addr())
+	source, refusal := p.census.in(peer.Addr())
 	if refusal != nil {
 		p.refusedElsewhere(refusal)
 		return fmt.Errorf("%w: %w", ErrFull, refusal)
 	}
 	if err := greet(); err != nil {
-		p.countOut(source)
+		p.census.out(source, true)
 		return err
 	}
 	if !p.place(nil, arrival{fd: fd, peer: peer, source: source, proto: proto, read: read, adopted: true}) {
-		p.countOut(source)
+		p.census.out(source, true)
 		return ErrDraining
 	}
 	return nil
+}
+
+// refusedElsewhere counts a connection that Adopt refused.
+func (p *Pool) refusedElsewhere(r *echo.Refusal) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock()
+	if r == echo.RefusePerIP {
+		p.others.count.RefusedPerIP++
+		p.warnings.perIP.note()
+	} else {
+		p.others.count.RefusedFull++
+		p.warnings.full.note()
+	}
+}
+
+// CountHandshake counts a request that an http.Server has answered with this status.
+func (p *Pool) CountHandshake(status int) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock()
+	if status == http.StatusSwitchingProtocols {
+		p.others.count.Upgraded++
+	} else {
+		p.others.count.Codes[status]++
+	}
 }

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,8 +79,8 @@ func TestNoIdleTimeout(t *testing.T) {
 	h := opens(t)
 	p := h.connects()
 	h.settles()
-	if w := h.workers[0]; w.timed.n != 0 || w.patience() != -1 {
-		t.Errorf("%d connections have a deadline, the worker's patience is %v", w.timed.n, w.patience())
+	if w := h.workers[0]; w.conns.deadlines.n != 0 || w.patience() != -1 {
+		t.Errorf("%d connections have a deadline, the worker's patience is %v", w.conns.deadlines.n, w.patience())
 	}
 	h.later(MaxTimeout)
 	p.alive("it may be silent for ever")
@@ -154,8 +155,8 @@ func TestParkedForNothing(t *testing.T) {
 	s, fd := p.slot()
 	w := h.workers[0]
 	h.later(time.Hour)
-	s.set(unread) // as by an edge for what has been read already
-	w.park(fd, s) // there was neither memory nor room for a moment
+	s.set(unread)             // as by an edge for what has been read already
+	w.conns.park(conn{fd, s}) // there was neither memory nor room for a moment
 	if s.since != h.time {
 		t.Errorf("its time counts from %d, want %d", s.since, h.time)
 	}
@@ -170,7 +171,7 @@ func TestCloseTimeout(t *testing.T) {
 	p := h.connects()
 	s, fd := p.slot()
 	h.later(time.Hour)
-	h.workers[0].goodbye(fd, s, "test")
+	h.workers[0].conns.goodbye(conn{fd, s}, "test")
 	p.wantsClose("the goodbye", 1001)
 	p.sends(masked(text("never mind")))
 	h.later(5*time.Second - late)
@@ -218,7 +219,7 @@ func TestSweepFindsEveryDescriptor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), nil); err != nil {
+		if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), nil, noGreeting); err != nil {
 			t.Fatal(err)
 		}
 		h.adopted++
@@ -236,51 +237,51 @@ func TestSweepFindsEveryDescriptor(t *testing.T) {
 		p.closes()
 		t.Logf("descriptor %d was found", fds[i])
 	}
-	if w.timed.high < fds[len(fds)-1] {
-		t.Errorf("the highest is %d, want %d", w.timed.high, fds[len(fds)-1])
+	if w.conns.deadlines.high < fds[len(fds)-1] {
+		t.Errorf("the highest is %d, want %d", w.conns.deadlines.high, fds[len(fds)-1])
 	}
 }
 
-// A sweep of a set of which only a slice is looked at at once still gets to
-// all, in sixteen.
+// A sweep of a large set examines a slice of it, and sixteen sweeps examine all.
 func TestSweepTakesSlices(t *testing.T) {
-	h := opens(t, func(cfg *Config) { cfg.MaxFDs = 1 << 20 })
-	w := h.workers[0]
+	d := deadlines{set: make(fdSet, 1<<20/64)}
 	all := []int{0, 63, 64, 65_535, 65_536, 1_000_000, 1<<20 - 1}
 	for _, fd := range all {
-		h.slots[fd] = slot{gen: 1, flags: inUse | timed, since: h.time, held: 0, proto: echo.Upgraded()}
-		w.timed.set.add(fd)
-		w.timed.n++
-		w.timed.high = max(w.timed.high, fd)
+		d.add(fd)
 	}
-	h.cfg.IdleTimeout = time.Hour
-	sweeps := 0
-	reached := map[int]bool{}
-	for ; len(reached) < len(all); sweeps++ {
-		if sweeps > 20 {
-			t.Fatalf("after %d sweeps only %v were looked at", sweeps, reached)
+	examined := map[int]int{}
+	for sweep := range 16 {
+		from := d.at
+		for fd := range d.expired(1000, func(fd int) tick { examined[fd]++; return 1001 }) {
+			t.Errorf("descriptor %d has expired, which had a tick to go", fd)
 		}
-		before := w.timed.at
-		h.time += sweepEvery
-		w.now = h.time
-		w.sweep()
-		words := (1 << 20) / 64
-		if looked := (w.timed.at - before + words) % words; looked > words/16+1 {
-			t.Fatalf("a sweep has looked at %d words", looked)
+		if words := d.at - from; words != 1<<20/64/16 && sweep < 15 {
+			t.Errorf("sweep %d has examined %d words, want a sixteenth", sweep, words)
 		}
-		for _, fd := range all {
-			if at := fd >> 6; before <= at && at < w.timed.at || w.timed.at <= before && (at >= before || at < w.timed.at) {
-				reached[fd] = true
-			}
-		}
-	}
-	if sweeps < 15 {
-		t.Errorf("all were looked at in %d sweeps: a sweep has looked at more than a slice", sweeps)
 	}
 	for _, fd := range all {
-		w.timed.set.remove(fd)
-		w.timed.n--
-		h.slots[fd] = slot{}
+		if examined[fd] != 1 {
+			t.Errorf("16 sweeps have examined descriptor %d %d times, want once", fd, examined[fd])
+		}
+	}
+}
+
+// Deadlines are told apart across the wrap of the clock, and the loop over those that have expired
+// may remove them.
+func TestExpired(t *testing.T) {
+	now := tick(5) // soon after the clock has wrapped
+	at := map[int]tick{1: now - 10, 2: now, 3: now + 1, 200: now - 1, 300: now + 1000}
+	d := deadlines{set: make(fdSet, 8)}
+	for fd := range at {
+		d.add(fd)
+	}
+	var got []int
+	for fd := range d.expired(now, func(fd int) tick { return at[fd] }) {
+		got = append(got, fd)
+		d.remove(fd)
+	}
+	if want := []int{1, 2, 200}; !slices.Equal(got, want) || d.n != 2 {
+		t.Errorf("%v have expired and %d are left, want %v and 2", got, d.n, want)
 	}
 }
 
@@ -302,22 +303,22 @@ func TestPatience(t *testing.T) {
 	p.upgrades()
 	h.settles()
 	wants("it has none any more", -1)
-	w.untidy = true
+	w.conns.store.untidy = true
 	wants("memory to give back", sweepTime)
 	h.later(3 * trimEvery * tickTime)
-	w.untidy = false
-	w.unlisten()
+	w.conns.store.untidy = false
+	w.acceptor.ignore()
 	wants("it does not listen", sweepTime)
-	if err := w.listen(); err != nil {
+	if err := w.acceptor.watch(); err != nil {
 		t.Fatal(err)
 	}
 	s, fd := p.slot()
-	w.goOn(fd, s)
+	w.conns.goOn(conn{fd, s})
 	wants("a connection goes on", 0)
 	w.runQueue()
-	w.draining = true
+	w.drain.begun = true
 	wants("it drains", sweepTime)
-	w.draining = false
+	w.drain.begun = false
 	wants("nothing to do", -1)
 }
 

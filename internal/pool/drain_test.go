@@ -16,7 +16,7 @@ func (h *house) drains(timeout time.Duration) {
 	h.t.Helper()
 	h.draining.Store(true)
 	for _, w := range h.workers {
-		w.post(letter{do: func(w *worker) { w.unlisten(); w.drain(timeout) }})
+		w.mail.post(message{do: func(w *worker) { w.acceptor.ignore(); w.beginDrain(timeout) }})
 	}
 	h.t.Cleanup(func() {
 		for _, l := range h.listeners {
@@ -64,7 +64,7 @@ func TestDrain(t *testing.T) {
 // turns nobody away who has asked.
 func TestArrivalsWhileDraining(t *testing.T) {
 	h := opens(t)
-	h.workers[0].post(letter{do: func(w *worker) { w.unlisten(); w.drain(soon) }})
+	h.workers[0].mail.post(message{do: func(w *worker) { w.acceptor.ignore(); w.beginDrain(soon) }})
 	asked, read, silent := h.adopts(echo.State{}, nil), h.adopts(echo.State{}, []byte(request)), h.adopts(echo.State{}, nil)
 	asked.sends([]byte(request), masked(text("and spoken")))
 	h.draining.Store(true)
@@ -89,9 +89,9 @@ func TestArrivalsWhileDraining(t *testing.T) {
 func TestArrivalsForAWorkerThatHasDrained(t *testing.T) {
 	h := opens(t, workers(2))
 	gone := h.workers[1]
-	gone.unlisten()
+	gone.acceptor.ignore()
 	first := h.connects()
-	if !gone.closeMail() {
+	if !gone.mail.closeIfEmpty() {
 		t.Fatal("there are letters for it")
 	}
 	second := h.connects() // whose turn it would be
@@ -233,7 +233,7 @@ func TestShutdown(t *testing.T) {
 	shutting.Wait()
 	h.Shutdown(soon)
 	h.wantsEnded(map[Reason]uint64{Completed: 10})
-	if h.workers[0].post(letter{}) {
+	if h.workers[0].mail.post(message{}) {
 		t.Error("a worker that has ended takes letters")
 	}
 }
@@ -262,9 +262,9 @@ func TestLettersWhileTheWorkersEnd(t *testing.T) {
 		for range 4 {
 			writing.Go(func() {
 				for !h.draining.Load() {
-					h.Stats()
+					h.Snapshot(t.Context())
 				}
-				h.Stats()
+				h.Snapshot(t.Context())
 			})
 		}
 		h.Shutdown(soon)

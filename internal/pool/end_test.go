@@ -92,10 +92,10 @@ func TestEpollRefuses(t *testing.T) {
 	p, witness := h.reluctant(), h.connects()
 	s, fd := p.slot()
 	w := h.workers[0]
-	if err := w.poller.Remove(fd); err != nil {
+	if err := w.conns.poller.Remove(fd); err != nil {
 		t.Fatal(err)
 	}
-	if w.arm(fd, s) {
+	if w.conns.arm(conn{fd, s}) {
 		t.Error("it could be modified without being there")
 	}
 	p.wantsFIN("it was given up")
@@ -117,7 +117,7 @@ func TestPeerIsFasterThanOurEnd(t *testing.T) {
 			t.Fatal("the reset does not arrive")
 		}
 	}
-	h.workers[0].shut(fd, s)
+	h.workers[0].conns.shut(conn{fd, s})
 	if *s != (slot{gen: s.gen}) {
 		t.Errorf("the slot is %+v", *s)
 	}

@@ -73,7 +73,7 @@ func TestEventOfAdopted(t *testing.T) {
 	h := opens(t, func(cfg *Config) { cfg.OnConn = func(e ConnEvent) { events = append(events, e) } })
 	p, fd := h.stranger()
 	peer := netip.MustParseAddrPort("192.0.2.7:51522")
-	if err := h.Adopt(fd, peer, echo.Upgraded(), nil); err != nil {
+	if err := h.Adopt(fd, peer, echo.Upgraded(), nil, noGreeting); err != nil {
 		t.Fatal(err)
 	}
 	h.adopted++

@@ -25,7 +25,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func TestWorkersTurn(t *testing.T) {
 	h := opens(t, workers(3)).starts()
 	p := h.connects()
-	if err := h.Turning(within(t, soon)); err != nil {
+	if err := h.Healthy(within(t, soon)); err != nil {
 		t.Error(err)
 	}
 	p.sends(masked(text("and none is in the way")))
@@ -36,13 +36,13 @@ func TestWorkersTurn(t *testing.T) {
 func TestWorkerHangs(t *testing.T) {
 	h := opens(t, workers(2)).starts()
 	free := make(chan struct{})
-	h.workers[1].post(letter{do: func(*worker) { <-free }})
-	err := h.Turning(within(t, 50*time.Millisecond))
+	h.workers[1].mail.post(message{do: func(*worker) { <-free }})
+	err := h.Healthy(within(t, 50*time.Millisecond))
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "worker 1") || strings.Contains(err.Error(), "worker 0") {
 		t.Errorf("worker 1 hangs, and the answer is: %v", err)
 	}
 	close(free)
-	if err := h.Turning(within(t, soon)); err != nil {
+	if err := h.Healthy(within(t, soon)); err != nil {
 		t.Errorf("it goes on, and the answer is: %v", err)
 	}
 }
@@ -53,14 +53,14 @@ func TestWorkersTurnWhileDrainingAndAreDoneAfterwards(t *testing.T) {
 	drained := make(chan struct{})
 	go func() { h.Shutdown(soon); close(drained) }()
 	p.wantsClose("goodbye", 1001)
-	if err := h.Turning(within(t, soon)); err != nil {
+	if err := h.Healthy(within(t, soon)); err != nil {
 		t.Errorf("while draining: %v", err)
 	}
 	p.sends(masked(closing(1001)))
 	p.wantsFIN("the end")
 	p.closes()
 	<-drained
-	if err := h.Turning(within(t, soon)); err != nil {
+	if err := h.Healthy(within(t, soon)); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -71,24 +71,24 @@ func TestWorkerDies(t *testing.T) {
 	h := opens(t, workers(2), func(cfg *Config) { cfg.MaxConnsPerIP = 10 }).starts()
 	dies := h.workers[0] // which has the next arrival, for others have no fewer
 	reading := make(chan bool)
-	dies.post(letter{do: func(w *worker) {
+	dies.mail.post(message{do: func(w *worker) {
 		close(reading)
 		h.until("everybody has written to it", func() bool {
 			w.mail.mu.Lock()
 			defer w.mail.mu.Unlock()
-			return len(w.mail.letters) == 4
+			return len(w.mail.messages) == 5
 		})
-		breaks(t, w.poller)
+		breaks(t, w.conns.poller)
 	}})
 	<-reading
 	arrives := h.adopts(echo.Upgraded(), nil)
-	stats, turning, down := make(chan Counters, 1), make(chan error, 1), make(chan bool)
-	go func() { stats <- h.Stats() }()
-	go func() { turning <- h.Turning(within(t, soon)) }()
+	stats, turning, down := make(chan *Snapshot, 1), make(chan error, 1), make(chan bool)
+	go func() { s, _ := h.Snapshot(within(t, soon)); stats <- s }()
+	go func() { turning <- h.Healthy(within(t, soon)) }()
 	go func() { h.Shutdown(soon); close(down) }()
 
-	wantsSoon(t, "Stats", stats)
-	if err := wantsSoon(t, "Turning", turning); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "worker 0 has ended") {
+	wantsSoon(t, "Snapshot", stats)
+	if err := wantsSoon(t, "Healthy", turning); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "worker 0 has ended") {
 		t.Errorf("worker 0 has died, and the answer is: %v", err)
 	}
 	wantsSoon(t, "Shutdown", down)

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -106,7 +107,7 @@ func (h *house) closes() {
 			return h.conns() == 0
 		})
 		for _, w := range h.workers {
-			w.unlisten()
+			w.acceptor.ignore()
 		}
 	}
 	h.hangUp()
@@ -136,20 +137,20 @@ func (h *house) balances() {
 	var c Counters
 	c.init()
 	for i, w := range h.workers {
-		w.mine.each(func(fd int) { h.t.Errorf("worker %d still has descriptor %d", i, fd) })
-		w.timed.set.each(func(fd int) { h.t.Errorf("worker %d still watches the time of descriptor %d", i, fd) })
-		if w.backlog != (backlog{}) || len(w.peers) != 0 {
-			h.t.Errorf("worker %d counts a backlog of %+v, and knows %d peers", i, w.backlog, len(w.peers))
+		w.conns.mine.each(func(fd int) { h.t.Errorf("worker %d still has descriptor %d", i, fd) })
+		w.conns.deadlines.set.each(func(fd int) { h.t.Errorf("worker %d still watches the time of descriptor %d", i, fd) })
+		if w.conns.store.backlog != (backlog{}) || len(w.conns.observer.peers) != 0 {
+			h.t.Errorf("worker %d counts a backlog of %+v, and knows %d peers", i, w.conns.store.backlog, len(w.conns.observer.peers))
 		}
-		if w.timed.n != 0 || w.spares != 0 || w.spareTaken || w.conns.Load() != 0 {
+		if w.conns.deadlines.n != 0 || w.conns.surplus != 0 || w.conns.store.spareOwner != nil || w.conns.load.Load() != 0 {
 			h.t.Errorf("worker %d: %d timed, %d spares, spare block taken: %v, %d connections",
-				i, w.timed.n, w.spares, w.spareTaken, w.conns.Load())
+				i, w.conns.deadlines.n, w.conns.surplus, w.conns.store.spareOwner != nil, w.conns.load.Load())
 		}
-		spares += len(h.arena.bytes(w.spare))
-		c.add(&w.count)
+		spares += len(h.arena.Bytes(w.conns.store.spare))
+		c.add(&w.conns.count)
 	}
-	if h.arena.used != spares {
-		h.t.Errorf("%d bytes are held for nobody", h.arena.used-spares)
+	if h.arena.Used() != spares {
+		h.t.Errorf("%d bytes are held for nobody", h.arena.Used()-spares)
 	}
 	if h.Open() != 0 {
 		h.t.Errorf("%d connections are open", h.Open())
@@ -178,11 +179,17 @@ func (h *house) pass() {
 		if err := w.pass(0); err != nil {
 			h.t.Fatalf("worker %d: %v", i, err)
 		}
-		if counted, is := w.backlog, w.looksForBacklogs(); counted != is {
+		if counted, is := w.conns.store.backlog, w.looksForBacklogs(); counted != is {
 			h.t.Fatalf("worker %d counts a backlog of %+v, and has %+v", i, counted, is)
 		}
-		if used := h.arena.used; used > len(h.arena.mem) {
-			h.t.Fatalf("%d bytes are held of %d", used, len(h.arena.mem))
+		for fd := range w.conns.mine.all() {
+			if c := w.conns.at(fd); c.is(inUse) && (c.activity != activityOf(c.slot, w.conns.store.hasUnsent(c.slot)) || c.activity == finished) {
+				h.t.Fatalf("descriptor %d is %q, and was last updated to %q", fd,
+					activities[activityOf(c.slot, w.conns.store.hasUnsent(c.slot))].name, activities[c.activity].name)
+			}
+		}
+		if used := h.arena.Used(); used > h.arena.Size() {
+			h.t.Fatalf("%d bytes are held of %d", used, h.arena.Size())
 		}
 	}
 }
@@ -213,7 +220,7 @@ func (h *house) settles() {
 
 func (h *house) events() (n uint64) {
 	for _, w := range h.workers {
-		n += w.count.Events
+		n += w.conns.count.Events
 	}
 	return n
 }
@@ -222,7 +229,7 @@ func (h *house) events() (n uint64) {
 // are still on their way.
 func (h *house) busy() bool {
 	for _, w := range h.workers {
-		if len(w.queue) > 0 {
+		if len(w.conns.queue) > 0 {
 			return true
 		}
 	}
@@ -239,7 +246,7 @@ func (h *house) later(d time.Duration) {
 
 func (h *house) conns() (n int64) {
 	for _, w := range h.workers {
-		n += w.conns.Load()
+		n += w.conns.load.Load()
 	}
 	return n
 }
@@ -247,12 +254,16 @@ func (h *house) conns() (n int64) {
 // count adds up the workers' counters.
 func (h *house) count() Counters {
 	if h.running {
-		return h.Stats()
+		s, err := h.Snapshot(context.Background())
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return s.Counters
 	}
 	var sum Counters
 	sum.init()
 	for _, w := range h.workers {
-		c := w.counters()
+		c := w.conns.counters()
 		sum.add(&c)
 	}
 	return sum
@@ -278,9 +289,9 @@ func (h *house) wantsEnded(want map[Reason]uint64) {
 
 // held is how many bytes are held for connections.
 func (h *house) held() int {
-	used := h.arena.used
+	used := h.arena.Used()
 	for _, w := range h.workers {
-		if !w.spareTaken {
+		if w.conns.store.spareOwner == nil {
 			used -= h.cfg.BufferSize
 		}
 	}
@@ -296,7 +307,7 @@ func (p *peer) slot() (*slot, int) {
 	}
 	for _, w := range p.h.workers {
 		found := -1
-		w.mine.each(func(fd int) {
+		w.conns.mine.each(func(fd int) {
 			if far, err := unix.Getpeername(fd); err == nil && fmt.Sprint(far) == fmt.Sprint(name) {
 				found = fd
 			}
@@ -356,7 +367,7 @@ func (h *house) dialsAt(listener int) *peer {
 func (h *house) adopts(proto echo.State, read []byte) *peer {
 	h.t.Helper()
 	p, fd := h.stranger()
-	if err := h.Adopt(fd, netip.AddrPort{}, proto, read); err != nil {
+	if err := h.Adopt(fd, netip.AddrPort{}, proto, read, noGreeting); err != nil {
 		h.t.Fatal("adopt:", err)
 	}
 	h.adopted++
@@ -681,4 +692,14 @@ func messages(many, size int) []ws.Frame {
 		frames[i] = binary(i, size)
 	}
 	return frames
+}
+
+// noGreeting is for connections whose peers need not be told that they are adopted.
+func noGreeting() error { return nil }
+
+// each calls f with every member.
+func (s fdSet) each(f func(fd int)) {
+	for fd := range s.all() {
+		f(fd)
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
 )
 
@@ -76,7 +75,7 @@ type Listing struct {
 }
 
 const (
-	// listSlice is how many descriptors a worker looks at per letter, which takes it a fraction of
+	// listSlice is how many descriptors a worker looks at per message, which takes it a fraction of
 	// a millisecond. Between two slices it does its work.
 	listSlice = 4096
 
@@ -89,7 +88,7 @@ const (
 	// Query.Limit.
 	skipStep = 65_536
 
-	// describeSlice is how many connections a worker describes per letter, at two system calls
+	// describeSlice is how many connections a worker describes per message, at two system calls
 	// each.
 	describeSlice = 64
 )
@@ -168,14 +167,14 @@ func (s *selection) pass(ctx context.Context) error {
 	s.total, s.matched = 0, 0
 	workers := s.pool.workers
 	searches := make([]<-chan [][]candidate, len(workers))
-	words := len(workers[0].mine) // the same for all
+	words := len(workers[0].conns.mine) // the same for all
 	for from := 0; from < words; from += listPart / 64 {
 		for i, w := range workers {
 			searches[i] = w.search(ctx, s, from, min(from+listPart/64, words))
 		}
 		for i, w := range workers {
 			found, err := await(ctx, w, searches[i])
-			if err != nil {
+			if err != nil && err != errEnded {
 				return err
 			}
 			for _, slice := range found {
@@ -221,7 +220,7 @@ func (s *selection) describe(ctx context.Context, found []candidate) ([]Conn, er
 	for i, w := range s.pool.workers {
 		if len(parts[i]) > 0 {
 			var err error
-			if described[i], err = await(ctx, w, answers[i]); err != nil {
+			if described[i], err = await(ctx, w, answers[i]); err != nil && err != errEnded {
 				return nil, err
 			}
 		}
@@ -239,18 +238,6 @@ func (s *selection) describe(ctx context.Context, found []candidate) ([]Conn, er
 	return conns, nil
 }
 
-// await waits for a worker's answer. One that has ended gives none.
-func await[T any](ctx context.Context, w *worker, answer <-chan T) (none T, err error) {
-	select {
-	case x := <-answer:
-		return x, nil
-	case <-w.ended:
-		return none, nil
-	case <-ctx.Done():
-		return none, context.Cause(ctx)
-	}
-}
-
 // candidate is a connection that may be among the first.
 type candidate struct {
 	life
@@ -262,10 +249,10 @@ func firstBefore(a, b candidate) int {
 	return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.fd, b.fd))
 }
 
-// inSlices has the worker call step once per letter, until it returns false or ctx is done. Between
+// inSlices has the worker call step once per message, until it returns false or ctx is done. Between
 // two calls the worker does its work.
 func (w *worker) inSlices(ctx context.Context, step func(w *worker) bool) {
-	w.post(letter{do: func(w *worker) {
+	w.mail.post(message{do: func(w *worker) {
 		if ctx.Err() == nil && step(w) {
 			w.inSlices(ctx, step)
 		}
@@ -280,18 +267,17 @@ func (w *worker) search(ctx context.Context, s *selection, from, to int) <-chan 
 	by, rank := s.query.By, s.rank
 	var all [][]candidate
 	w.inSlices(ctx, func(w *worker) bool {
-		words := w.mine[from:min(from+listSlice/64, to)]
+		words := w.conns.mine[from:min(from+listSlice/64, to)]
 		n := 0
 		for _, word := range words {
 			n += bits.OnesCount64(word)
 		}
 		if n > 0 {
 			slice := make([]candidate, 0, n)
-			words.each(func(i int) {
-				fd := from<<6 + i
-				s := &w.pool.slots[fd]
-				slice = append(slice, candidate{life{int32(fd), s.gen}, w.index, rank(valueOf(s, by))})
-			})
+			for i := range words.all() {
+				c := w.conns.at(from<<6 + i)
+				slice = append(slice, candidate{c.life(), w.conns.index, rank(valueOf(c.slot, by))})
+			}
 			all = append(all, slice)
 		}
 		if from += len(words); from < to {
@@ -351,7 +337,7 @@ func (w *worker) describeAll(ctx context.Context, candidates []candidate) <-chan
 	conns := make([]Conn, 0, len(candidates))
 	w.inSlices(ctx, func(w *worker) bool {
 		for range min(describeSlice, len(candidates)-len(conns)) {
-			conns = append(conns, w.describe(candidates[len(conns)].life))
+			conns = append(conns, describe(&w.conns, candidates[len(conns)].life))
 		}
 		if len(conns) < len(candidates) {
 			return true
@@ -363,49 +349,21 @@ func (w *worker) describeAll(ctx context.Context, candidates []candidate) <-chan
 }
 
 // describe returns the zero Conn for a connection that has ended.
-func (w *worker) describe(l life) Conn {
-	s := w.slotOf(l)
-	if s == nil {
+func describe(cs *conns, l life) Conn {
+	c, ok := cs.find(l)
+	if !ok {
 		return Conn{}
 	}
-	fd := int(l.fd)
-	peer, known := w.peers[l.fd]
-	if !known {
-		var err error
-		if peer, err = netpoll.Peer(fd); err != nil {
-			return Conn{} // the peer has reset it, and the worker is about to end it
-		}
+	peer, err := cs.observer.peer(c)
+	if err != nil {
+		return Conn{}
 	}
-	c := Conn{
-		FD: fd, Worker: w.index, Peer: peer, State: w.state(s),
-		Age:    time.Duration(w.now-s.opened) * tickTime,
-		Idle:   time.Duration(w.now-s.since) * tickTime,
-		Unsent: len(w.unsent(s)), Rest: len(w.rest(s)), Queued: s.is(queued), Received: s.bytes,
+	sent, _ := netpoll.Sent(c.fd)
+	return Conn{
+		FD: c.fd, Worker: cs.index, Peer: peer, State: activities[c.activity].name,
+		Age: cs.now.after(c.opened), Idle: cs.now.after(c.since),
+		Received: c.bytes, Sent: sent,
+		Unsent: len(cs.store.unsent(c.slot)), Rest: len(cs.store.rest(c.slot)), Held: cs.store.held(c.slot),
+		Queued: c.is(queued),
 	}
-	if s.held != 0 {
-		c.Held = len(w.pool.arena.bytes(s.held))
-	}
-	c.Sent, _ = netpoll.Sent(fd)
-	return c
-}
-
-// state is what a connection does, in a word or two.
-func (w *worker) state(s *slot) string {
-	switch {
-	case s.is(shut):
-		return "waiting for FIN"
-	case w.hasUnsent(s):
-		return "write backlog"
-	case s.is(parked):
-		return "waiting for room"
-	}
-	switch s.proto.Phase() {
-	case echo.Handshake:
-		return "handshake"
-	case echo.Open:
-		return "open"
-	case echo.CloseSent:
-		return "close sent"
-	}
-	return "closing"
 }

@@ -155,14 +155,14 @@ func TestListSkipsInSteps(t *testing.T) {
 	h := opens(t)
 	w := h.workers[0]
 	for fd := range n {
-		w.mine.add(fd)
-		w.pool.slots[fd].bytes = uint64(n - fd/2)
+		w.conns.mine.add(fd)
+		w.conns.slots[fd].bytes = uint64(n - fd/2)
 	}
 	s := selection{pool: h.Pool, query: Query{By: ByBytes, Offset: n - 50, Limit: 20}, step: step}
 	found := asks(h, s.find)
 	for fd := range n {
-		w.mine.remove(fd)
-		w.pool.slots[fd].bytes = 0
+		w.conns.mine.remove(fd)
+		w.conns.slots[fd].bytes = 0
 	}
 	if s.total != n || s.matched != n || len(found) != 21 || cap(s.best.some) > 4*step {
 		t.Fatalf("%d found, %d of %d match, for which %d were kept", len(found), s.matched, s.total, cap(s.best.some))
@@ -180,12 +180,12 @@ func TestListOfHighDescriptors(t *testing.T) {
 	w := h.workers[0]
 	want := []int{3, listSlice - 1, listSlice, listPart - 1, listPart, listPart + listSlice, 2*listPart - 1, 2*listPart + 63}
 	for _, fd := range want {
-		w.mine.add(fd)
+		w.conns.mine.add(fd)
 	}
 	s := selection{pool: h.Pool, query: Query{By: ByBytes, Limit: 20}, step: skipStep}
 	found := asks(h, s.find)
 	for _, fd := range want {
-		w.mine.remove(fd)
+		w.conns.mine.remove(fd)
 	}
 	var got []int
 	for _, c := range found {
@@ -335,7 +335,7 @@ func TestListIsGivenUp(t *testing.T) {
 	before := h.count().Wakeups
 	h.pass()
 	h.pass()
-	if len(h.workers[0].mail.letters) > 0 {
+	if len(h.workers[0].mail.messages) > 0 {
 		t.Errorf("after %d passes it is still being made", h.count().Wakeups-before)
 	}
 }
@@ -385,17 +385,17 @@ func BenchmarkListSlice(b *testing.B) {
 	h := opens(b, func(cfg *Config) { cfg.MaxFDs = 1 << 20 })
 	w := h.workers[0]
 	for fd := range 1 << 20 {
-		w.mine.add(fd)
+		w.conns.mine.add(fd)
 	}
 	defer func() {
 		for fd := range 1 << 20 {
-			w.mine.remove(fd)
+			w.conns.mine.remove(fd)
 		}
 	}()
 	for b.Loop() {
-		w.search(b.Context(), &selection{pool: h.Pool, query: Query{By: ByBytes}}, 0, len(w.mine))
+		w.search(b.Context(), &selection{pool: h.Pool, query: Query{By: ByBytes}}, 0, len(w.conns.mine))
 		w.readMail()
-		w.letters, w.mail.letters = w.letters[:0], nil
+		w.messages, w.mail.messages = w.messages[:0], nil
 	}
 }
 
@@ -415,8 +415,8 @@ func TestListWithoutConnectionsThatWereReset(t *testing.T) {
 	}
 	w := h.workers[0]
 	var listed []Conn
-	w.mine.each(func(fd int) {
-		if c := w.describe(life{int32(fd), h.slots[fd].gen}); c.State != "" {
+	w.conns.mine.each(func(fd int) {
+		if c := describe(&w.conns, life{int32(fd), h.slots[fd].gen}); c.State != "" {
 			listed = append(listed, c)
 		}
 	})

@@ -1,75 +1,61 @@
-// Package pool is the workers: a few event loops that own all connections,
-// read what has arrived, let package echo answer it, and send the answer.
+// Package pool is the worker pool: a few event loops that own all connections, read what has
+// arrived, let package echo answer it, and send the answer.
 //
 // # Who owns what
 //
-// A connection belongs to one worker from Adopt to close. All of its slot, and
-// what it holds, is touched by that worker alone, on its one goroutine. Whoever
-// else wants something of a worker leaves it a letter and wakes it (mail.go).
-// What workers share is the table of slots, each of whose elements has one
-// owner; the arena, under its mutex; and a few atomic counts.
+// A connection belongs to one worker from its arrival to its end. The worker's goroutine alone
+// touches its slot and what it holds. Another goroutine that wants something of a worker posts a
+// message to its mailbox, which wakes it. The workers share the table of slots, each element of
+// which has one owner at a time; the arena and the connection counts, which have their own
+// mutexes; and the listeners.
 //
 // # Where to find things
 //
-//   - accept.go: from the listeners' backlog to a worker; what happens when descriptors run out
-//   - adopt.go: from somebody else to a worker
-//   - perip.go: how many connections come from where
-//   - slot.go: what is known of a connection
+// From the top down: a file uses those below it, with few exceptions.
+//
+//   - snapshot.go, list.go, health.go: questions that other goroutines ask
+//   - adopt.go: connections from other servers
+//   - pool.go: New, Start, Shutdown, Close; which worker a connection goes to
+//   - loop.go: the event loop of a worker
+//   - housekeeping.go: periodic work
+//   - accept.go: from a listener's backlog to a worker
+//   - drain.go: a worker's part in a shutdown
 //   - turn.go: a connection's turn: read, echo, send
-//   - frugal.go: a turn when there is no memory to keep anything
-//   - held.go: the write backlog, and unfinished input
-//   - end.go: how connections end, and why
-//   - deadline.go: timeouts, found by a sweep
+//   - lowmemory.go: a turn when there is no memory to keep anything
+//   - unsolicited.go: what the server sends without being asked
+//   - backlog.go: sending, and the write backlog
+//   - worker.go: what a worker consists of
+//   - end.go: the end of a connection
+//   - conn.go: the connections of one worker
+//   - config.go: Config
+//   - events.go: reports of single connections
+//   - acceptor.go, reservefd.go: listeners, and what happens when descriptors run out
 //   - progress.go: whether a slow peer still takes its output
-//   - drain.go: Shutdown
-//   - health.go: whether every worker's loop turns
-//   - stats.go, snapshot.go: what is counted, and how things stand
-//   - list.go: the connections that are most of something
-//   - events.go: a line a connection
-//   - warn.go: refusals and overload, said now and then
-//   - arena.go: the budget's memory
+//   - lifecycle.go: what a connection waits for, for how long, and what happens then
+//   - deadline.go: sets of descriptors, and those whose deadline has been reached
+//   - census.go, perip.go: connection limits
+//   - mailbox.go: messages to a worker
+//   - store.go: a worker's buffer, and what connections hold
+//   - stats.go: counters
+//   - warn.go: rate-limited warnings
+//   - reason.go: why connections end
+//   - slot.go: what is known of a connection
 package pool
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/bits"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"wsecho/internal/arena"
 	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
+	"wsecho/internal/offheap"
 )
-
-// Config is how a pool is to be. Every field is to be set; a limit or timeout
-// of zero is none where that is said.
-type Config struct {
-	Workers  int // event loops
-	MaxConns int // open connections
-
-	MaxConnsPerIP int // from one IPv4 address, or one IPv6 network of 64 bits; 0: no limit
-
-	MaxFDs int // what RLIMIT_NOFILE allows the process: no descriptor is higher
-
-	BufferSize   int // bytes of each worker's buffer, a power of two
-	BufferBudget int // bytes that connections may hold, all together
-
-	HandshakeTimeout time.Duration // from accept to the end of the request
-	IdleTimeout      time.Duration // of silence from the peer; 0: none
-	WriteTimeout     time.Duration // for which a peer may take none of its output: see progress.go
-	CloseTimeout     time.Duration // for the peer's close frame after ours
-	LingerTimeout    time.Duration // for the peer's FIN after ours
-
-	Echo echo.Config // MaxFrame is set by the pool
-	Log  *slog.Logger
-
-	// OnConn is told of every connection that a worker takes, and of its end. The worker
-	// waits until it returns. Nil: nobody is told, and nothing is spent on it.
-	OnConn func(ConnEvent)
-}
 
 // Pool is a pool of workers.
 type Pool struct {
@@ -77,59 +63,106 @@ type Pool struct {
 	listeners []netpoll.Listener
 	workers   []*worker
 	slots     []slot
-	marks     []mark // by descriptor, as slots are: see progress.go
-	arena     *arena
+	marks     []mark
+	arena     *arena.Arena
 	reserve   reserveFD
-	perIP     perIP
-
-	clock  func() tick                                     // now, except in tests
-	accept func(listener int) (int, netip.AddrPort, error) // netpoll.AcceptFrom, except in tests
-
-	open     atomic.Int64 // connections that count against MaxConns
-	draining atomic.Bool
-	warnings warnings
-	others   otherCounters
+	census    census
+	clock     func() tick                                     // now, except in tests
+	accept    func(listener int) (int, netip.AddrPort, error) // netpoll.AcceptFrom, except in tests
+	draining  atomic.Bool
+	warnings  warnings
+	others    otherCounters
 
 	running sync.WaitGroup
-	failed  chan error // the first worker that fails says so
+	failed  chan error // receives the error of each worker that fails
 }
 
-// New makes a pool that accepts from the given listeners, which may be none. It
-// does not close them.
+// New makes a pool that accepts from the given listeners, if any. It does not close them.
 func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	if bits.OnesCount(uint(cfg.BufferSize)) != 1 || cfg.BufferSize < 2*(echo.Headroom+echo.Tailroom) {
-		return nil, fmt.Errorf("buffer size %d is no power of two, or too small", cfg.BufferSize)
+		return nil, fmt.Errorf("buffer size %d is too small or not a power of two", cfg.BufferSize)
 	}
 	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
 	p := &Pool{cfg: cfg, listeners: listeners, clock: now, accept: netpoll.AcceptFrom, failed: make(chan error, cfg.Workers)}
-
-	p.perIP.init(cfg.MaxConnsPerIP)
+	p.census.init(cfg.MaxConns, cfg.MaxConnsPerIP)
 	p.warnings.init(cfg.Log)
 	p.others.count.init()
-	var err error
-	if p.slots, err = reserve[slot](cfg.MaxFDs); err != nil {
-		return nil, fmt.Errorf("slots: %w", err)
+	if err := p.open(); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
-	if p.marks, err = reserve[mark](cfg.MaxFDs); err != nil {
-		return nil, errors.Join(fmt.Errorf("marks: %w", err), p.Close())
+	return p, nil
+}
+
+// open allocates what the pool needs. After an error Close frees it.
+func (p *Pool) open() (err error) {
+	cfg := &p.cfg
+	if p.slots, err = offheap.Make[slot](cfg.MaxFDs); err != nil {
+		return fmt.Errorf("slots: %w", err)
+	}
+	if p.marks, err = offheap.Make[mark](cfg.MaxFDs); err != nil {
+		return fmt.Errorf("marks: %w", err)
 	}
 	chunks := cfg.BufferBudget / cfg.BufferSize
 	aside := min(chunks/4, max(1, chunks/16))
-	// The spare blocks of the workers are beyond the budget.
-	if p.arena, err = newArena(chunks+cfg.Workers, aside, cfg.BufferSize); err != nil {
-		return nil, errors.Join(fmt.Errorf("buffer budget: %w", err), p.Close())
+	// The workers' spare blocks are beyond the budget.
+	if p.arena, err = arena.New(chunks+cfg.Workers, aside, cfg.BufferSize); err != nil {
+		return fmt.Errorf("buffer budget: %w", err)
 	}
 	if err = p.reserve.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("reserve descriptor: %w", err), p.Close())
+		return fmt.Errorf("reserve descriptor: %w", err)
 	}
 	for range cfg.Workers {
-		w, err := newWorker(p)
+		w, err := p.newWorker()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("worker: %w", err), p.Close())
+			return fmt.Errorf("worker: %w", err)
 		}
 		p.workers = append(p.workers, w)
 	}
-	return p, nil
+	return nil
+}
+
+// newWorker makes a worker. After an error nothing of it is left.
+func (p *Pool) newWorker() (*worker, error) {
+	w := &worker{
+		clock: func() tick { return p.clock() },
+		conns: conns{
+			cfg:      &p.cfg,
+			index:    len(p.workers),
+			slots:    p.slots,
+			endpoint: echo.New(p.cfg.Echo),
+			store:    newStore(p.arena, p.cfg.BufferSize),
+			census:   &p.census,
+			warnings: &p.warnings,
+			observer: observer{report: p.cfg.OnConn, worker: len(p.workers)},
+			progress: progress{marks: p.marks, writeTimeout: ticks(p.cfg.WriteTimeout)},
+			now:      p.clock(),
+			limits: [numTimeouts]tick{
+				timeoutHandshake: ticks(p.cfg.HandshakeTimeout),
+				timeoutIdle:      ticks(p.cfg.IdleTimeout),
+				timeoutWrite:     ticks(p.cfg.WriteTimeout),
+				timeoutClose:     ticks(p.cfg.CloseTimeout),
+				timeoutLinger:    ticks(p.cfg.LingerTimeout),
+			},
+		},
+		events: make([]netpoll.Event, eventBatch),
+		ended:  make(chan struct{}),
+	}
+	w.place = func(a arrival) bool { return p.place(w, a) }
+	w.conns.count.init()
+	if err := w.conns.open(p.cfg.MaxFDs); err != nil {
+		w.conns.close()
+		return nil, err
+	}
+	w.mail.poller = w.conns.poller
+	w.acceptor = acceptor{
+		poller: w.conns.poller, listeners: p.listeners, reserve: &p.reserve, watched: make([]bool, len(p.listeners)),
+		accept4: func(listener int) (int, netip.AddrPort, error) { return p.accept(listener) },
+	}
+	if err := w.acceptor.watch(); err != nil {
+		w.conns.close()
+		return nil, err
+	}
+	return w, nil
 }
 
 // Start starts the workers.
@@ -145,75 +178,78 @@ func (p *Pool) Start() {
 	}
 }
 
-// Failed delivers the error of a worker that could not go on. The others do,
-// but the process had better not.
+// Failed returns the channel that receives the error of a worker that cannot continue. The other
+// workers do, but the process should end.
 func (p *Pool) Failed() <-chan error { return p.failed }
 
-// Close gives back what the pool has after its workers have ended.
+// Close frees what the pool owns, after its workers have ended.
 func (p *Pool) Close() error {
 	for _, w := range p.workers {
-		w.close()
+		w.conns.close()
 	}
 	p.reserve.close()
 	if p.arena != nil {
-		p.arena.close()
+		p.arena.Close()
 	}
-	unreserve(p.marks)
-	unreserve(p.slots)
+	offheap.Free(p.marks)
+	offheap.Free(p.slots)
 	return nil
 }
 
-// countIn counts a connection against the limits, or says which of them is
-// reached. What it returns as source goes to countOut.
-func (p *Pool) countIn(from netip.Addr) (source uint32, r *echo.Refusal) {
-	if p.open.Add(1) > int64(p.cfg.MaxConns) {
-		p.open.Add(-1)
-		return 0, echo.RefuseFull
+// Shutdown closes the listeners, lets every connection finish what it is owed, sends it a close
+// frame with 1001, and waits until the last peer has answered or timeout is over; then it closes
+// the rest. It returns when all workers have ended. A second call waits for that, too.
+func (p *Pool) Shutdown(timeout time.Duration) {
+	if p.draining.Swap(true) {
+		p.running.Wait()
+		return
 	}
-	source, ok := p.perIP.countIn(from)
-	if !ok {
-		p.open.Add(-1)
-		return 0, echo.RefusePerIP
+	ignored := make([]<-chan struct{}, len(p.workers))
+	for i, w := range p.workers {
+		ignored[i] = ask(w, func(w *worker) struct{} { w.acceptor.ignore(); return struct{}{} })
+		w.mail.post(message{do: func(w *worker) { w.beginDrain(timeout) }})
 	}
-	return source, nil
+	for i, w := range p.workers {
+		select {
+		case <-ignored[i]:
+		case <-w.ended:
+		}
+	}
+	for _, l := range p.listeners {
+		l.Close()
+	}
+	p.running.Wait()
+	p.warnings.end()
 }
 
-func (p *Pool) countOut(source uint32) {
-	p.perIP.countOut(source)
-	p.open.Add(-1)
-}
-
-// place gives a connection to the worker that has the fewest, so that neither
-// a few long ones nor a storm of short ones ends up on one core; here is the worker that
-// it has come to, if any, which wins a draw because it need not be told.
+// place gives a connection to the worker that has the fewest, so that neither a few long-lived
+// ones nor a storm of short ones ends up on one core. Here is the worker that has accepted it, if
+// any, which wins a draw because it need not be woken. Place reports whether a worker took it.
 func (p *Pool) place(here *worker, a arrival) bool {
 	least := here
 	if least == nil {
 		least = p.workers[0]
 	}
-	n := least.conns.Load()
+	n := least.conns.load.Load()
 	for _, w := range p.workers {
-		if c := w.conns.Load(); c < n {
+		if c := w.conns.load.Load(); c < n {
 			least, n = w, c
 		}
 	}
-	least.conns.Add(1)
+	least.conns.load.Add(1)
 	if least == here {
 		here.admit(a)
 		return true
 	}
-	if least.post(letter{arrival: a}) {
+	if least.mail.post(message{arrival: a}) {
 		return true
 	}
-	least.conns.Add(-1)
+	least.conns.load.Add(-1)
 	if here == nil {
 		return false
 	}
-	// A drain has begun there, and had nobody to wait for. Here it has not been heard of yet.
-	here.conns.Add(1)
+	// A drain has begun there and is over. Here it has not been heard of yet.
+	here.conns.load.Add(1)
 	here.admit(a)
 	return true
 }
-
-// Open is the number of open connections.
-func (p *Pool) Open() int { return int(p.open.Load()) }

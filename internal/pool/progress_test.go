@@ -62,7 +62,7 @@ func (p *peer) queuesUpInTheKernel() (sent []ws.Frame) {
 		p.h.settles()
 		sent = append(sent, f)
 	}
-	if p.h.workers[0].hasUnsent(s) {
+	if p.h.workers[0].conns.store.hasUnsent(s) {
 		p.h.t.Fatal("there is a backlog")
 	}
 	return sent
@@ -187,7 +187,7 @@ func TestBacklogThatDrainsIsProgress(t *testing.T) {
 	for !netpoll.Writable(fd) {
 		p.acknowledges()
 	}
-	w.drainBacklog(fd, s)
+	w.conns.drainBacklog(conn{fd, s})
 	if s.since != h.time {
 		t.Errorf("its time counts from %d, want %d", s.since, h.time)
 	}
@@ -225,7 +225,7 @@ func TestCloseFrameBehindUnreadOutput(t *testing.T) {
 	p := h.sluggish()
 	sent := p.queuesUpInTheKernel()
 	s, fd := p.slot()
-	h.workers[0].goodbye(fd, s, "test")
+	h.workers[0].conns.goodbye(conn{fd, s}, "test")
 	h.later(4 * time.Second)
 	p.staysWhileAcknowledging(60*time.Second, 15*time.Second)
 	p.wantsEcho("what was queued", sent...)
@@ -243,7 +243,7 @@ func TestCloseFrameThatIsNeverRead(t *testing.T) {
 	p := h.sluggish()
 	p.queuesUpInTheKernel()
 	s, fd := p.slot()
-	h.workers[0].goodbye(fd, s, "test")
+	h.workers[0].conns.goodbye(conn{fd, s}, "test")
 	h.later(h.cfg.CloseTimeout + late)
 	h.wantsEnded(nil)
 	h.later(h.cfg.WriteTimeout - h.cfg.CloseTimeout)
@@ -348,9 +348,9 @@ func TestCloseFrameThatAUnixPeerDoesNotRead(t *testing.T) {
 	silent, closed := h.adopts(echo.Upgraded(), nil), h.adopts(echo.Upgraded(), nil)
 	h.settles()
 	closed.sends(masked(text("hello"), closing(1000)))
-	h.workers[0].mine.each(func(fd int) {
+	h.workers[0].conns.mine.each(func(fd int) {
 		if s := &h.slots[fd]; s.proto.Phase() == echo.Open && s.bytes == 0 {
-			h.workers[0].goodbye(fd, s, "test")
+			h.workers[0].conns.goodbye(conn{fd, s}, "test")
 		}
 	})
 	h.later(h.cfg.LingerTimeout + late)

@@ -4,51 +4,54 @@ import (
 	"time"
 	"unsafe"
 
+	"wsecho/internal/arena"
 	"wsecho/internal/echo"
 )
 
-// A slot is everything there is to know about a connection. The table of slots
-// is indexed by descriptor. It is mapped, not allocated, and holds no pointer:
-// a million connections are nothing to the garbage collector.
+// A slot holds everything the pool knows about a connection, apart from the bytes in its held
+// block. The table of slots is indexed by descriptor. It lies outside Go's heap and contains no
+// pointer, so a million connections cost the garbage collector nothing.
 //
-// A slot belongs to the worker that the connection belongs to; nobody else
-// looks at it. From one connection to the next on the same descriptor it
-// passes from worker to worker with the descriptor: the old owner clears the slot, counts the
-// connection out (an atomic operation), then closes; the new owner hears of the
-// descriptor from whoever has accepted it and then looked at that count.
+// A slot belongs to the worker that owns the connection; no other goroutine reads it. It passes
+// from worker to worker with its descriptor: the old owner clears the slot, counts the connection
+// out (an atomic operation), then closes the descriptor; the new owner learns of the descriptor
+// from the worker that accepted it and that read the count afterwards.
 type slot struct {
-	gen    uint32 // of the descriptor's life; goes into its events, so that late ones are known
-	flags  flags
-	turns  uint8 // since the pool began to drain: see seeOff
-	_      uint8
-	since  tick   // of what its limit counts from: see deadline.go
-	opened tick   // when it came
-	held   block  // what it keeps between turns: see held.go
-	source uint32 // where it comes from, if that is counted: see perip.go
-	bytes  uint64 // read from it
-	proto  echo.State
+	gen      uint32 // generation of the descriptor; part of its events, which exposes stale ones
+	flags    flags
+	turns    uint8       // turns since the drain began: see seeOff
+	activity activity    // see lifecycle.go; changed by update only
+	since    tick        // start of the activity's timeout: see lifecycle.go
+	opened   tick        // when the worker took the connection
+	held     arena.Block // kept between turns: see store.go
+	source   uint32      // peer's address, if connections are counted by it: see perip.go
+	bytes    uint64      // read from the connection
+	proto    echo.State
 }
 
 var _ [64]byte = [unsafe.Sizeof(slot{})]byte{} // a cache line
 
-// flags say what a worker must remember about a connection's socket.
+// listenerGen is the generation of listeners in events; no slot has it.
+const listenerGen = 0
+
+// flags are what a worker remembers about a connection's socket.
 type flags uint16
 
 const (
-	inUse     flags = 1 << iota
-	unread          // the kernel may have more for us: an edge came, and no read since has come up short
-	ended           // the peer has ended its side or failed: the end is to be read behind what bytes there are
-	parked          // waits for room to write before it is read from: see frugal.go
-	starved         // has less than a frame in the kernel, for want of memory: see frugal.go
-	armed           // watched for room to write
-	queued          // in the worker's queue of connections that go on
-	shut            // our side is ended; we wait for the peer to end its own
-	timed           // has a deadline, and stands in the worker's set of those
-	pinged          // has been sent a ping since it was last heard of
-	spare           // not counted against MaxConns, and only there to be turned away
-	behind          // counted among those with a write backlog
-	perSource       // turned away because of MaxConnsPerIP
-	marked          // has a mark: see progress.go
+	inUse      flags = 1 << iota
+	unread           // the kernel may have more input: an edge came, and no short read since
+	ended            // the peer has ended its side, or TCP failed: the end follows the unread bytes
+	parked           // not read from until there is room to write: see lowmemory.go
+	starved          // part of a frame stays in the kernel, for want of memory: see lowmemory.go
+	armed            // watched for room to write
+	queued           // in the queue of connections that continue in the next pass
+	shut             // our side of TCP is ended
+	timed            // a member of the worker's deadlines
+	pinged           // sent a ping since it was last heard from
+	surplus          // beyond a connection limit: only to be refused, and not counted
+	overSource       // the limit is MaxConnsPerIP
+	behind           // its write backlog is counted: see store.go
+	marked           // has a mark: see progress.go
 )
 
 func (s *slot) is(f flags) bool { return s.flags&f != 0 }
@@ -62,8 +65,29 @@ func (s *slot) put(f flags, on bool) {
 	}
 }
 
-// tick is monotonic time since the process began, in units of 2^24 ns, about
-// 17 ms. It wraps after two years; differences are good for one.
+// A conn is a connection: its descriptor and its slot. It is valid while its worker does not end
+// the connection; across that, a [life] identifies it.
+type conn struct {
+	fd int
+	*slot
+}
+
+// A life is one life of a descriptor.
+type life struct {
+	fd  int32
+	gen uint32
+}
+
+func (c conn) life() life { return life{int32(c.fd), c.gen} }
+
+// restart begins the connection's timeout again: it has made progress, or waits for something else.
+func (s *slot) restart(now tick) {
+	s.since = now
+	s.clear(marked)
+}
+
+// tick is monotonic time since the process began, in units of 2^24 ns, about 17 ms. It wraps
+// after two years, so a difference of up to one year is meaningful.
 type tick uint32
 
 const (
@@ -78,12 +102,11 @@ var began = time.Now()
 
 func now() tick { return tick(time.Since(began) >> tickShift) }
 
-// ticks is d, rounded up, so that only a timeout of zero is none.
+// ticks returns d in ticks, rounded up, so that only a timeout of zero is zero.
 func ticks(d time.Duration) tick { return tick((d + tickTime - 1) >> tickShift) }
 
-// fdSet is a set of descriptors of one worker.
-type fdSet []uint64
+// reached reports whether t is at or after the deadline.
+func (t tick) reached(deadline tick) bool { return int32(t-deadline) >= 0 }
 
-func (s fdSet) add(fd int)      { s[fd>>6] |= 1 << (fd & 63) }
-func (s fdSet) remove(fd int)   { s[fd>>6] &^= 1 << (fd & 63) }
-func (s fdSet) has(fd int) bool { return s[fd>>6]&(1<<(fd&63)) != 0 }
+// after returns the time between start and t.
+func (t tick) after(start tick) time.Duration { return time.Duration(t-start) * tickTime }

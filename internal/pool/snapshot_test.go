@@ -9,8 +9,8 @@ import (
 
 // looksForBacklogs is what worker.backlog counts, the slow way.
 func (w *worker) looksForBacklogs() (b backlog) {
-	w.mine.each(func(fd int) {
-		if n := len(w.unsent(&w.pool.slots[fd])); n > 0 {
+	w.conns.mine.each(func(fd int) {
+		if n := len(w.conns.store.unsent(&w.conns.slots[fd])); n > 0 {
 			b.conns++
 			b.bytes += n
 		}
@@ -56,7 +56,7 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("3 of 5 connections on 2 workers: %+v", s)
 	}
 	_, held := q.slot()
-	unsent := len(h.workers[0].unsent(&h.slots[held]))
+	unsent := len(h.workers[0].conns.store.unsent(&h.slots[held]))
 	if s.Backlogged != 1 || s.BacklogBytes != unsent || s.BudgetUsed != h.held() || s.BudgetLimit != 4<<20 {
 		t.Errorf("one peer does not read: backlogged %d, %d bytes of %d, %d of %d held, %d are",
 			s.Backlogged, s.BacklogBytes, unsent, s.BudgetUsed, s.BudgetLimit, h.held())
@@ -80,7 +80,7 @@ func TestSnapshot(t *testing.T) {
 func TestSnapshotOfHangingWorker(t *testing.T) {
 	h := opens(t).starts()
 	free := make(chan bool)
-	h.workers[0].post(letter{do: func(*worker) { <-free }})
+	h.workers[0].mail.post(message{do: func(*worker) { <-free }})
 	defer close(free)
 	if s, err := h.Snapshot(within(t, 10*time.Millisecond)); s != nil || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%+v, %v", s, err)

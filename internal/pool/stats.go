@@ -1,15 +1,13 @@
 package pool
 
 import (
-	"maps"
-	"net/http"
 	"sync"
 
 	"wsecho/internal/echo"
 )
 
-// Counters are what one worker has counted, or all of them together. Each
-// worker has its own, which nobody else touches.
+// Counters are what one worker has counted, or the sum over all. A worker's own belong to its
+// goroutine.
 type Counters struct {
 	Accepted         uint64 // from the listeners
 	Adopted          uint64 // from Adopt
@@ -31,7 +29,7 @@ type Counters struct {
 	Wakeups, Events, StaleEvents uint64
 	EmptyReads                   uint64
 	Backlogs                     uint64 // times that the kernel took less than all
-	FrugalTurns                  uint64
+	LowMemoryTurns               uint64
 
 	Echo echo.Counters
 }
@@ -65,29 +63,11 @@ func (c *Counters) add(d *Counters) {
 	c.StaleEvents += d.StaleEvents
 	c.EmptyReads += d.EmptyReads
 	c.Backlogs += d.Backlogs
-	c.FrugalTurns += d.FrugalTurns
+	c.LowMemoryTurns += d.LowMemoryTurns
 	c.Echo.Add(&d.Echo)
 }
 
-// Stats adds up what the workers have counted. Each is asked and answers
-// between two turns, so that counting costs them nothing.
-func (p *Pool) Stats() Counters {
-	var sum Counters
-	sum.init()
-	for _, w := range p.workers {
-		var c Counters
-		select {
-		case c = <-ask(w, (*worker).counters):
-		case <-w.ended:
-			c = w.counters()
-		}
-		sum.add(&c)
-	}
-	p.others.addTo(&sum)
-	return sum
-}
-
-// otherCounters are what is counted by nobody's worker.
+// otherCounters count what happens outside the workers.
 type otherCounters struct {
 	mu    sync.Mutex // protects count
 	count Counters
@@ -97,35 +77,4 @@ func (o *otherCounters) addTo(sum *Counters) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	sum.add(&o.count)
-}
-
-// refusedElsewhere counts a connection that Adopt did not take.
-func (p *Pool) refusedElsewhere(r *echo.Refusal) {
-	p.others.mu.Lock()
-	defer p.others.mu.Unlock()
-	if r == echo.RefusePerIP {
-		p.others.count.RefusedPerIP++
-		p.warnings.perIP.note()
-	} else {
-		p.others.count.RefusedFull++
-		p.warnings.full.note()
-	}
-}
-
-// CountHandshake counts a request that somebody else's HTTP server has answered with this status.
-func (p *Pool) CountHandshake(status int) {
-	p.others.mu.Lock()
-	defer p.others.mu.Unlock()
-	if status == http.StatusSwitchingProtocols {
-		p.others.count.Upgraded++
-	} else {
-		p.others.count.Codes[status]++
-	}
-}
-
-func (w *worker) counters() Counters {
-	c := w.count
-	c.Codes = maps.Clone(c.Codes)
-	c.Echo = w.endpoint.Count
-	return c
 }

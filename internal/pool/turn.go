@@ -5,162 +5,92 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// turnBytes is the most that a turn reads, unless it is of one long frame, for
-// which it may fill the buffer. A frame of 64 KiB fits with its header. Of the shortest
-// frames, 11,008 do, which take the worker a fraction of a millisecond; so with a hundred
-// connections that flood it with those, one that does not waits for tens of milliseconds.
+// turnBytes is the most, in bytes, that a turn reads, unless it is inside a long frame, when it
+// may fill the buffer. A frame of 64 KiB fits with its header. It is 11,008 of the shortest
+// frames, a fraction of a millisecond of work, so a hundred connections that flood the worker
+// with those delay another one by tens of milliseconds.
 const turnBytes = 64<<10 + 512
 
-// turn reads what a connection has sent, once, and answers it. One read is
-// also the most that a connection gets before the others have had their
-// turn; if there is more, the connection goes on at the next pass.
+// turn reads what a connection has sent, once, and answers it. After that one read the other
+// connections have their turns; a connection that has more continues in the next pass.
 //
-// A connection with a write backlog does not get a turn: its peer must read
-// before it is read from.
+// A connection with a write backlog has no turn: its peer must read first.
 //
-// All of the usual turn is here and not in functions of its own: after a system call the processor
-// has forgotten where returns lead to, and each takes as long as the work between two.
-func (w *worker) turn(fd int, s *slot) {
+// The usual turn is one function: a system call leaves every later return mispredicted, and each
+// would cost as much as the work between two of them.
+func (cs *conns) turn(c conn) {
 	switch {
-	case !s.is(unread) || w.hasUnsent(s):
+	case !c.is(unread) || cs.store.hasUnsent(c.slot):
 		return
-	case s.is(shut):
-		w.linger(fd, s)
+	case c.is(shut):
+		cs.linger(c)
 		return
-	case s.is(spare) && s.proto.Phase() == echo.Handshake:
-		w.turnAway(fd, s)
+	case c.is(surplus) && c.proto.Phase() == echo.Handshake:
+		cs.turnAway(c)
 		return
-	case w.spareTaken && !w.regainSpare():
-		w.frugalTurn(fd, s)
+	case !cs.store.roomForTurn():
+		cs.lowMemoryTurn(c)
 		return
-	case s.is(parked | starved):
-		s.clear(parked | starved)
-		w.watch(fd, s)
+	case c.is(parked | starved):
+		c.clear(parked | starved)
+		cs.update(c)
 	}
 
-	b := w.open(s)
+	b := cs.store.open(c.slot)
 	room := b.Bytes[b.End : len(b.Bytes)-echo.Tailroom]
-	if !s.proto.InLongFrame() && b.Seen <= shortRest {
+	if !c.proto.InLongFrame() && b.Seen <= shortRest {
 		room = room[:min(len(room), turnBytes)]
 	}
-	n, err := netpoll.Recv(fd, room)
+	n, err := netpoll.Recv(c.fd, room)
 	if err != nil {
-		w.lost(fd, s, err)
+		cs.lost(c, err)
 		return
 	}
-	// A read that could have been longer has emptied the socket, and what comes
-	// later is a new edge. But an end that is known to be there has to be read for itself.
-	if n < len(room) && !s.is(ended) || n == 0 {
-		s.clear(unread)
+	// A short read has emptied the socket, and what comes later is a new edge. But an end that is
+	// known to be there needs a read of its own.
+	if n < len(room) && !c.is(ended) || n == 0 {
+		c.clear(unread)
 	}
 	if n == 0 {
-		w.count.EmptyReads++
+		cs.count.EmptyReads++
 		return
 	}
 	b.End += n
-	w.heard(s, n)
+	cs.heard(c, n)
 
-	before := s.proto.Phase()
-	w.endpoint.Receive(&s.proto, b, true)
+	before := c.proto.Phase()
+	cs.endpoint.Receive(&c.proto, b, true)
 	switch {
-	case !w.send(fd, s, b):
-	case s.held == 0 && b.Start == b.End && b.Out == b.OutEnd && s.proto.Phase() == before:
-		// All is sent, nothing is left, and nothing has changed that keep or settle would see to.
-		if s.is(unread) {
-			w.goOn(fd, s)
+	case !cs.send(c, b):
+	case c.held == 0 && b.Start == b.End && b.Out == b.OutEnd && c.proto.Phase() == before:
+		// All is sent, nothing is left over, and keep and settle would change nothing.
+		if c.is(unread) {
+			cs.goOn(c)
 		}
-	case !w.keep(s, b):
-		panic("pool: the spare was taken during a full turn")
+	case !cs.store.keep(c.slot, b):
+		panic("pool: the spare block was taken during a full turn")
 	default:
-		w.settle(fd, s, before)
+		cs.settle(c, before)
 	}
 }
 
-// heard notes that n bytes were read.
-func (w *worker) heard(s *slot, n int) {
-	w.count.BytesIn += uint64(n)
-	s.bytes += uint64(n)
-	if s.proto.Phase() == echo.Open {
-		s.since = w.now
-		s.clear(pinged)
-	}
-}
-
-// send sends the output in the buffer, as far as the kernel takes it. It says
-// whether the connection is still there.
-func (w *worker) send(fd int, s *slot, b *echo.Buffer) bool {
-	if b.Out == b.OutEnd {
-		return true
-	}
-	n, err := netpoll.Send(fd, b.Bytes[b.Out:b.OutEnd])
-	if err != nil {
-		w.lost(fd, s, err)
-		return false
-	}
-	w.count.BytesOut += uint64(n)
-	b.Out += n
-	return true
-}
-
-// settle sees to what follows from a turn. Phase is where the connection was before it.
-func (w *worker) settle(fd int, s *slot, before echo.Phase) {
-	if s.proto.Phase() != before {
-		w.restart(s)
-		if before == echo.Handshake && !refused(&s.proto) {
-			w.count.Upgraded++
-		}
-	}
+// firstTurn answers what was read from an adopted connection before it arrived.
+func (cs *conns) firstTurn(c conn, read []byte) {
+	full := cs.store.roomForTurn()
+	b := cs.store.open(c.slot)
+	b.End += copy(b.Bytes[b.Start:], read)
+	cs.heard(c, len(read))
+	before := c.proto.Phase()
+	cs.endpoint.Receive(&c.proto, b, full)
 	switch {
-	case w.hasUnsent(s):
-		if !w.await(fd, s) {
-			return
-		}
-	case s.proto.Phase() == echo.Done && !s.is(shut):
-		w.shut(fd, s)
-		return
-	case s.is(unread):
-		w.goOn(fd, s)
-	}
-	w.watch(fd, s)
-}
-
-// refused says whether the request was refused. Anything else that comes of it
-// is a WebSocket, even if the same bytes have closed it.
-func refused(s *echo.State) bool { return 0 < s.Code() && s.Code() < 1000 }
-
-// await has the worker told when the kernel has room for a write backlog that
-// has just come to be. Once a connection is watched for that it stays so: it has an event
-// only after a write that took less than all. It says whether the connection is still there.
-func (w *worker) await(fd int, s *slot) bool {
-	w.restart(s)
-	w.count.Backlogs++
-	w.backlogged(s)
-	return s.is(armed) || w.arm(fd, s)
-}
-
-// arm watches a connection for room to write. Room that is there already is
-// reported too.
-func (w *worker) arm(fd int, s *slot) bool {
-	if err := w.poller.Modify(fd, s.gen, netpoll.ReadWrite); err != nil {
-		w.fail(fd, s, err)
-		return false
-	}
-	s.set(armed)
-	return true
-}
-
-// drainBacklog sends on after the kernel has said that it has room.
-func (w *worker) drainBacklog(fd int, s *slot) {
-	n, err := w.flush(fd, s)
-	w.backlogSent(s, n)
-	if err != nil {
-		w.lost(fd, s, err)
-		return
-	}
-	if n > 0 {
-		w.restart(s)
-	}
-	if !w.hasUnsent(s) {
-		w.settle(fd, s, s.proto.Phase())
+	case !cs.send(c, b):
+	case cs.store.keep(c.slot, b):
+		cs.settle(c, before)
+	case full:
+		panic("pool: the spare block was taken during a full turn")
+	case c.proto.Phase() == echo.Handshake:
+		cs.refuse(c, echo.RefuseFull)
+	default: // the input is not in the kernel any more, and cannot be kept either
+		cs.end(c, OutOfMemory)
 	}
 }

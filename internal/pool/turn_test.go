@@ -134,7 +134,7 @@ func TestResetAtEveryStage(t *testing.T) {
 		{"when told goodbye", func() *peer {
 			p := h.connects()
 			s, fd := p.slot()
-			h.workers[0].goodbye(fd, s, "test")
+			h.workers[0].conns.goodbye(conn{fd, s}, "test")
 			p.wantsClose("the goodbye", 1001)
 			return p
 		}, Broken},
@@ -172,19 +172,19 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 			}
 			rest[i] = p.sendsSome(rest[i])
 		}
-		before := w.count.BytesIn
+		before := w.conns.count.BytesIn
 		witness.sends(masked(text("hello")))
 		h.pass()
 		h.pass()
-		flooded = max(flooded, len(w.queue))
+		flooded = max(flooded, len(w.conns.queue))
 		witness.reads()
 		if want := echoed(text("hello")); len(witness.got) != len(want) {
 			t.Fatalf("round %d: the witness has waited for more than two passes", round)
 		}
 		witness.takes(len(witness.got))
 		// Each has one turn for its event and one from the queue.
-		if most := uint64(2 * 2 * len(floods) * 4096); w.count.BytesIn-before > most {
-			t.Fatalf("round %d: two passes have read %d bytes, want at most %d", round, w.count.BytesIn-before, most)
+		if most := uint64(2 * 2 * len(floods) * 4096); w.conns.count.BytesIn-before > most {
+			t.Fatalf("round %d: two passes have read %d bytes, want at most %d", round, w.conns.count.BytesIn-before, most)
 		}
 		for _, p := range floods {
 			p.reads()
@@ -224,13 +224,13 @@ func TestTurnIsCapped(t *testing.T) {
 			}
 		}
 		for end := time.Now().Add(soon); s.bytes < before+uint64(len(all)-5000) && time.Now().Before(end); p.reads() {
-			if w.hasUnsent(s) {
-				w.drainBacklog(fd, s)
+			if w.conns.store.hasUnsent(s) {
+				w.conns.drainBacklog(conn{fd, s})
 				continue
 			}
 			at := s.bytes
 			s.set(unread)
-			w.turn(fd, s)
+			w.conns.turn(conn{fd, s})
 			longest = max(longest, int(s.bytes-at))
 		}
 		if longest < c.least || longest > c.most {
@@ -276,8 +276,8 @@ func TestStaleEvent(t *testing.T) {
 	before := h.count().Events
 	s, fd := old.slot()
 	gen := s.gen
-	h.workers[0].post(letter{do: func(w *worker) { // letters are read before events
-		w.end(fd, s, Broken)
+	h.workers[0].mail.post(message{do: func(w *worker) { // letters are read before events
+		w.conns.end(conn{fd, s}, Broken)
 		w.accept(h.listeners[0].FD)
 	}})
 	next := h.dials()
@@ -299,8 +299,8 @@ func TestStalePlaceInTheQueue(t *testing.T) {
 	s, fd := p.slot()
 	next := h.dials()
 	w := h.workers[0]
-	w.goOn(fd, s)
-	w.end(fd, s, Broken)
+	w.conns.goOn(conn{fd, s})
+	w.conns.end(conn{fd, s}, Broken)
 	next.upgrades()
 	if _, now := next.slot(); now != fd {
 		t.Fatalf("the new connection has descriptor %d, the old one %d", now, fd)
@@ -316,17 +316,17 @@ func TestStalePlaceInTheQueueOfAnotherWorker(t *testing.T) {
 	h.settles()
 	s, fd := old.slot()
 	ours, theirs := h.workers[0], h.workers[1]
-	if !ours.mine.has(fd) {
+	if !ours.conns.mine.has(fd) {
 		ours, theirs = theirs, ours
 	}
 	next := h.dials()
-	ours.goOn(fd, s)
-	ours.end(fd, s, Broken)
-	ours.unlisten()
-	ours.deaf = h.time + ticks(time.Hour)
+	ours.conns.goOn(conn{fd, s})
+	ours.conns.end(conn{fd, s}, Broken)
+	ours.acceptor.ignore()
+	ours.acceptor.resumeAt = h.time + ticks(time.Hour)
 	var other sync.WaitGroup
 	other.Go(func() {
-		for theirs.conns.Load() == 0 {
+		for theirs.conns.load.Load() == 0 {
 			if err := theirs.pass(0); err != nil {
 				t.Error(err)
 			}

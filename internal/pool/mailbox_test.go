@@ -10,20 +10,20 @@ func TestLastLetter(t *testing.T) {
 	h := opens(t)
 	w := h.workers[0]
 	read := false
-	if !w.post(letter{do: func(*worker) { read = true }}) {
+	if !w.mail.post(message{do: func(*worker) { read = true }}) {
 		t.Error("a letter is not taken")
 	}
-	if w.closeMail() {
+	if w.mail.closeIfEmpty() {
 		t.Error("the mailbox is closed with a letter in it")
 	}
 	h.pass()
 	if !read {
 		t.Error("the letter is not read")
 	}
-	if !w.closeMail() {
+	if !w.mail.closeIfEmpty() {
 		t.Error("an empty mailbox is not closed")
 	}
-	if w.post(letter{}) {
+	if w.mail.post(message{}) {
 		t.Error("a letter is taken that nobody will read")
 	}
 	w.mail.closed = false
@@ -34,9 +34,9 @@ func TestLettersAreReadInOrder(t *testing.T) {
 	w := h.workers[0]
 	var read []int
 	for i := range 100 {
-		w.post(letter{do: func(w *worker) {
+		w.mail.post(message{do: func(w *worker) {
 			if read = append(read, i); i%10 == 0 { // a letter may answer a letter
-				w.post(letter{do: func(*worker) { read = append(read, -i) }})
+				w.mail.post(message{do: func(*worker) { read = append(read, -i) }})
 			}
 		}})
 	}
@@ -53,10 +53,10 @@ func TestLettersAreForgotten(t *testing.T) {
 	h := opens(t)
 	w := h.workers[0]
 	for range 3 {
-		w.post(letter{do: func(*worker) { runtime.KeepAlive(h) }})
+		w.mail.post(message{do: func(*worker) { runtime.KeepAlive(h) }})
 		h.pass()
 	}
-	for _, l := range append(w.letters[:cap(w.letters)], w.mail.letters[:cap(w.mail.letters)]...) {
+	for _, l := range append(w.messages[:cap(w.messages)], w.mail.messages[:cap(w.mail.messages)]...) {
 		if l.do != nil {
 			t.Error("a letter that was read is kept")
 		}

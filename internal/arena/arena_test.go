@@ -1,4 +1,4 @@
-package pool
+package arena
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/offheap"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 // modelled is an arena beside a simple model of it: the blocks that are not
 // free, each filled with a byte of its own.
 type modelled struct {
-	*arena
+	*Arena
 	t     testing.TB
 	live  []modelBlock
 	next  byte
@@ -27,28 +29,28 @@ type modelled struct {
 }
 
 type modelBlock struct {
-	b    block
+	b    Block
 	fill byte
 }
 
 func newModelled(t testing.TB) *modelled {
 	t.Helper()
-	a, err := newArena(testChunks, testAside, testChunk)
+	a, err := New(testChunks, testAside, testChunk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(a.close)
-	return &modelled{arena: a, t: t}
+	t.Cleanup(a.Close)
+	return &modelled{Arena: a, t: t}
 }
 
 // allocs takes a block, if there is one, and writes to all of it.
-func (m *modelled) allocs(size int) block {
+func (m *modelled) allocs(size int) Block {
 	m.t.Helper()
-	b := m.alloc(size)
+	b := m.Alloc(size)
 	if b == 0 {
 		return 0
 	}
-	mem := m.bytes(b)
+	mem := m.Bytes(b)
 	if len(mem) < size || len(mem) >= 2*size && len(mem) > 1<<unitShift {
 		m.t.Fatalf("%d bytes were asked for and %d given", size, len(mem))
 	}
@@ -65,8 +67,8 @@ func (m *modelled) allocs(size int) block {
 // releases gives the i-th block back.
 func (m *modelled) releases(i int) {
 	m.t.Helper()
-	m.inUse -= len(m.bytes(m.live[i].b))
-	m.release(m.live[i].b)
+	m.inUse -= len(m.Bytes(m.live[i].b))
+	m.Release(m.live[i].b)
 	m.live = append(m.live[:i], m.live[i+1:]...)
 	m.agrees()
 }
@@ -76,7 +78,7 @@ func (m *modelled) releases(i int) {
 func (m *modelled) agrees() {
 	m.t.Helper()
 	for _, l := range m.live {
-		if mem := m.bytes(l.b); bytes.Count(mem, []byte{l.fill}) != len(mem) {
+		if mem := m.Bytes(l.b); bytes.Count(mem, []byte{l.fill}) != len(mem) {
 			m.t.Fatalf("block %d of %d bytes overlaps with another", l.b, len(mem))
 		}
 	}
@@ -102,7 +104,7 @@ func (m *modelled) empties() {
 		}
 	}
 	for range testChunks - testAside {
-		if m.alloc(testChunk) == 0 {
+		if m.Alloc(testChunk) == 0 {
 			m.t.Error("a chunk is not to be had")
 		}
 	}
@@ -117,7 +119,7 @@ func (m *modelled) freeChunks() int {
 func (m *modelled) does(op byte, arg uint16) {
 	switch {
 	case op < 64:
-		m.trim()
+		m.Trim()
 		m.agrees()
 	case op < 128:
 		if len(m.live) > 0 {
@@ -156,7 +158,7 @@ func FuzzArena(f *testing.F) {
 
 func TestArenaIsAsLargeAsItIs(t *testing.T) {
 	m := newModelled(t)
-	if b := m.alloc(testChunk + 1); b != 0 {
+	if b := m.Alloc(testChunk + 1); b != 0 {
 		t.Error("a block is larger than a chunk")
 	}
 	for range testChunks - testAside {
@@ -169,7 +171,7 @@ func TestArenaIsAsLargeAsItIs(t *testing.T) {
 			t.Fatal("a short block is not to be had")
 		}
 	}
-	if m.alloc(1) != 0 || m.used != len(m.mem) {
+	if m.Alloc(1) != 0 || m.used != len(m.mem) {
 		t.Errorf("%d bytes are used of %d, and there are more", m.used, len(m.mem))
 	}
 	m.releases(2)
@@ -212,12 +214,12 @@ func TestArenaTakesTheSmallestThatFits(t *testing.T) {
 func TestBlockIsReleasedOnce(t *testing.T) {
 	for name, size := range map[string]int{"chunk": testChunk, "half": testChunk / 2, "unit": 1} {
 		m := newModelled(t)
-		other := m.alloc(size) // with one beside it, it does not become part of a larger one
-		b := m.alloc(size)
-		m.release(b)
-		wantsPanic(t, name+", with its buddy in use", func() { m.release(b) })
-		m.release(other)
-		wantsPanic(t, name+", with its buddy free", func() { m.release(b) })
+		other := m.Alloc(size) // with one beside it, it does not become part of a larger one
+		b := m.Alloc(size)
+		m.Release(b)
+		wantsPanic(t, name+", with its buddy in use", func() { m.Release(b) })
+		m.Release(other)
+		wantsPanic(t, name+", with its buddy free", func() { m.Release(b) })
 	}
 }
 
@@ -235,45 +237,45 @@ func wantsPanic(t *testing.T, why string, f func()) {
 // use stay.
 func TestTrimGivesPagesBack(t *testing.T) {
 	const chunks, chunk = 12, 1 << 16
-	a, err := newArena(chunks, 0, chunk)
+	a, err := New(chunks, 0, chunk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(a.close)
-	var blocks []block
+	t.Cleanup(a.Close)
+	var blocks []Block
 	for range chunks {
-		b := a.alloc(chunk)
-		for i := range a.bytes(b) {
-			a.bytes(b)[i] = 1
+		b := a.Alloc(chunk)
+		for i := range a.Bytes(b) {
+			a.Bytes(b)[i] = 1
 		}
 		blocks = append(blocks, b)
 	}
-	small := a.alloc(1)
+	small := a.Alloc(1)
 	if small != 0 {
 		t.Fatal("there is more than there is")
 	}
 	for _, b := range blocks[1:] {
-		a.release(b)
+		a.Release(b)
 	}
 	wantsResident(t, a, "nobody has trimmed", chunks)
-	if !a.trim() {
+	if !a.Trim() {
 		t.Error("the first trim says that there is nothing more to give back")
 	}
 	wantsResident(t, a, "chunks are kept for one trim", chunks)
-	if !a.trim() {
+	if !a.Trim() {
 		t.Error("there is more than a trim gives back, and it says that there is not")
 	}
 	wantsResident(t, a, "a trim gives back a few", chunks-8)
-	if a.trim() {
+	if a.Trim() {
 		t.Error("everything is given back, and it says that it is not")
 	}
 	wantsResident(t, a, "what is in use is kept", 1)
-	if mem := a.bytes(blocks[0]); bytes.Count(mem, []byte{1}) != len(mem) {
+	if mem := a.Bytes(blocks[0]); bytes.Count(mem, []byte{1}) != len(mem) {
 		t.Error("a block in use has lost its content")
 	}
-	if b := a.alloc(chunk); b == 0 {
+	if b := a.Alloc(chunk); b == 0 {
 		t.Error("what was given back is not to be had again")
-	} else if mem := a.bytes(b); bytes.Count(mem, []byte{0}) != len(mem) {
+	} else if mem := a.Bytes(b); bytes.Count(mem, []byte{0}) != len(mem) {
 		t.Error("it has been given back, and has content")
 	}
 }
@@ -282,18 +284,18 @@ func TestChunkThatIsUsedAgainIsNotTrimmed(t *testing.T) {
 	m := newModelled(t)
 	m.allocs(testChunk)
 	m.releases(0)
-	m.trim()
+	m.Trim()
 	m.allocs(testChunk) // the one that was freed last
-	m.trim()
-	m.trim()
+	m.Trim()
+	m.Trim()
 	m.agrees()
 	m.empties()
 }
 
 // wantsResident checks how many chunks have pages in memory.
-func wantsResident(t *testing.T, a *arena, why string, want int) {
+func wantsResident(t *testing.T, a *Arena, why string, want int) {
 	t.Helper()
-	if !mapped {
+	if !offheap.Mapped {
 		return
 	}
 	pages := make([]byte, len(a.mem)/unix.Getpagesize())
@@ -301,8 +303,8 @@ func wantsResident(t *testing.T, a *arena, why string, want int) {
 		t.Fatal("mincore:", errno)
 	}
 	got := 0
-	for c := range len(a.rest) {
-		each := len(pages) / len(a.rest)
+	for c := range len(a.idle) {
+		each := len(pages) / len(a.idle)
 		if bytes.IndexByte(pages[c*each:][:each], 1) >= 0 {
 			got++
 		}
@@ -313,8 +315,8 @@ func wantsResident(t *testing.T, a *arena, why string, want int) {
 }
 
 func TestArenaTooLargeToName(t *testing.T) {
-	if a, err := newArena(1<<26, 0, 1<<20); err == nil {
-		a.close()
+	if a, err := New(1<<26, 0, 1<<20); err == nil {
+		a.Close()
 		t.Error("more units than numbers")
 	}
 }
@@ -325,20 +327,20 @@ func TestArenaIsShared(t *testing.T) {
 	for i := range byte(4) {
 		workers.Go(func() {
 			for n := range 2000 {
-				b := m.alloc(n%1000 + 1)
+				b := m.Alloc(n%1000 + 1)
 				if b == 0 {
 					continue
 				}
-				mem := m.bytes(b)
+				mem := m.Bytes(b)
 				for j := range mem {
 					mem[j] = i
 				}
 				if bytes.Count(mem, []byte{i}) != len(mem) {
 					t.Error("two have the same block")
 				}
-				m.release(b)
+				m.Release(b)
 				if n%100 == 0 {
-					m.trim()
+					m.Trim()
 				}
 			}
 		})
@@ -348,11 +350,11 @@ func TestArenaIsShared(t *testing.T) {
 }
 
 func BenchmarkArena(b *testing.B) {
-	a, err := newArena(64, 0, 256<<10)
+	a, err := New(64, 0, 256<<10)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(a.close)
+	b.Cleanup(a.Close)
 	for _, c := range []struct {
 		name string
 		size int
@@ -360,7 +362,7 @@ func BenchmarkArena(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				a.release(a.alloc(c.size))
+				a.Release(a.Alloc(c.size))
 			}
 		})
 	}

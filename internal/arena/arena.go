@@ -1,0 +1,247 @@
+// Package arena allocates the memory that connections hold from one turn to the next: unfinished
+// frames, and output that the kernel has not taken. An arena never grows, so what connections
+// hold together cannot exceed its size.
+package arena
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"sync"
+	"unsafe"
+
+	"wsecho/internal/offheap"
+)
+
+// An Arena is a buddy allocator over memory outside Go's heap. The memory is divided into chunks. A
+// block is a chunk or one half of a larger block, so its size is a power of two; when both halves
+// are free they merge. A [Block] is the index of the block's first unit plus one: it is not a
+// pointer, and it fits a connection's slot.
+//
+// Some chunks are set aside for short blocks, because a connection cannot do without those: a
+// long frame can be cut through, half a ping cannot.
+//
+// All methods may be called by any goroutine. An operation holds the mutex for tens of
+// nanoseconds, and workers call only when they have something to keep.
+type Arena struct {
+	mem   []byte
+	top   int // order of a chunk
+	aside int // the first aside chunks are for short blocks only
+
+	mu    sync.Mutex // protects what follows, and the links in free blocks
+	order []uint8    // by unit: order of the block that begins there, plus one; with freeBit if it is free
+	zones [2]zone
+	idle  []uint8 // by chunk: Trim calls until its pages are given back, if it is free
+	used  int     // bytes in allocated blocks
+}
+
+// A zone holds the free blocks of either the ordinary chunks or those set aside.
+type zone struct {
+	lists  []Block  // by order below top: the first free block
+	chunks []uint32 // last freed last
+}
+
+const (
+	forAll = iota
+	forShort
+)
+
+// A Block names an allocated block of an [Arena]. Zero means none.
+type Block uint32
+
+const (
+	unitShift  = 6 // the smallest block is a cache line
+	freeBit    = 0x80
+	shortOrder = 2 // 256 bytes: a control frame and its bookkeeping
+)
+
+// links is stored in a free block that is smaller than a chunk: its neighbours in the list of
+// its order.
+type links struct{ prev, next Block }
+
+// New makes an arena of the given number of chunks, of chunkSize bytes each, a power of two. The
+// first aside chunks serve only blocks of at most 256 bytes.
+func New(chunks, aside, chunkSize int) (*Arena, error) {
+	units := chunks * chunkSize >> unitShift
+	if uint64(units) >= 1<<32-1 {
+		return nil, fmt.Errorf("an arena of %d MiB has more blocks than can be numbered", chunks*chunkSize>>20)
+	}
+	mem, err := offheap.Make[byte](chunks * chunkSize)
+	if err != nil {
+		return nil, err
+	}
+	order, err := offheap.Make[uint8](units)
+	if err != nil {
+		offheap.Free(mem)
+		return nil, err
+	}
+	top := bits.TrailingZeros(uint(chunkSize)) - unitShift
+	a := &Arena{mem: mem, top: top, aside: aside, order: order, idle: make([]uint8, chunks)}
+	for i := range a.zones {
+		a.zones[i].lists = make([]Block, top)
+	}
+	for c := chunks - 1; c >= 0; c-- {
+		z := a.zoneOf(Block(c<<top) + 1)
+		z.chunks = append(z.chunks, uint32(c))
+	}
+	return a, nil
+}
+
+// zoneOf returns the zone that a block belongs to.
+func (a *Arena) zoneOf(b Block) *zone {
+	if int(b-1)>>a.top < a.aside {
+		return &a.zones[forShort]
+	}
+	return &a.zones[forAll]
+}
+
+// Close unmaps the memory. No block may be used afterwards.
+func (a *Arena) Close() {
+	offheap.Free(a.mem)
+	offheap.Free(a.order)
+}
+
+// Alloc returns a block of at least size bytes, with arbitrary content, or 0 if none is free.
+func (a *Arena) Alloc(size int) Block {
+	want := orderOf(size)
+	if want > a.top {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, o := a.take(&a.zones[forAll], want)
+	if b == 0 && want <= shortOrder {
+		b, o = a.take(&a.zones[forShort], want)
+	}
+	if b == 0 {
+		return 0
+	}
+	for o > want { // keep the lower half, free the upper
+		o--
+		a.push(b+1<<o, o)
+	}
+	a.order[b-1] = uint8(want) + 1
+	a.used += 1 << (want + unitShift)
+	return b
+}
+
+// take removes and returns a zone's smallest free block of at least order want.
+func (a *Arena) take(z *zone, want int) (Block, int) {
+	for o := want; o < a.top; o++ {
+		if b := z.lists[o]; b != 0 {
+			a.unlink(b, o)
+			return b, o
+		}
+	}
+	if len(z.chunks) == 0 {
+		return 0, 0
+	}
+	last := len(z.chunks) - 1
+	c := z.chunks[last]
+	z.chunks = z.chunks[:last]
+	return Block(c<<a.top) + 1, a.top
+}
+
+// Release frees a block. It panics if the block is free already.
+func (a *Arena) Release(b Block) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o := int(a.order[b-1]) - 1
+	if o < 0 || o > a.top {
+		panic("arena: block released twice")
+	}
+	a.used -= 1 << (o + unitShift)
+	a.order[b-1] = 0
+	for o < a.top {
+		buddy := (b - 1) ^ 1<<o + 1
+		if a.order[buddy-1] != freeBit|uint8(o+1) {
+			break
+		}
+		a.unlink(buddy, o)
+		b = min(b, buddy)
+		o++
+	}
+	if o < a.top {
+		a.push(b, o)
+		return
+	}
+	c := uint32(b-1) >> a.top
+	a.idle[c] = 2
+	z := a.zoneOf(b)
+	z.chunks = append(z.chunks, c)
+}
+
+// Trim gives back to the system the pages of chunks that have been free for one to two calls. It
+// examines all free chunks but gives back at most eight, so that no caller waits long for the mutex,
+// and reports whether there may be more to give back.
+func (a *Arena) Trim() (more bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	limit := 8 // chunks
+	for _, c := range slices.Concat(a.zones[forAll].chunks, a.zones[forShort].chunks) {
+		switch a.idle[c] {
+		case 2:
+			a.idle[c] = 1
+			more = true
+		case 1:
+			if limit == 0 {
+				return true
+			}
+			limit--
+			a.idle[c] = 0
+			size := 1 << (a.top + unitShift)
+			offheap.Discard(a.mem[int(c)*size:][:size])
+		}
+	}
+	return more
+}
+
+// Bytes returns the memory of a block, whose length is the block's whole size.
+func (a *Arena) Bytes(b Block) []byte {
+	size := 1 << (a.order[b-1] - 1 + unitShift)
+	return a.mem[int(b-1)<<unitShift:][:size:size]
+}
+
+// Used returns the number of bytes in allocated blocks.
+func (a *Arena) Used() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.used
+}
+
+// Size returns the number of bytes of the whole arena.
+func (a *Arena) Size() int { return len(a.mem) }
+
+func (a *Arena) push(b Block, o int) {
+	z := a.zoneOf(b)
+	next := z.lists[o]
+	*a.links(b) = links{next: next}
+	if next != 0 {
+		a.links(next).prev = b
+	}
+	z.lists[o] = b
+	a.order[b-1] = freeBit | uint8(o+1)
+}
+
+func (a *Arena) unlink(b Block, o int) {
+	l := *a.links(b)
+	if l.prev != 0 {
+		a.links(l.prev).next = l.next
+	} else {
+		a.zoneOf(b).lists[o] = l.next
+	}
+	if l.next != 0 {
+		a.links(l.next).prev = l.prev
+	}
+	a.order[b-1] = 0
+}
+
+func (a *Arena) links(b Block) *links {
+	return (*links)(unsafe.Pointer(&a.mem[int(b-1)<<unitShift]))
+}
+
+// orderOf returns the order of the smallest block of at least size bytes.
+func orderOf(size int) int {
+	units := (size + 1<<unitShift - 1) >> unitShift
+	return bits.Len(uint(max(units, 1) - 1))
+}

@@ -1,0 +1,38 @@
+package limits
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The README states the bound on resident memory and the descriptors kept from connections. The
+// figures there are those in server.go.
+func TestREADMEStatesWhatTheServerNeeds(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := strings.Join(strings.Fields(string(text)), " ")
+	const mib = 1 << 20
+	for _, want := range []string{
+		fmt.Sprintf("(%d MiB, of which 10 are pages of the binary; %d MiB more once it has been scraped) + %d MiB + 512 KiB × workers + %d B × connections + 65/64 × -buffer-budget",
+			StartMemory/mib, ScrapeMemory/mib, HeapGrowth/mib, SlotMemory),
+		fmt.Sprintf("less %d and %d a worker or a quarter", ProcessDescriptors, WorkerDescriptors),
+	} {
+		if !strings.Contains(readme, want) {
+			t.Errorf("the README does not say %q", want)
+		}
+	}
+}
+
+func TestServerNeeds(t *testing.T) {
+	s := Server{Workers: 2, BufferSize: 256 << 10, BufferBudget: 64 << 20}
+	if got, want := s.Descriptors(), int64(128+2*66); got != want {
+		t.Errorf("%d descriptors are kept, want %d", got, want)
+	}
+	if got, want := s.Memory(), int64((12+4+4+1+64+1)<<20); got != want {
+		t.Errorf("at most %d bytes, want %d", got, want)
+	}
+}

@@ -1,0 +1,231 @@
+package pool
+
+import "wsecho/internal/echo"
+
+// # The life of a connection
+//
+// The protocol has phases ([echo.Phase]), the socket has flags (slot.go), and the store knows
+// whether there is a write backlog. Together they determine the connection's activity: what it
+// waits for, for how long, and what happens when that time is over.
+//
+//	                 request            our close frame
+//	awaitingRequest ─────────▶ open ─────────────────────▶ closeSent
+//	       │ refused             │ close frame, violation     │ close frame
+//	       └─────────────────────┴──────────▶ (Done) ◀────────┘
+//	                                            │ flushed
+//	                                            ▼        peer's FIN, or LingerTimeout
+//	                                        lingering ──────────────────────────────▶ closed
+//
+// In between, a connection may be sending, waitingForRoom or starved.
+//
+// Lingering: our side of TCP is ended, and what arrives is discarded. Closing at once would
+// answer bytes still on their way with a reset, which can destroy the reply before the peer has
+// read it (RFC 9112, section 9.6).
+//
+// A peer that ends or breaks TCP leads to closed from every activity, and so does a timeout from
+// most.
+type activity uint8
+
+const (
+	// none is the activity of an unused slot.
+	none activity = iota
+
+	// awaitingRequest: the request has not arrived whole. A timeout is answered with 408.
+	awaitingRequest
+
+	// awaitingRefusal: the connection is beyond a limit. Its request is answered with 503 as soon
+	// as it begins, because some clients drop an answer that comes earlier.
+	awaitingRefusal
+
+	// open: messages are echoed. A silent peer is sent a ping at a third of its time, then 1001.
+	open
+
+	// openStarved: open, and part of a frame stays in the kernel for want of memory. Every sweep
+	// tries again.
+	openStarved
+
+	// closeSent: our close frame is sent, and the peer's is awaited.
+	closeSent
+
+	// closeSentStarved: closeSent, and part of a frame stays in the kernel for want of memory.
+	closeSentStarved
+
+	// sending: the kernel has not taken all of a reply, in any phase. The connection is not read
+	// from until it has.
+	sending
+
+	// waitingForRoom: memory is short and the kernel has no room for a reply, so the connection is not
+	// read from.
+	waitingForRoom
+
+	// finished: everything is sent, and our side of TCP is about to be ended. No connection
+	// stays in it.
+	finished
+
+	// lingering: our side of TCP is ended, and the peer's end is awaited.
+	lingering
+
+	numActivities
+)
+
+// timeout is a time limit of [Config]. Activities that share one share its start, slot.since.
+type timeout uint8
+
+const (
+	timeoutNone timeout = iota
+	timeoutHandshake
+	timeoutIdle // since bytes were last read
+	timeoutWrite
+	timeoutClose
+	timeoutLinger
+	numTimeouts
+)
+
+// expiry is what happens when an activity's time is over.
+type expiry uint8
+
+const (
+	never       expiry = iota
+	refuse408          // the request was too slow
+	goodbye1001        // the peer was silent for too long
+	cutWrite           // end: WriteTimedOut
+	cutClose           // end: CloseTimedOut
+	endLinger          // end: Completed
+)
+
+// activities says what an activity is called, how long it may take, and what happens then.
+var activities = [numActivities]struct {
+	name    string // shown by /connz
+	timeout timeout
+	expiry  expiry
+	ping    bool // at a third of the timeout
+	retry   bool // the turn, in every sweep
+
+	// delivers: the timeout begins again as long as the peer takes output. See progress.go.
+	delivers bool
+}{
+	none:             {name: "none"},
+	awaitingRequest:  {name: "handshake", timeout: timeoutHandshake, expiry: refuse408},
+	awaitingRefusal:  {name: "handshake", timeout: timeoutHandshake, expiry: refuse408},
+	open:             {name: "open", timeout: timeoutIdle, expiry: goodbye1001, ping: true},
+	openStarved:      {name: "open", timeout: timeoutIdle, expiry: goodbye1001, ping: true, retry: true},
+	closeSent:        {name: "close sent", timeout: timeoutClose, expiry: cutClose, delivers: true},
+	closeSentStarved: {name: "close sent", timeout: timeoutClose, expiry: cutClose, retry: true, delivers: true},
+	sending:          {name: "write backlog", timeout: timeoutWrite, expiry: cutWrite, delivers: true},
+	waitingForRoom:   {name: "waiting for room", timeout: timeoutWrite, expiry: cutWrite, delivers: true},
+	finished:         {name: "closing"},
+	lingering:        {name: "waiting for FIN", timeout: timeoutLinger, expiry: endLinger, delivers: true},
+}
+
+// activityOf returns the activity that a connection's phase, flags and write backlog amount to.
+func activityOf(s *slot, unsent bool) activity {
+	switch {
+	case s.is(shut):
+		return lingering
+	case unsent:
+		return sending
+	case s.is(parked):
+		return waitingForRoom
+	}
+	switch s.proto.Phase() {
+	case echo.Handshake:
+		if s.is(surplus) {
+			return awaitingRefusal
+		}
+		return awaitingRequest
+	case echo.Open:
+		if s.is(starved) {
+			return openStarved
+		}
+		return open
+	case echo.CloseSent:
+		if s.is(starved) {
+			return closeSentStarved
+		}
+		return closeSent
+	}
+	return finished
+}
+
+// update determines a connection's activity anew, after anything has happened to it that
+// activityOf depends on. It is the only place that changes it. The timeout starts now, unless the
+// new activity shares it with the old one.
+func (cs *conns) update(c conn) {
+	next := activityOf(c.slot, cs.store.hasUnsent(c.slot))
+	row := &activities[next]
+	if row.timeout != activities[c.activity].timeout {
+		c.restart(cs.now)
+	}
+	c.activity = next
+	switch hasDeadline := cs.limits[row.timeout] > 0 || row.retry; {
+	case hasDeadline && !c.is(timed):
+		c.set(timed)
+		cs.deadlines.add(c.fd)
+	case !hasDeadline:
+		cs.untime(c)
+	}
+}
+
+// untime removes the connection from the deadlines.
+func (cs *conns) untime(c conn) {
+	if c.is(timed) {
+		c.clear(timed)
+		cs.deadlines.remove(c.fd)
+	}
+}
+
+// deadline returns when expire is to be called next. The connection is one that has a deadline.
+func (cs *conns) deadline(fd int) tick {
+	s := &cs.slots[fd]
+	row := &activities[s.activity]
+	limit := cs.limits[row.timeout]
+	switch {
+	case row.retry:
+		return cs.now
+	case row.delivers:
+		return s.since + firstLook(limit)
+	case row.ping && (!s.is(pinged) || s.is(marked)):
+		return s.since + limit/3
+	}
+	return s.since + limit
+}
+
+// expire does what is due at the connection's deadline.
+func (cs *conns) expire(c conn) {
+	row := &activities[c.activity]
+	limit, waited := cs.limits[row.timeout], cs.now-c.since
+	if row.retry {
+		c.set(unread)
+		cs.goOn(c)
+	}
+	if limit == 0 {
+		return // the retry was all
+	}
+	unread := false // the peer has yet to take what it was sent
+	if waited >= firstLook(limit) && cs.progress.delivers(c) {
+		waited, limit, unread = cs.progress.outstanding(c, cs.now, limit)
+	}
+	if waited < limit {
+		if row.ping && waited >= limit/3 {
+			cs.ping(c)
+		}
+		return
+	}
+	if unread && c.proto.Phase() != echo.Open {
+		cs.end(c, WriteTimedOut)
+		return
+	}
+	switch row.expiry {
+	case refuse408:
+		cs.refuse(c, echo.RefuseTooSlow)
+	case goodbye1001:
+		cs.count.IdleTimeouts++
+		cs.goodbye(c, goodbyeIdle)
+	case cutWrite:
+		cs.end(c, WriteTimedOut)
+	case cutClose:
+		cs.end(c, CloseTimedOut)
+	case endLinger:
+		cs.end(c, Completed)
+	}
+}

@@ -1,6 +1,0 @@
-//go:build !race
-
-package pool
-
-// mapped says that memory is mapped, and not from Go's heap: see reserve.go.
-const mapped = true
