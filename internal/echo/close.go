@@ -34,7 +34,7 @@ func (e *Endpoint) control(s *State, b *Buffer, h header, size int) {
 // ours first, there is nothing more to say.
 func (e *Endpoint) closed(s *State, b *Buffer, from, n int) {
 	if s.phase == CloseSent {
-		s.finish(s.Code())
+		s.setPhase(Done, s.Code())
 		return
 	}
 	code, v := checkCloseBody(b.Bytes[from : from+n])
@@ -43,7 +43,7 @@ func (e *Endpoint) closed(s *State, b *Buffer, from, n int) {
 		return
 	}
 	e.reply(b, ws.OpClose, true, from, n)
-	s.finish(int(code))
+	s.setPhase(Done, int(code))
 }
 
 // checkCloseBody is the code in the body of a close frame, or the rule that
@@ -81,11 +81,11 @@ func maySend(code ws.StatusCode) bool {
 // stays in the output, and a close frame follows (section 7.1.7).
 func (e *Endpoint) fail(s *State, b *Buffer, v *Violation) {
 	if s.phase == CloseSent {
-		s.finish(s.Code())
+		s.setPhase(Done, s.Code())
 		return
 	}
 	b.OutEnd = len(e.appendClose(b.Bytes[:b.OutEnd], v.Code, v.Rule))
-	s.finish(int(v.Code))
+	s.setPhase(Done, int(v.Code))
 }
 
 // appendClose appends a close frame; its reason must fit a control frame.

@@ -33,21 +33,24 @@ const (
 	Done
 )
 
-// Phase says how far the connection has come.
+// Phase returns how far the connection has come.
 func (s *State) Phase() Phase { return s.phase }
 
-// InLongFrame says whether the connection is in the middle of a frame that is
-// being cut through.
+// InLongFrame reports whether the connection is inside a frame that is being cut through.
 func (s *State) InLongFrame() bool { return s.remaining > 0 }
 
-// Code says how a connection came to be Done: below 1000, the HTTP status with
+// Code returns how a connection came to be Done: below 1000, the HTTP status with
 // which its request was refused; else the code of the close frame
 // that we sent, or StatusNoStatusRcvd if that had none.
 func (s *State) Code() int { return int(s.code) }
 
-// finish is the only way to Done.
-func (s *State) finish(code int) {
-	s.phase = Done
+// setPhase is the only place that changes the phase, which never goes back. Code is that of the close
+// frame or refusal with which we enter it; 0 for Open.
+func (s *State) setPhase(p Phase, code int) {
+	if p <= s.phase {
+		panic("echo: a connection cannot go back to an earlier phase")
+	}
+	s.phase = p
 	s.code = uint16(code)
 }
 
@@ -58,11 +61,10 @@ func (s *State) finish(code int) {
 func (e *Endpoint) Goodbye(dst []byte, s *State, code ws.StatusCode, reason string) []byte {
 	switch s.phase {
 	case Handshake:
-		s.finish(refuseShutdown.Status)
+		s.setPhase(Done, refuseShutdown.Status)
 		dst = refuseShutdown.append(dst, e.cfg.Now(), true)
 	case Open:
-		s.phase = CloseSent
-		s.code = uint16(code)
+		s.setPhase(CloseSent, int(code))
 		dst = e.appendClose(dst, code, reason)
 	case CloseSent, Done:
 	}
@@ -75,7 +77,7 @@ func (e *Endpoint) Refuse(dst []byte, s *State, r *Refusal) []byte {
 	if s.phase != Handshake {
 		return dst
 	}
-	s.finish(r.Status)
+	s.setPhase(Done, r.Status)
 	return r.append(dst, e.cfg.Now(), true)
 }
 

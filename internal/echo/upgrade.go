@@ -41,12 +41,12 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 	b.OutEnd = b.Start
 	b.Out = b.OutEnd - len(response)
 	copy(b.Bytes[b.Out:], response)
-	s.phase = Open
+	s.setPhase(Open, 0)
 }
 
 func (e *Endpoint) refuse(s *State, b *Buffer, r *Refusal, body bool) {
 	b.Out, b.OutEnd = 0, len(r.append(b.Bytes[:0], e.cfg.Now(), body))
-	s.finish(r.Status)
+	s.setPhase(Done, r.Status)
 }
 
 // upgrader answers whole request heads. It reads HTTP (RFC 9112), judges by RFC 6455, section 4.2,

@@ -73,13 +73,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if refusal != nil {
 		h.pool.CountHandshake(refusal.Status)
-		refusal.ServeHTTP(w, r)
+		refuse(w, refusal)
 		return
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		h.pool.CountHandshake(refuseWriter.Status)
-		refuseWriter.ServeHTTP(w, r)
+		refuse(w, refuseWriter)
 		return
 	}
 	defer conn.Close()
@@ -93,7 +93,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) examine(r *http.Request) (subprotocol string, refusal *echo.Refusal) {
 	e := h.endpoints.Get().(*echo.Endpoint)
 	defer h.endpoints.Put(e)
-	return e.Examine(r)
+	return e.Examine(headOf(r), lengthOf(r))
 }
 
 // handOver gives a hijacked connection to the pool, or says why that cannot be. If the peer does not take the response, there

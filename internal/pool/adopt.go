@@ -3,7 +3,6 @@ package pool
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 
 	"wsecho/internal/echo"
@@ -67,7 +66,7 @@ func (p *Pool) refusedElsewhere(r *echo.Refusal) {
 func (p *Pool) CountHandshake(status int) {
 	p.others.mu.Lock()
 	defer p.others.mu.Unlock()
-	if status == http.StatusSwitchingProtocols {
+	if status == 101 {
 		p.others.count.Upgraded++
 	} else {
 		p.others.count.Codes[status]++
