@@ -21,15 +21,16 @@ type operations struct {
 	server    *admin.Server
 }
 
-// listenAdmin opens the listening sockets of the admin endpoints, if they are wanted. Nothing is answered there before serve.
-func listenAdmin(addr string, log *slog.Logger) (*operations, error) {
+// listenAdmin opens the listening sockets of the admin endpoints, if they are wanted. Nothing is answered there
+// before serve. Those before are open already.
+func listenAdmin(addr string, before []socket, log *slog.Logger) (*operations, error) {
 	o := &operations{}
 	if addr == "" {
 		return o, nil
 	}
 	a, err := netpoll.ParseAddress(addr)
 	if err == nil {
-		o.sockets, err = listenAt("-admin", a, netpoll.ListenConfig{}, nil, log)
+		o.sockets, err = listenAt("-admin", a, netpoll.ListenConfig{}, before, log)
 	}
 	if err != nil {
 		return nil, err

@@ -7,14 +7,16 @@ import (
 
 	"wsecho/internal/format"
 	"wsecho/internal/limits"
+	"wsecho/internal/pool"
 )
 
 // check prints what this machine allows and how many connections that makes. It
 // returns exitFailed if they are fewer than -max-conns asks for.
 func (s *settings) check(m limits.Machine, w io.Writer) int {
-	load := limits.Load{Descriptors: int64(s.ownDescriptors()), Memory: s.memory(), Ends: 1}
+	needs := s.poolConfig(nil).Needs()
+	load := limits.Load{Descriptors: needs.Descriptors(), Memory: needs.Memory(), Ends: 1}
 	if s.maxConns == 0 {
-		load.Most = mostConns
+		load.Most = pool.MostConns
 	}
 	all := m.Of(load)
 	least := limits.Smallest(all)
@@ -97,9 +99,4 @@ func writeBursts(w io.Writer, m limits.Machine) {
 		row("nf_conntrack_max", m.Conntrack, "no firewall rule tracks connections now")
 	}
 	t.Flush()
-}
-
-// memory is the most that the server takes, whatever the number of connections. The README has the sum.
-func (s *settings) memory() int64 {
-	return (12+4+4)<<20 + int64(s.workers)*2*bufferSize + int64(s.bufferBudget)/64*65
 }

@@ -73,8 +73,9 @@ func TestCheckAgreesWithStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := roomy(func(m *limits.Machine) { m.HardFiles = int64(limit) })
-		said := limits.Smallest(m.Of(limits.Load{Descriptors: int64(s.ownDescriptors()), Memory: s.memory(), Ends: 1})).Allows()
-		cfg, err := s.poolConfig(limit, nil)
+		cfg := s.poolConfig(nil)
+		said := limits.Smallest(m.Of(limits.Load{Descriptors: cfg.Needs().Descriptors(), Memory: cfg.Needs().Memory(), Ends: 1})).Allows()
+		err = s.fit(cfg, limit)
 		if err != nil || int64(cfg.MaxConns) != said {
 			t.Errorf("%d descriptors: -check says %d, the server takes %d, %v", limit, said, cfg.MaxConns, err)
 		}

@@ -78,7 +78,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`number` of connections from one IPv4 address or one IPv6 /64; one more gets 503. 0: no limit")
 	flags.Var(fs, &s.maxMessage, "max-message", 0, flags.Size(0, math.MaxInt64),
 		"longest message, in `bytes`; a longer one ends with close code 1009. 0: no limit")
-	flags.Var(fs, &s.maxHeader, "max-header", 16<<10, flags.Size(256, bufferSize/2),
+	flags.Var(fs, &s.maxHeader, "max-header", 16<<10, flags.Size(256, pool.BufferSize/2),
 		"longest opening request, in `bytes`; a longer one gets 431")
 	flags.Var(fs, &s.handshakeTimeout, "handshake-timeout", 10*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
 		"`time` for the opening request to arrive whole; a slower one gets 408")
@@ -88,7 +88,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`time` for which a peer may leave unread what it was sent, before it is cut off; it begins anew as long as the peer acknowledges 256 bytes per second")
 	flags.Var(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, flags.Duration(0, pool.MaxTimeout),
 		"`time` that peers have to answer Close 1001 after SIGTERM, SIGINT or SIGHUP")
-	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(bufferSize, 64<<30),
+	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(pool.BufferSize, 64<<30),
 		"most memory for unfinished frames and unread replies of all connections, in `bytes`")
 	s.subprotocols.set(fs, "subprotocols", subprotocols,
 		"subprotocols to agree to: any, which takes the first that is offered, or a `list` with commas")
@@ -237,4 +237,40 @@ func wrongMember(member string, members []string, err error) error {
 		return err
 	}
 	return fmt.Errorf("has the member %q, which %w", member, err)
+}
+
+// poolConfig returns the pool that the settings ask for. Its descriptors have yet to be fitted to a limit.
+func (s *settings) poolConfig(log *slog.Logger) *pool.Config {
+	return &pool.Config{
+		Workers:          s.workers,
+		MaxConns:         s.maxConns,
+		MaxConnsPerIP:    s.maxConnsPerIP,
+		BufferSize:       pool.BufferSize,
+		BufferBudget:     int(s.bufferBudget),
+		HandshakeTimeout: s.handshakeTimeout,
+		IdleTimeout:      s.idleTimeout,
+		WriteTimeout:     s.writeTimeout,
+		Echo: echo.Config{
+			MaxMessage:     uint64(s.maxMessage),
+			MaxHeader:      int(s.maxHeader),
+			AnySubprotocol: s.subprotocols.any,
+			Subprotocols:   s.subprotocols.members,
+			AnyOrigin:      s.origins.any,
+			Origins:        s.origins.members,
+			Now:            time.Now,
+		},
+		Log: log,
+	}
+}
+
+// fit fits a pool to the process's limit of descriptors. The error names the flag.
+func (s *settings) fit(cfg *pool.Config, descriptors int) error {
+	err := cfg.Fit(descriptors)
+	switch {
+	case errors.Is(err, pool.ErrTooManyWorkers):
+		return fmt.Errorf("-workers %d: %w", s.workers, err)
+	case errors.Is(err, pool.ErrTooManyConns):
+		return fmt.Errorf("-max-conns %d: %w", s.maxConns, err)
+	}
+	return err
 }

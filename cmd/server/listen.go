@@ -151,27 +151,33 @@ func listenAt(flag string, a netpoll.Address, c netpoll.ListenConfig, before []s
 	return sockets, nil
 }
 
-// listenAll opens the sockets of -listen, or none. Those before are open already.
-func (s *settings) listenAll(before []socket, log *slog.Logger) (all []netpoll.Listener, err error) {
+// listenAll opens the sockets of -listen, or none.
+func (s *settings) listenAll(log *slog.Logger) (all []socket, err error) {
 	config := netpoll.ListenConfig{
 		SetMode: s.unixMode.isSet, Mode: s.unixMode.mode,
 		SetGroup: s.unixGroup.text != "", Group: s.unixGroup.id,
 	}
 	for _, a := range s.listen.all {
-		sockets, err := listenAt("-listen", a, config, before, log)
+		sockets, err := listenAt("-listen", a, config, all, log)
 		if errors.Is(err, netpoll.ErrGroup) {
 			err = fmt.Errorf("-unix-group %s: %w", s.unixGroup, err)
 		}
 		if err != nil {
-			closeAll(all)
+			closeAll(listenersOf(all))
 			return nil, err
 		}
-		before = append(before, sockets...)
-		for _, s := range sockets {
-			all = append(all, s.Listener)
-		}
+		all = append(all, sockets...)
 	}
 	return all, nil
+}
+
+// listenersOf returns the listeners of sockets.
+func listenersOf(sockets []socket) []netpoll.Listener {
+	listeners := make([]netpoll.Listener, len(sockets))
+	for i, s := range sockets {
+		listeners[i] = s.Listener
+	}
+	return listeners
 }
 
 func closeAll(listeners []netpoll.Listener) {

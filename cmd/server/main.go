@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -94,43 +95,63 @@ func printed(stdout *bufio.Writer, stderr io.Writer, status int) int {
 	return status
 }
 
-// serve serves until it is told to stop by a signal, and then drains; or until
-// a part of it fails, or a second signal says that there is no time to.
+// cleanup undoes the steps of serve, the last one first.
+type cleanup []func()
+
+func (c *cleanup) add(undo func()) { *c = append(*c, undo) }
+
+func (c *cleanup) run() {
+	for _, undo := range slices.Backward(*c) {
+		undo()
+	}
+}
+
+// serve serves until a signal asks it to stop or a part of it fails, and then drains. A second signal ends
+// the drain.
 func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	log := lines.log
-	limit, err := raiseDescriptorLimit()
+	var steps cleanup
+	defer func() { steps.run() }()
+
+	limit, err := limits.RaiseFiles()
 	if err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
 	}
-	cfg, err := s.poolConfig(limit, log)
-	if err != nil {
-		return err
-	}
-	admin.Profiles(s.mutexProfileFraction, s.blockProfileRate)
-	ops, err := listenAdmin(s.admin, log)
-	if err != nil {
-		return err
-	}
-	listeners, names, err := inherit()
-	if err == nil && len(listeners) == 0 {
-		listeners, err = s.listenAll(ops.sockets, log)
-	}
-	if err != nil {
-		ops.close()
+	cfg := s.poolConfig(log)
+	if err := s.fit(cfg, limit); err != nil {
 		return err
 	}
 	if s.logConnections {
 		cfg.OnConn = func(e pool.ConnEvent) { logConn(log, &e) }
 	}
-	p, err := pool.New(cfg, listeners)
+	admin.Profiles(s.mutexProfileFraction, s.blockProfileRate)
+
+	listeners, names, err := inherit()
 	if err != nil {
-		ops.close()
+		return err
+	}
+	var own []socket
+	if len(listeners) == 0 {
+		if own, err = s.listenAll(log); err != nil {
+			return err
+		}
+		listeners = listenersOf(own)
+	}
+	p, err := pool.New(*cfg, listeners)
+	if err != nil {
 		closeAll(listeners)
 		return err
 	}
+	steps.add(p.Close)
+	ops, err := listenAdmin(s.admin, own, log)
+	if err != nil {
+		return err
+	}
+	steps.add(ops.close) // before the pool, which it asks
+
 	p.Start()
-	ops.serve(p, &cfg, lines)
-	runtime.GC() // what starting has left behind; the first collection's own memory is not put down to connections then
+	ops.serve(p, cfg, lines)
+	runtime.GC() // so that the first collection's own memory is not attributed to connections
 	log.Info("serving", "listen", texts(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", flags.BuildVersion())
 	systemd := supervise(p, log)
@@ -147,14 +168,13 @@ func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	}
 	systemd.stopping(s.drainTimeout)
 	if err := drain(p, s.drainTimeout, signals); err != nil {
+		steps = nil // the workers still run, and the kernel undoes everything at exit
 		return err
 	}
-	ops.close() // after the drain, of which it tells, and before the pool, which it asks
 	if s, err := p.Snapshot(context.Background()); err == nil {
 		logTotals(log, s.Counters)
 	}
 	systemd.end()
-	p.Close()
 	return failure
 }
 

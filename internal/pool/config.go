@@ -1,10 +1,13 @@
 package pool
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"wsecho/internal/echo"
+	"wsecho/internal/limits"
 )
 
 const (
@@ -18,6 +21,15 @@ const (
 
 	// DefaultLingerTimeout limits the wait for a peer's FIN after ours.
 	DefaultLingerTimeout = 2 * time.Second
+
+	// MostConns is the largest number of connections that Fit chooses.
+	MostConns = 4 << 20
+)
+
+// Reasons for which Fit fails.
+var (
+	ErrTooManyWorkers = errors.New("too many workers")
+	ErrTooManyConns   = errors.New("too many connections")
 )
 
 // Config configures a pool. Every field must be set; where the comment says so, zero means no limit.
@@ -35,8 +47,8 @@ type Config struct {
 	HandshakeTimeout time.Duration // from accept to the end of the request
 	IdleTimeout      time.Duration // of silence from the peer; 0: no limit
 	WriteTimeout     time.Duration // for which a peer may take none of its output: see progress.go
-	CloseTimeout     time.Duration // from our close frame to the peer's
-	LingerTimeout    time.Duration // from our FIN to the peer's
+	CloseTimeout     time.Duration // from our close frame to the peer's; 0: DefaultCloseTimeout
+	LingerTimeout    time.Duration // from our FIN to the peer's; 0: DefaultLingerTimeout
 
 	Echo echo.Config // MaxFrame is set by the pool
 	Log  *slog.Logger
@@ -44,4 +56,27 @@ type Config struct {
 	// OnConn is called for every connection that a worker takes, and for its end. The worker waits
 	// until it returns. If it is nil, events cost nothing.
 	OnConn func(ConnEvent)
+}
+
+// Needs returns what a server of this configuration takes of a machine, beside its connections.
+func (c *Config) Needs() limits.Server {
+	return limits.Server{Workers: c.Workers, BufferSize: c.BufferSize, BufferBudget: c.BufferBudget}
+}
+
+// Fit sets MaxFDs, and MaxConns if it is 0, according to how many descriptors the process may have. Its
+// error is ErrTooManyWorkers or ErrTooManyConns, with the limit.
+func (c *Config) Fit(descriptors int) error {
+	allowed := int(limits.ConnsFor(int64(descriptors), c.Needs().Descriptors()))
+	own := descriptors - allowed
+	switch {
+	case own < 16+2*c.Workers:
+		return fmt.Errorf("%w for the descriptor limit %d (ulimit -Hn, LimitNOFILE=)", ErrTooManyWorkers, descriptors)
+	case c.MaxConns > allowed:
+		return fmt.Errorf("%w: the descriptor limit %d allows %d (ulimit -Hn, LimitNOFILE=)", ErrTooManyConns, descriptors, allowed)
+	case c.MaxConns == 0:
+		c.MaxConns = min(allowed, MostConns)
+	}
+	// The kernel gives out the lowest free descriptor. The rest of the process may have 65,536.
+	c.MaxFDs = min(descriptors, c.MaxConns+own+1<<16)
+	return nil
 }

@@ -114,14 +114,7 @@ func (h *house) closes() {
 	if !h.t.Failed() {
 		h.balances()
 	}
-	for _, l := range h.listeners {
-		if !h.draining.Load() {
-			l.Close()
-		}
-	}
-	if err := h.Close(); err != nil {
-		h.t.Error("close:", err)
-	}
+	h.Close()
 }
 
 func (h *house) hangUp() {

@@ -43,7 +43,7 @@
 package pool
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -77,18 +77,22 @@ type Pool struct {
 	failed  chan error // receives the error of each worker that fails
 }
 
-// New makes a pool that accepts from the given listeners, if any. It does not close them.
+// New makes a pool that accepts from the given listeners, if any. Unless New fails, the pool closes
+// them, in Shutdown or in Close.
 func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	if bits.OnesCount(uint(cfg.BufferSize)) != 1 || cfg.BufferSize < 2*(echo.Headroom+echo.Tailroom) {
 		return nil, fmt.Errorf("buffer size %d is too small or not a power of two", cfg.BufferSize)
 	}
+	cfg.CloseTimeout = cmp.Or(cfg.CloseTimeout, DefaultCloseTimeout)
+	cfg.LingerTimeout = cmp.Or(cfg.LingerTimeout, DefaultLingerTimeout)
 	cfg.Echo.MaxFrame = cfg.BufferSize - echo.Headroom - echo.Tailroom
 	p := &Pool{cfg: cfg, listeners: listeners, clock: now, accept: netpoll.AcceptFrom, failed: make(chan error, cfg.Workers)}
 	p.census.init(cfg.MaxConns, cfg.MaxConnsPerIP)
 	p.warnings.init(cfg.Log)
 	p.others.count.init()
 	if err := p.open(); err != nil {
-		return nil, errors.Join(err, p.Close())
+		p.free()
+		return nil, err
 	}
 	return p, nil
 }
@@ -182,8 +186,16 @@ func (p *Pool) Start() {
 // workers do, but the process should end.
 func (p *Pool) Failed() <-chan error { return p.failed }
 
-// Close frees what the pool owns, after its workers have ended.
-func (p *Pool) Close() error {
+// Close frees what the pool owns, after its workers have ended or if they were not started.
+func (p *Pool) Close() {
+	if !p.draining.Load() {
+		p.closeListeners()
+	}
+	p.free()
+}
+
+// free frees everything but the listeners.
+func (p *Pool) free() {
 	for _, w := range p.workers {
 		w.conns.close()
 	}
@@ -193,7 +205,12 @@ func (p *Pool) Close() error {
 	}
 	offheap.Free(p.marks)
 	offheap.Free(p.slots)
-	return nil
+}
+
+func (p *Pool) closeListeners() {
+	for _, l := range p.listeners {
+		l.Close()
+	}
 }
 
 // Shutdown closes the listeners, lets every connection finish what it is owed, sends it a close
@@ -215,9 +232,7 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 		case <-w.ended:
 		}
 	}
-	for _, l := range p.listeners {
-		l.Close()
-	}
+	p.closeListeners()
 	p.running.Wait()
 	p.warnings.end()
 }
