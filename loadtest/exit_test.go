@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"wsecho/loadtest/generate"
 )
 
 // everyMode is what a run may be.
@@ -76,24 +78,6 @@ func TestExitStatusOfEveryMode(t *testing.T) {
 				t.Errorf("with so many errors allowed: exit status %d, %q", r.status, r.stderr)
 			}
 		})
-	}
-}
-
-// What does not exist does not pass a condition.
-func TestConditionsOnWhatWasNotMeasured(t *testing.T) {
-	for _, condition := range []string{"p50>1h", "p90>1h", "p99>1h", "p99.9>1h", "max>1h", "rate>1e9", "rate<0", "cpu>1h", "rss>1e9"} {
-		c, err := parseThreshold(condition)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range []*report{{}, {Server: &process{}}, {Mode: modeIdle, Duration: 1}} {
-			if r.Mode == modeIdle && c.metric == "rss" {
-				continue
-			}
-			if v := c.judge(r); !v.Failed || v.Value != nil {
-				t.Errorf("%s of %+v: %+v", condition, r, v)
-			}
-		}
 	}
 }
 
@@ -386,7 +370,7 @@ func TestSeriesEndsWhileConnectionsAreOpen(t *testing.T) {
 			if last.At-before.At < 0.049 {
 				t.Errorf("the last interval is %v s long", last.At-before.At)
 			}
-			if r.Mode != modeIdle && last.Rate == 0 {
+			if r.Mode != generate.Idle && last.Rate == 0 {
 				t.Errorf("the rate drops to 0 at the end: %+v", r.Series)
 			}
 		})

@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"wsecho/internal/leak"
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
 )
 
 const soon = 10 * time.Second // long enough for anything that is going to happen
@@ -94,11 +97,11 @@ func serving(t *testing.T, cmd *exec.Cmd) string {
 
 // result is what a run of wsload comes to.
 type result struct {
-	t      *testing.T
-	status int
-	stdout string
-	stderr string
-	report // with -json, which wsload has
+	t             *testing.T
+	status        int
+	stdout        string
+	stderr        string
+	report.Report // with -json, which wsload sets
 }
 
 // wsloadText runs the program in this process.
@@ -156,14 +159,14 @@ func ran(t *testing.T, cmd *exec.Cmd) result {
 
 func (r result) parsed() result {
 	r.t.Helper()
-	if err := json.Unmarshal([]byte(r.stdout), &r.report); err != nil {
+	if err := json.Unmarshal([]byte(r.stdout), &r.Report); err != nil {
 		r.t.Fatalf("exit status %d, %v\n%s\n%s", r.status, err, r.stdout, r.stderr)
 	}
 	return r
 }
 
 // wantErrors says which kinds of errors there must be, and that there are no others.
-func (r result) wantErrors(kinds ...failure) {
+func (r result) wantErrors(kinds ...stats.Failure) {
 	r.t.Helper()
 	wanted := map[string]bool{}
 	for _, k := range kinds {
@@ -268,8 +271,8 @@ func TestUsage(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-pid", fmt.Sprint(s.pid), "-connections", "50", "-inflight", "4", "-duration", "1s")
 	r.wantErrors()
-	for _, p := range []*process{r.Server, &r.Generator} {
-		if p == nil || p.cpuPerMessage() <= 0 || p.CPUs <= 0 || p.CPUs > float64(runtime.NumCPU())+1 {
+	for _, p := range []*report.Process{r.Server, &r.Generator} {
+		if p == nil || p.User == nil || *p.User+*p.System <= 0 || p.CPUs <= 0 || p.CPUs > float64(runtime.NumCPU())+1 {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -343,7 +346,7 @@ func TestNothingToMeasure(t *testing.T) {
 		}
 	}
 	r := wsload(t, url, "-mode", "connect", "-connections", "1")
-	r.wantErrors(connectFailed)
+	r.wantErrors(stats.ConnectFailed)
 	if n := r.Errors.Total; n > 20 {
 		t.Errorf("a connection that is refused is opened %d times in 200 ms", n)
 	}
@@ -354,7 +357,7 @@ func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
 	server := startServer(t)
 	for _, args := range [][]string{{"-leave"}, {"-leave", "-inflight", "8"}, {"-leave", "-mode", "idle"}, {"-leave", "-rate", "500"}} {
 		r := wsload(t, server.url, args...)
-		if r.wantErrors(); r.Messages == 0 && r.Mode != modeIdle || r.Open != 3 || r.Lost != 0 {
+		if r.wantErrors(); r.Messages == 0 && r.Mode != generate.Idle || r.Open != 3 || r.Lost != 0 {
 			t.Errorf("%q: %d messages, %d connections open until the end, %d messages lost", args, r.Messages, r.Open, r.Lost)
 		}
 	}
@@ -365,14 +368,14 @@ func TestTheReportComesBeforeThoseWhoLeaveAreClosed(t *testing.T) {
 	server := startServer(t)
 	for leave, want := range map[string]int{"-leave": 3, "-leave=false": 0} {
 		before, then := openSockets(t), -1
-		report := writerFunc(func(p []byte) (int, error) {
+		stdout := writerFunc(func(p []byte) (int, error) {
 			if then < 0 {
 				then = openSockets(t) - before
 			}
 			return len(p), nil
 		})
 		var errs bytes.Buffer
-		status := run([]string{leave, "-url", server.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms", "-workers", "1"}, report, &errs, nil)
+		status := run([]string{leave, "-url", server.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms", "-workers", "1"}, stdout, &errs, nil)
 		if status != exitMeasured || then != want {
 			t.Errorf("%s: exit status %d %s, %d connections open at the report, want %d", leave, status, errs.String(), then, want)
 		}

@@ -14,7 +14,13 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
 )
+
+// micro returns d in microseconds, the unit of reports.
+func micro(d time.Duration) float64 { return float64(d) / 1e3 }
 
 // wrongServer is a server whose connections behave as a test wants.
 type wrongServer struct {
@@ -128,33 +134,33 @@ func TestWrongServers(t *testing.T) {
 	}
 	for _, x := range []struct {
 		name   string
-		want   failure
+		want   stats.Failure
 		first  string // what is said of the first
 		behave func(*wrongConn)
 	}{
-		{"never answers", timedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
-		{"alters a byte", mismatched, "message 2: byte 77 of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"never answers", stats.TimedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
+		{"alters a byte", stats.Mismatched, "message 2: byte 77 of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			p[77] ^= 1
 			c.sends(ws.NewFrame(op, true, p))
 			return true
 		})},
-		{"leaves out a byte", mismatched, "a reply of 127 bytes to a message of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"leaves out a byte", stats.Mismatched, "a reply of 127 bytes to a message of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, p[:127]))
 			return true
 		})},
-		{"adds a byte", mismatched, "a reply of 129 bytes", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"adds a byte", stats.Mismatched, "a reply of 129 bytes", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, append(p, 0)))
 			return true
 		})},
-		{"answers binary with text", mismatched, "opcode 0x1", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+		{"answers binary with text", stats.Mismatched, "opcode 0x1", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
 			c.sends(ws.NewTextFrame(p))
 			return true
 		})},
-		{"answers twice", unasked, "message 3", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"answers twice", stats.Unasked, "message 3", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, p), ws.NewFrame(op, true, p))
 			return true
 		})},
-		{"answers with the message before", mismatched, "", func(c *wrongConn) {
+		{"answers with the message before", stats.Mismatched, "", func(c *wrongConn) {
 			var before []byte
 			c.upgrades()
 			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
@@ -164,7 +170,7 @@ func TestWrongServers(t *testing.T) {
 				c.sends(ws.NewFrame(op, true, before))
 			}
 		}},
-		{"greets", unasked, "a frame of 2 bytes", func(c *wrongConn) {
+		{"greets", stats.Unasked, "a frame of 2 bytes", func(c *wrongConn) {
 			var b bytes.Buffer // in one segment with the response
 			ws.Upgrade(struct {
 				io.Reader
@@ -174,42 +180,42 @@ func TestWrongServers(t *testing.T) {
 			c.Write(b.Bytes())
 			io.Copy(io.Discard, c)
 		}},
-		{"masks", violated, "masked", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"masks", stats.Violated, "masked", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.MaskFrame(ws.NewFrame(op, true, p)))
 			return true
 		})},
-		{"compresses", violated, "reserved bits", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"compresses", stats.Violated, "reserved bits", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			f := ws.NewFrame(op, true, p)
 			f.Header.Rsv = ws.Rsv(true, false, false)
 			c.sends(f)
 			return true
 		})},
-		{"closes", closed, `closed with 1001 "bye"`, third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		{"closes", stats.Closed, `closed with 1001 "bye"`, third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "bye")))
 			return false
 		})},
-		{"ends", cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false })},
-		{"ends in the middle of a reply", cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+		{"ends", stats.Cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false })},
+		{"ends in the middle of a reply", stats.Cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
 			c.Write(ws.MustCompileFrame(ws.NewBinaryFrame(p))[:50])
 			return false
 		})},
-		{"resets", cut, "reset", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		{"resets", stats.Cut, "reset", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
 			c.Conn.(*net.TCPConn).SetLinger(0)
 			return false
 		})},
-		{"refuses", handshakeFailed, "503 Service Unavailable", answers("HTTP/1.1 503 Service Unavailable\r\n\r\n")},
-		{"proves nothing", handshakeFailed, "Sec-WebSocket-Accept", answers(goodResponse)},
-		{"never responds", handshakeFailed, "no response", answers("")},
-		{"never ends its response", handshakeFailed, "no end of the response", answers("HTTP/1.1 101 " + strings.Repeat("x", 20<<10))},
-		{"ends instead of a response", handshakeFailed, "before the response", func(c *wrongConn) { c.Read(make([]byte, 4096)) }},
-		{"never ends after a close", teardownFailed, "has not ended", func(c *wrongConn) {
+		{"refuses", stats.HandshakeFailed, "503 Service Unavailable", answers("HTTP/1.1 503 Service Unavailable\r\n\r\n")},
+		{"proves nothing", stats.HandshakeFailed, "Sec-WebSocket-Accept", answers("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n")},
+		{"never responds", stats.HandshakeFailed, "no response", answers("")},
+		{"never ends its response", stats.HandshakeFailed, "no end of the response", answers("HTTP/1.1 101 " + strings.Repeat("x", 20<<10))},
+		{"ends instead of a response", stats.HandshakeFailed, "before the response", func(c *wrongConn) { c.Read(make([]byte, 4096)) }},
+		{"never ends after a close", stats.TeardownFailed, "has not ended", func(c *wrongConn) {
 			c.upgrades()
 			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 				c.sends(ws.NewFrame(op, true, p))
 			}
 			io.Copy(io.Discard, c)
 		}},
-		{"ends without a close", teardownFailed, "without a close frame", func(c *wrongConn) {
+		{"ends without a close", stats.TeardownFailed, "without a close frame", func(c *wrongConn) {
 			c.upgrades()
 			for {
 				f, err := readFrame(c)
@@ -329,7 +335,7 @@ func TestTooHighARate(t *testing.T) {
 		}
 	})
 	r := wsload(t, s.url, "-connections", "1", "-rate", "1000", "-duration", "300ms", "-timeout", "400ms")
-	r.wantErrors(timedOut) // of what was due, and not yet sent
+	r.wantErrors(stats.TimedOut) // of what was due, and not yet sent
 	if r.Rate > 300 || r.Latency.P99 < micro(50*time.Millisecond) {
 		t.Errorf("%v a second, %v", r.Rate, r.Latency)
 	}
@@ -338,7 +344,7 @@ func TestTooHighARate(t *testing.T) {
 func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
 	r := wsload(t, s.url, "-connections", "1", "-rate", "100", "-duration", "300ms")
-	r.wantErrors(cut, unsent)
+	r.wantErrors(stats.Cut, stats.Unsent)
 	if n := r.Errors.Kinds["unsent"].Count; n < 20 || n > 28 {
 		t.Errorf("%d messages of 30 were not sent", n)
 	}
@@ -489,9 +495,9 @@ func TestReopen(t *testing.T) {
 				case "1001":
 					r.wantErrors()
 				case "1011":
-					r.wantErrors(closed)
+					r.wantErrors(stats.Closed)
 				case "1006":
-					r.wantErrors(cut)
+					r.wantErrors(stats.Cut)
 				}
 				if len(r.Closes) != 1 || fmt.Sprint(r.Closes[0].Code) != code {
 					t.Fatalf("%+v", r.Closes)
@@ -530,8 +536,8 @@ func TestClosedAreCountedByCode(t *testing.T) {
 		})
 	})
 	r := wsload(t, s.url, "-connections", "4", "-fail-if", "lost>2")
-	r.wantErrors(closed)
-	if want := []closeCount{{1001, 2, 2}, {4000, 1, 1}}; !slices.Equal(r.Closes, want) || r.Lost != 3 || r.Open != 1 || r.Reopened != 0 {
+	r.wantErrors(stats.Closed)
+	if want := []report.CloseCount{{Code: 1001, Connections: 2, Lost: 2}, {Code: 4000, Connections: 1, Lost: 1}}; !slices.Equal(r.Closes, want) || r.Lost != 3 || r.Open != 1 || r.Reopened != 0 {
 		t.Errorf("%+v, %d lost, %d open, %d reopened", r.Closes, r.Lost, r.Open, r.Reopened)
 	}
 	if r.status != exitThreshold {
@@ -561,7 +567,7 @@ func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
 		})
 	})
 	r := wsload(t, s.url, "-reopen", "-connections", "1", "-duration", "1s", "-rate", "100")
-	r.wantErrors(cut, handshakeFailed)
+	r.wantErrors(stats.Cut, stats.HandshakeFailed)
 	if n := turnedAway.Load(); n < 3 || n > 8 {
 		t.Errorf("%d attempts while the server was away", n)
 	}
