@@ -3,6 +3,10 @@
 //	wsload -connections 1000 -payload 1KiB -duration 10s
 //
 // See wsload -h for its flags, and docs/load.md for what it measures, and how.
+//
+// The packages below it import one way: stats counts, wire knows the bytes, generate has the
+// connections and event loops, measure goes through the schedule, and report shows the outcome.
+// This one has the flags, the signals and the exit status.
 package main
 
 import (
@@ -133,8 +137,8 @@ func lookUp(s *settings, signals <-chan os.Signal) (addrs []netip.AddrPort, err 
 	return addrs, nil
 }
 
-// deliver writes the report in the forms that were asked for. It writes each even if another failed,
-// and returns all errors.
+// deliver writes the report in the forms that were asked for. It writes each even if another
+// failed, and returns all errors.
 func deliver(r *report.Report, s *settings, stdout io.Writer, page *report.Page) (failed []error) {
 	var text bytes.Buffer
 	if s.json {
@@ -157,15 +161,15 @@ func deliver(r *report.Report, s *settings, stdout io.Writer, page *report.Page)
 }
 
 const (
-	// ownDescriptors is more than the process has open besides connections and workers.
+	// ownDescriptors is more than the process opens besides connections and workers.
 	ownDescriptors = 64
 
 	// workerDescriptors are a worker's epoll instance, its eventfd and its timer.
 	workerDescriptors = 3
 )
 
-// allowDescriptors raises the soft limit of descriptors to the hard one, and returns an error if that
-// is too low.
+// allowDescriptors raises the soft limit of descriptors to the hard one, and returns an error if
+// that is too low.
 func allowDescriptors(connections, workers int) error {
 	limit, err := limits.RaiseFiles()
 	if err != nil {

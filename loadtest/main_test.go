@@ -22,9 +22,9 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-const soon = 10 * time.Second // long enough for anything that is going to happen
+const soon = 10 * time.Second // more than anything takes
 
-// wsecho is the real server, built when a test wants it. TestMain removes it.
+// wsecho builds the real server when the first test needs it. TestMain removes it.
 var wsecho = sync.OnceValues(func() (path string, err error) {
 	dir, err := os.MkdirTemp("", "wsload")
 	if err != nil {
@@ -40,8 +40,8 @@ var wsecho = sync.OnceValues(func() (path string, err error) {
 
 var built string // directory; empty: none
 
-// TestMain checks once, for all tests, that nothing is left open or running. In a process of a test's
-// own it is wsload: see wsloadProcess.
+// TestMain checks once, for all tests, that nothing is left open or running. In a process that
+// wsloadProcess has started, it is wsload.
 func TestMain(m *testing.M) {
 	if os.Getenv("BE_WSLOAD") != "" {
 		main()
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// server is a wsecho in a process of its own.
+// A server is a wsecho in a process of its own.
 type server struct {
 	url string
 	pid int
@@ -77,7 +77,7 @@ func startServer(t *testing.T, args ...string) server {
 	return server{url, cmd.Process.Pid}
 }
 
-// serving starts a server, and returns its URL.
+// serving starts a server and returns its URL.
 func serving(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	log, err := cmd.StderrPipe()
@@ -95,7 +95,7 @@ func serving(t *testing.T, cmd *exec.Cmd) string {
 	return "ws://" + serving.Listen[0] + "/"
 }
 
-// result is what a run of wsload comes to.
+// A result is what a run of wsload returns and writes.
 type result struct {
 	t             *testing.T
 	status        int
@@ -117,14 +117,14 @@ func wsloadUntil(t *testing.T, signals <-chan os.Signal, args ...string) result 
 	return result{t: t, status: status, stdout: stdout.String(), stderr: stderr.String()}
 }
 
-// wsload runs the program for a short time, and has its report.
+// wsload runs the program for a short time and parses its report.
 func wsload(t *testing.T, url string, args ...string) result {
 	t.Helper()
 	return wsloadText(t, append(shortly(url, "-json"), args...)...).parsed()
 }
 
-// wsloadProcess is the program in a process of its own, for what only a process has: signals,
-// descriptors, and processors that the test's own servers do not have to share.
+// wsloadProcess returns a command that runs the program in a process of its own, for what only a
+// process has: signals, descriptors, and processors that it does not share with the test's servers.
 func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -136,7 +136,7 @@ func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// shortly are the flags of a run that measures for a short time.
+// shortly returns the flags of a run that measures for a short time.
 func shortly(url string, args ...string) []string {
 	return append([]string{"-url", url, "-connections", "3", "-warmup", "0s", "-duration", "200ms", "-workers", "1"}, args...)
 }
@@ -165,7 +165,7 @@ func (r result) parsed() result {
 	return r
 }
 
-// wantErrors says which kinds of errors there must be, and that there are no others.
+// wantErrors checks that errors of exactly these kinds were counted.
 func (r result) wantErrors(kinds ...stats.Failure) {
 	r.t.Helper()
 	wanted := map[string]bool{}
@@ -220,7 +220,7 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// At a fixed rate every message that was due is accounted for, wherever its time comes from.
+// At a fixed rate every message that was due is accounted for, whatever the number of connections.
 func TestFixedRate(t *testing.T) {
 	s := startServer(t)
 	for _, args := range [][]string{
@@ -266,7 +266,7 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// What the server uses is its own, and the generator's the generator's.
+// The CPU time of the server and of the generator are reported separately.
 func TestUsage(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-pid", fmt.Sprint(s.pid), "-connections", "50", "-inflight", "4", "-duration", "1s")
@@ -352,7 +352,7 @@ func TestNothingToMeasure(t *testing.T) {
 	}
 }
 
-// Who leaves does not wait for the server, and what was asked before is answered all the same.
+// With -leave the run does not wait for the server to close, and no reply is lost.
 func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
 	server := startServer(t)
 	for _, args := range [][]string{{"-leave"}, {"-leave", "-inflight", "8"}, {"-leave", "-mode", "idle"}, {"-leave", "-rate", "500"}} {
@@ -363,7 +363,8 @@ func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
 	}
 }
 
-// Many sockets take long to close. Who waits for the report does not wait for that, and nothing is left open in the end.
+// With -leave the report comes before the sockets are closed, since many sockets take long to
+// close. In the end none is open.
 func TestTheReportComesBeforeThoseWhoLeaveAreClosed(t *testing.T) {
 	server := startServer(t)
 	for leave, want := range map[string]int{"-leave": 3, "-leave=false": 0} {
@@ -386,7 +387,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// openSockets is how many this process has.
+// openSockets returns the number of this process's sockets.
 func openSockets(t *testing.T) (n int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/self/fd/*")
@@ -394,7 +395,7 @@ func openSockets(t *testing.T) (n int) {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own is gone by now
+		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own descriptor is closed by now
 			n++
 		}
 	}

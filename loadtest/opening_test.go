@@ -28,7 +28,8 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// answersRaw answers the opening request with what before makes of it and a proper 101, and echoes.
+// answersRaw calls before, answers the opening request with a proper 101 and the fields that before
+// has returned, and echoes.
 func answersRaw(before func(c *wrongConn, r *http.Request) (more string)) func(*wrongConn) {
 	return func(c *wrongConn) {
 		r, err := http.ReadRequest(bufio.NewReader(c.Conn))
@@ -100,7 +101,7 @@ func TestInterimResponses(t *testing.T) {
 	}
 }
 
-// 1xx responses do not prolong the time for the handshake.
+// 1xx responses do not extend the time for the handshake.
 func TestEndlessInterimResponses(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		for {
@@ -135,8 +136,8 @@ func greets(frames ...ws.Frame) func(*wrongConn) {
 	}
 }
 
-// The best known echo servers send a message first. It is expected in every mode, and comes on every
-// connection.
+// The best known echo servers send a message first, on every connection. With -greeting it is
+// expected in every mode.
 func TestGreeting(t *testing.T) {
 	hello := ws.NewTextFrame([]byte("Request served by 1781505b56ee58"))
 	one := startWrong(t, greets(hello))
@@ -239,7 +240,7 @@ func TestMissingGreeting(t *testing.T) {
 			t.Run(name+" "+strings.Join(mode, " "), func(t *testing.T) {
 				t.Parallel()
 				var one sync.Once
-				s := startWrong(t, func(c *wrongConn) { // the others are as they should be, so that there is a report
+				s := startWrong(t, func(c *wrongConn) { // the other connections are right, so that there is a report
 					wrong := false
 					if one.Do(func() { wrong = true }); wrong {
 						x.behave(c)
@@ -263,7 +264,7 @@ func TestMissingGreeting(t *testing.T) {
 	}
 }
 
-// upgraded is the connection for which the request has been answered.
+// upgraded marks the connection as one whose request has been answered.
 func (c *wrongConn) upgraded() *wrongConn { c.isUpgraded = true; return c }
 
 // withResponse sends frames in one segment with the response.
@@ -280,7 +281,7 @@ func withResponse(c *wrongConn, frames ...ws.Frame) {
 	io.Copy(io.Discard, c)
 }
 
-// Connections that come again are greeted again.
+// A greeting is expected on reopened connections, too.
 func TestReopenedConnectionsAreGreeted(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		c.upgrades()
@@ -304,8 +305,8 @@ func TestReopenedConnectionsAreGreeted(t *testing.T) {
 	}
 }
 
-// What the command line adds to the opening request arrives as it was given, and nothing of it is in
-// a report.
+// What the command line adds to the opening request arrives unchanged, and no report contains the
+// user name and password.
 func TestOpeningRequest(t *testing.T) {
 	for name, x := range map[string]struct {
 		args []string
@@ -348,7 +349,7 @@ func TestOpeningRequest(t *testing.T) {
 			}))
 			address := strings.TrimSuffix(strings.TrimPrefix(s.url, "ws://"), "/")
 			html := filepath.Join(t.TempDir(), "report.html")
-			// The URL is an argument, before, between or behind the flags.
+			// The URL is an argument between the flags.
 			args := append([]string{"-connections", "2", "-warmup", "0s", "-html", html}, x.args...)
 			args = append(args, "ws://"+x.user+address+"/"+x.path, "-duration", "100ms")
 			text, asJSON := wsloadText(t, args...), wsloadText(t, append(args, "-json")...)
@@ -371,7 +372,7 @@ func TestOpeningRequest(t *testing.T) {
 	}
 }
 
-// Nor has an error the password.
+// No error contains the password.
 func TestErrorsHideThePassword(t *testing.T) {
 	for _, args := range [][]string{
 		{"-url", "http://me:secret@x/"}, {"-url", "ws://me:sec ret@x/"}, {"-url", `ws://me:se"cret@x/`}, {"http://me:secret@x/"},
@@ -389,7 +390,7 @@ func TestErrorsHideThePassword(t *testing.T) {
 	}
 }
 
-// A name stands for all its addresses: those that refuse, or do not answer, are not waited for twice.
+// All addresses of a name are tried. One that refuses or does not answer delays the run only once.
 func TestEveryAddressOfANameIsTried(t *testing.T) {
 	s := startWrong(t, echoes)
 	there := addressOf(t, s.url)
@@ -428,7 +429,7 @@ func TestEveryAddressOfANameIsTried(t *testing.T) {
 	}
 }
 
-// A server that moves to another of its addresses is found there.
+// With -reopen a server that moves to another address of its name is found there.
 func TestReopenedOnAnotherAddress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -463,7 +464,7 @@ func TestReopenedOnAnotherAddress(t *testing.T) {
 	}
 }
 
-// measured is the report of a run against a server with these addresses.
+// measured returns the report of a run against a server with these addresses.
 func measured(t *testing.T, addrs []netip.AddrPort, args ...string) result {
 	t.Helper()
 	s, err := parse(shortly("ws://example.com/", args...))
@@ -495,7 +496,7 @@ func addressOf(t *testing.T, text string) netip.AddrPort {
 	return netip.MustParseAddrPort(u.Host)
 }
 
-// silentAddress is where no SYN is answered: a listen queue that is full.
+// silentAddress returns an address at which no SYN is answered: its listen queue is full.
 func silentAddress(t *testing.T) netip.AddrPort {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -511,7 +512,7 @@ func silentAddress(t *testing.T) netip.AddrPort {
 		t.Fatal(err, nameErr)
 	}
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
-	for range 3 { // one more than fit
+	for range 3 { // one more than the queue takes
 		c, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
 		if err != nil {
 			break
@@ -521,7 +522,7 @@ func silentAddress(t *testing.T) netip.AddrPort {
 	return addr
 }
 
-// localhost is ::1 and 127.0.0.1 wherever both are there, and a server may listen on one only.
+// localhost is ::1 and 127.0.0.1 where both exist, and a server may listen on only one of them.
 func TestLocalhost(t *testing.T) {
 	s := startWrong(t, echoes)
 	r := wsload(t, fmt.Sprintf("ws://localhost:%d/", addressOf(t, s.url).Port()))
@@ -576,7 +577,7 @@ func TestLocalhost(t *testing.T) {
 	}
 }
 
-// The zone of an address is for this host only.
+// The zone of an address has a meaning only on this host, so the request does not contain it.
 func TestHostHasNoZone(t *testing.T) {
 	u, err := generate.ParseURL("ws://[fe80::1%25eth0]:81/")
 	if err != nil {
@@ -588,7 +589,7 @@ func TestHostHasNoZone(t *testing.T) {
 	}
 }
 
-// The argument is for the URL, and comes before its variable; the flag is another way to give it.
+// The URL is the argument or -url; both take precedence over the variable.
 func TestURLArgument(t *testing.T) {
 	t.Setenv("WSLOAD_URL", "ws://variable/")
 	for args, want := range map[string]string{
@@ -606,7 +607,7 @@ func TestURLArgument(t *testing.T) {
 			t.Errorf("%q: %s, %v", args, s.url, err)
 		}
 	}
-	// Flags that may be repeated are not mixed with their variables.
+	// The values of a repeatable flag replace those of its variable.
 	t.Setenv("WSLOAD_FAIL_IF", "errors>0")
 	s, err := parse(strings.Fields("-fail-if p99>1s ws://a/ -fail-if p50>1s -header a:b -header c:d"))
 	if err != nil || s.failIf.String() != "p99>1s,p50>1s" || s.header.String() != "a: b\nc: d" {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A run with -paused lasts as long as one without if the process is not stopped. A file that cannot be
-// used is an error.
+// A run with -paused lasts as long as one without if the process is not stopped. A file that cannot
+// be used is an error.
 func TestPausedTimeDoesNotCount(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "paused")
 	if err := os.WriteFile(file, binary.NativeEndian.AppendUint64(nil, uint64(time.Hour)), 0o600); err != nil {

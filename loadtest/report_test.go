@@ -36,7 +36,7 @@ func TestFlagsAndEnvironment(t *testing.T) {
 	}
 }
 
-// What is wrong is named: flag or variable, value, and cause.
+// An error names the flag or variable, its value, and the cause.
 func TestWrongFlags(t *testing.T) {
 	for args, wants := range map[string][]string{
 		"-connections 0":                      {"-connections", `"0"`, "between 1 and"},
@@ -119,7 +119,7 @@ func TestWrongFlags(t *testing.T) {
 	}
 }
 
-// What -h and docs/load.md say of the flags, errors and metrics is what they are.
+// -h and docs/load.md describe every flag, every kind of error and every metric.
 func TestEverythingIsExplained(t *testing.T) {
 	doc, err := os.ReadFile("../docs/load.md")
 	if err != nil {
@@ -207,7 +207,7 @@ func TestShortRunsHavePagesToo(t *testing.T) {
 	}
 }
 
-// On a terminal there is a progress line, and it is gone at the end.
+// On a terminal there is a progress line, which is cleared at the end.
 func TestProgressLine(t *testing.T) {
 	s := startServer(t)
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -232,7 +232,7 @@ func TestProgressLine(t *testing.T) {
 	run([]string{"-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "350ms", "-interval", "100ms"}, &stdout, tty, nil)
 	const clear = "\r\x1b[K"
 	var shown []byte
-	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // a terminal takes its time
+	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // a terminal may be slow
 		n, err := ptmx.Read(part)
 		if err != nil {
 			t.Fatalf("%v after %q", err, shown)

@@ -22,7 +22,7 @@ import (
 // micro returns d in microseconds, the unit of reports.
 func micro(d time.Duration) float64 { return float64(d) / 1e3 }
 
-// wrongServer is a server whose connections behave as a test wants.
+// A wrongServer is a server whose connections behave as a test wants.
 type wrongServer struct {
 	url string
 }
@@ -68,8 +68,8 @@ func (c *wrongConn) upgrades() {
 	}
 }
 
-// receives is the next message, unmasked. When the client closes, it answers that
-// as it should be, and then nothing more comes.
+// receives returns the next message, unmasked. It answers a close frame properly, after which there
+// is no next message.
 func (c *wrongConn) receives() (ws.OpCode, []byte, bool) {
 	f, err := readFrame(c)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *wrongConn) sends(frames ...ws.Frame) {
 	c.Write(b.Bytes())
 }
 
-// echoes echoes messages, but for what a test does with the third.
+// echoes echoes messages, except the third, which it passes to the test.
 func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
 	c.upgrades()
 	for {
@@ -118,7 +118,7 @@ func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
 	}
 }
 
-// Every way to be wrong is noticed, and counted as what it is.
+// Every fault of a server is noticed, and counted by its kind.
 func TestWrongServers(t *testing.T) {
 	answers := func(response string) func(*wrongConn) {
 		return func(c *wrongConn) {
@@ -135,7 +135,7 @@ func TestWrongServers(t *testing.T) {
 	for _, x := range []struct {
 		name   string
 		want   stats.Failure
-		first  string // what is said of the first
+		first  string // part of the detail of the first error
 		behave func(*wrongConn)
 	}{
 		{"never answers", stats.TimedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
@@ -228,7 +228,7 @@ func TestWrongServers(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			one := atomic.Bool{} // the others are as they should be, so that there is something to measure
+			one := atomic.Bool{} // the other connections are right, so that there is something to measure
 			s := startWrong(t, func(c *wrongConn) {
 				if one.Swap(true) {
 					c.echoes(func(op ws.OpCode, p []byte) bool { c.sends(ws.NewFrame(op, true, p)); return true })
@@ -249,7 +249,7 @@ func TestWrongServers(t *testing.T) {
 	}
 }
 
-// What a server may do, though few do, is no error.
+// What RFC 6455 allows a server to do is no error, even if few servers do it.
 func TestUnusualServers(t *testing.T) {
 	var pongs atomic.Int64
 	for name, third := range map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
@@ -287,8 +287,8 @@ func TestUnusualServers(t *testing.T) {
 	}
 }
 
-// A server that stalls once is asked nothing meanwhile in a closed loop, and looks
-// good. At a fixed rate each message that was due has waited.
+// In a closed loop a server that stalls is sent nothing meanwhile, and looks good. At a fixed rate
+// the stall shows in the latency of each message that was due.
 func TestStallIsSeenAtAFixedRate(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	stalls := func(c *wrongConn) {
@@ -323,7 +323,7 @@ func TestStallIsSeenAtAFixedRate(t *testing.T) {
 	}
 }
 
-// A rate that a server cannot keep is not reported as if it had.
+// A rate that the server cannot keep is not reported as if it had.
 func TestTooHighARate(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		c.upgrades()
@@ -350,10 +350,10 @@ func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
 	}
 }
 
-// Connections that were due are opened, or counted, however late the server makes them.
+// Connections that were due are opened or counted, however late the server makes them.
 func TestConnectionsThatAreDueLate(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
-		time.Sleep(20 * time.Millisecond) // so slow is it: 100 a second at the most, on two connections
+		time.Sleep(20 * time.Millisecond) // at most 100 a second on two connections
 		c.upgrades()
 		if op, p, ok := c.receives(); ok {
 			c.sends(ws.NewFrame(op, true, p))
@@ -410,8 +410,8 @@ func TestMessagesBeginWhenAllAreOpen(t *testing.T) {
 	}
 }
 
-// Nothing is left half said: a pong goes out between two frames, though the server does not
-// read for a while.
+// A pong is sent between two frames, never inside one, even if the server does not read for a
+// while.
 func TestPongBetweenFrames(t *testing.T) {
 	wrong := make(chan error, 10)
 	s := startWrong(t, func(c *wrongConn) {
@@ -455,10 +455,10 @@ func TestPongBetweenFrames(t *testing.T) {
 	}
 }
 
-// With -reopen, connections that are told to go away come again, and go on; what was sent to them and
-// not echoed is lost, and nothing else is.
+// With -reopen, connections that the server closes are opened again and continue. Messages that
+// were sent and not echoed are lost, and no others.
 func TestReopen(t *testing.T) {
-	// Of every connection the server echoes some messages, and does something else with the one after.
+	// On every connection the server echoes some messages, and does something else with the next.
 	servers := map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
 		"1001": func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "")))
@@ -479,7 +479,8 @@ func TestReopen(t *testing.T) {
 			t.Run(strings.Join(append(args, code), " "), func(t *testing.T) {
 				var connections, received atomic.Uint64
 				s := startWrong(t, func(c *wrongConn) {
-					// Only the first ones: to a server that never echoes connections come back after ever longer pauses.
+					// Only the first ones: to a server that never echoes connections come back
+					// after ever longer pauses.
 					well := connections.Add(1) > 12
 					c.echoes(func(op ws.OpCode, p []byte) bool {
 						if well {
@@ -520,7 +521,7 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// Without -reopen the report says how many are left.
+// Without -reopen the report says how many connections are still open.
 func TestClosedAreCountedByCode(t *testing.T) {
 	var n atomic.Int64
 	s := startWrong(t, func(c *wrongConn) {
@@ -545,10 +546,10 @@ func TestClosedAreCountedByCode(t *testing.T) {
 	}
 }
 
-// A server that is away for a while is not stormed meanwhile, and found again.
+// A server that is down for a while is tried with pauses, and found again.
 func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
 	var turnedAway, back atomic.Int64
-	var until atomic.Pointer[time.Time] // nil: it has not been away
+	var until atomic.Pointer[time.Time] // nil: it has not been down
 	s := startWrong(t, func(c *wrongConn) {
 		if t := until.Load(); t != nil {
 			if time.Now().Before(*t) {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Clock measures the time since it began, in nanoseconds, except the time during which the process
-// was stopped.
+// A Clock measures the time since it began, in nanoseconds, except the time during which the
+// process was stopped.
 type Clock struct {
 	began   time.Time
 	stopped *atomic.Int64 // see StoppedTime

@@ -12,8 +12,8 @@ import (
 // bufferSize is the most bytes that one read takes.
 const bufferSize = 256 << 10
 
-// conns are the connections of one worker, and what the worker does with them once they are open. All
-// of it belongs to the worker's goroutine.
+// conns are the connections of one worker, and what the worker does with them once they are open.
+// All of it belongs to the worker's goroutine.
 type conns struct {
 	*Plan
 	share    share

@@ -50,8 +50,8 @@ func (s *sweep) part(n int) iter.Seq[int] {
 // alarmGen is the alarm's generation in events; no connection has it as its index.
 const alarmGen = 1<<32 - 1
 
-// An alarm wakes a worker at a time. It is a timerfd, since the timeout of epoll_wait(2) is in whole
-// milliseconds.
+// An alarm wakes a worker at a time. It is a timerfd, since the timeout of epoll_wait(2) is in
+// whole milliseconds.
 type alarm struct {
 	clock *Clock
 	fd    int

@@ -68,8 +68,8 @@ func (cs *conns) closeIfDone(c conn) {
 	cs.startClose(c, normalClosure)
 }
 
-// startClose begins the close handshake, or answers the server's close frame. A message that is half
-// sent is completed before; no other message is sent.
+// startClose begins the close handshake, or answers the server's close frame. A message that is
+// half sent is completed before; no other message is sent.
 func (cs *conns) startClose(c conn, code []byte) {
 	cs.setPhase(c, closing)
 	c.since = cs.now
@@ -117,8 +117,8 @@ func (cs *conns) forget(c conn) {
 	}
 	delete(cs.responses, c.index)
 
-	// What was sent and not echoed is lost. If the connection is opened again, it continues with the
-	// message after that.
+	// What was sent and not echoed is lost. If the connection is opened again, it continues with
+	// the message after that.
 	sent := c.sent()
 	cs.counts.Ended(c.code, sent-min(sent, c.done))
 	c.asked, c.written, c.done, c.offset = sent, sent, sent, 0

@@ -30,8 +30,8 @@ const (
 	// open: messages are sent, and their replies compared.
 	open
 
-	// closing: our close frame has been sent or is about to be. The server's is awaited unless it was
-	// first, and then the end of TCP, which the server has to begin (RFC 6455, section 7.1.1).
+	// closing: our close frame has been sent or is about to be. The server's is awaited unless it
+	// was first, and then the end of TCP, which the server has to begin (RFC 6455, section 7.1.1).
 	closing
 
 	numPhases
@@ -89,8 +89,8 @@ func (cs *conns) setPhase(c conn, to phase) {
 	c.phase = to
 }
 
-// late returns a fault if the connection has waited longer than the timeout, in nanoseconds, for what
-// it waits for.
+// late returns a fault if the connection has waited longer than the timeout, in nanoseconds, for
+// what it waits for.
 func (s *slot) late(now, timeout int64) *stats.Fault {
 	if s.phase == none || now-s.since < timeout || s.phase == open && !s.outstanding() {
 		return nil

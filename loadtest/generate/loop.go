@@ -101,7 +101,8 @@ func (w *worker) runQueue() {
 	cs.queue = cs.queue[:copy(cs.queue, cs.queue[n:])]
 }
 
-// housekeep does the periodic work: it ends pauses, and finds connections that have waited too long.
+// housekeep does the periodic work: it ends pauses, and finds connections that have waited too
+// long.
 func (w *worker) housekeep() {
 	cs := &w.conns
 	if !w.sweep.due(cs.now) {

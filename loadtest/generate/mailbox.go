@@ -5,8 +5,8 @@ import "wsecho/internal/netpoll"
 // mailboxSize is the number of messages that do not make the sender wait.
 const mailboxSize = 16
 
-// A mailbox holds messages from other goroutines to a worker. A message is a function, which runs on
-// the worker's goroutine.
+// A mailbox holds messages from other goroutines to a worker. A message is a function, which runs
+// on the worker's goroutine.
 type mailbox struct {
 	poller   *netpoll.Poller // woken by post
 	messages chan func()

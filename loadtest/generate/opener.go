@@ -20,7 +20,7 @@ type opener struct {
 
 	ramped    int              // connections whose time to be opened has come
 	preferred uint8            // index in Target.Addrs of the address that new connections begin with
-	refusals  map[int][]string // what the addresses tried so far have answered, by the connection's index
+	refusals  map[int][]string // by connection: why the addresses tried so far were not connected
 	request   []byte
 }
 
@@ -40,12 +40,12 @@ func (o *opener) rampUp() {
 	}
 }
 
-// busy reports whether as many handshakes are outstanding as may be. More would overflow the server's
-// listen queue, and make clients wait for a second or longer.
+// busy reports whether as many handshakes are outstanding as may be. More would overflow the
+// server's listen queue, and make clients wait for a second or longer.
 func (o *opener) busy() bool { return o.cs.openings.handshakes >= o.cs.Handshakes }
 
-// open opens connections until it is busy. After the time is over it opens only those that still owe
-// messages.
+// open opens connections until it is busy. After the time is over it opens only those that still
+// owe messages.
 func (o *opener) open() {
 	cs := o.cs
 	n := 0
@@ -104,9 +104,9 @@ func connectFault(err error) *stats.Fault {
 	return stats.Faultf(stats.ConnectFailed, "%v", err)
 }
 
-// refused continues with the next address of the server's name after one could not be connected. When
-// none is left, the connection has failed. Connections that are opened later begin with the address
-// that was reached last.
+// refused continues with the next address of the server's name after one could not be connected.
+// When none is left, the connection has failed. Connections that are opened later begin with the
+// address that was reached last.
 func (o *opener) refused(c conn, f *stats.Fault) {
 	cs := o.cs
 	n := len(cs.Target.Addrs)

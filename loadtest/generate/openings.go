@@ -34,8 +34,8 @@ func (o *openings) add(c conn) { o.ready = append(o.ready, c.index) }
 // addLater has a connection opened at the given time or up to sweepTime later.
 func (o *openings) addLater(c conn, at int64) { o.later = append(o.later, retrial{c.index, at}) }
 
-// addAfterFailure has a connection opened again: at once after a message was verified on it, and then
-// with pauses. They spare a server that is down, or that closes every connection.
+// addAfterFailure has a connection opened again: at once after a message was verified on it, and
+// then with pauses. They spare a server that is down, or that closes every connection.
 func (o *openings) addAfterFailure(c conn, now int64) {
 	if c.tries == 0 {
 		c.tries = 1

@@ -2,9 +2,9 @@ package generate
 
 import "time"
 
-// A Pace is when each event of a sequence is due: a pure function of the number of events before it.
-// It has no memory, so lateness does not add up, and the time at which a message should have been
-// sent can be computed when its reply arrives.
+// A Pace is when each event of a sequence is due: a pure function of the number of events before
+// it. It has no memory, so lateness does not add up, and the time at which a message should have
+// been sent can be computed when its reply arrives.
 type Pace struct {
 	PerSecond float64 // 0: everything is due at once
 }
@@ -33,7 +33,8 @@ func (p Pace) before(d time.Duration) uint64 {
 }
 
 // A share is a worker's part of a numbered sequence in which all connections take turns. Of each
-// round of `of` numbers, the worker has those of its connections: first, first+step, first+2*step, …
+// round of `of` numbers, the worker has those of its connections: first, first+step, first+2*step,
+// …
 type share struct {
 	first, step, of uint64
 }

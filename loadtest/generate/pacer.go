@@ -84,7 +84,7 @@ func (p *pacer) moreDue(c conn, n uint64) {
 	c.due += n
 	switch {
 	case cs.Mode == Connect:
-		if c.phase == none && uint64(c.rounds)+1 == c.due { // otherwise it is being opened or waits for that
+		if c.phase == none && uint64(c.rounds)+1 == c.due { // otherwise it is about to be opened
 			cs.openings.add(c)
 		}
 	case c.phase == open:

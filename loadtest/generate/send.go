@@ -7,12 +7,13 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// sendMost is the number of bytes of long messages after which the other connections have their turn.
-// More would lie unread in the kernel, in memory that no cache holds when the server reads it.
+// sendMost is the number of bytes of long messages after which the other connections have their
+// turn. More would lie unread in the kernel, in memory that no cache holds when the server reads
+// it.
 const sendMost = 128 << 10
 
-// flush sends what there is to send until the kernel takes no more, or sendMost. After the first there
-// is an event when there is room; after the second the connection continues in another turn.
+// flush sends what there is to send until the kernel takes no more, or sendMost. After the first
+// there is an event when there is room; after the second the connection continues in another turn.
 func (cs *conns) flush(c conn) {
 	sent := 0
 	for c.written < c.asked || c.speaks {

@@ -23,8 +23,8 @@ type Target struct {
 // mostAddresses is the most addresses of a name that are tried.
 const mostAddresses = 16
 
-// ParseURL parses a URL that wsload can reach, as far as that is possible without a name server. Its
-// error follows the URL in a sentence: "is not ws://host:port/path".
+// ParseURL parses a URL that wsload can reach, as far as that is possible without a name server.
+// Its error follows the URL in a sentence: "is not ws://host:port/path".
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -41,7 +41,7 @@ func ParseURL(text string) (*url.URL, error) {
 	if name := u.Hostname(); strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return nil, fmt.Errorf("has a host %q with characters that are not ASCII: write it as xn--…", name)
 	}
-	if zone := strings.IndexByte(u.Host, '%'); zone >= 0 { // means nothing to the server (RFC 6874, section 4)
+	if zone := strings.IndexByte(u.Host, '%'); zone >= 0 { // not for the server (RFC 6874, section 4)
 		u.Host = u.Host[:zone] + u.Host[strings.IndexByte(u.Host, ']'):]
 	}
 	return u, checkUserInfo(u.User)
@@ -65,9 +65,9 @@ var secrets = regexp.MustCompile(`://(?:\\.|[^"\\\n])*@`)
 // Redact hides the user information of URLs in text.
 func Redact(text string) string { return secrets.ReplaceAllString(text, "://xxxxx@") }
 
-// Resolve returns the addresses of the host of a URL that ParseURL has accepted. A name with addresses
-// of both families has all of them; with source addresses, only those of their family. It returns an
-// error if the name has no address or the sources are not of one family with it.
+// Resolve returns the addresses of the host of a URL that ParseURL has accepted. A name with
+// addresses of both families has all of them; with source addresses, only those of their family. It
+// returns an error if the name has no address or the sources are not of one family with it.
 func Resolve(ctx context.Context, text string, sources []netip.Addr) ([]netip.AddrPort, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -81,7 +81,7 @@ func Resolve(ctx context.Context, text string, sources []netip.Addr) ([]netip.Ad
 	if err != nil {
 		return nil, err
 	}
-	if strings.EqualFold(u.Hostname(), "localhost") { // /etc/hosts may lack one (RFC 6761, section 6.3)
+	if strings.EqualFold(u.Hostname(), "localhost") { // RFC 6761, section 6.3: /etc/hosts may lack one
 		found = append(found, netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback())
 	}
 	var addrs []netip.AddrPort

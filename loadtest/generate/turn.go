@@ -8,8 +8,9 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// turn reads from a connection whose request has been answered, once, and sends. Ended is whether TCP
-// is known to have ended. If there may be more to read, the connection continues after the others.
+// turn reads from a connection whose request has been answered, once, and sends. Ended is whether
+// TCP is known to have ended. If there may be more to read, the connection continues after the
+// others.
 func (cs *conns) turn(c conn, ended bool) {
 	n, err := netpoll.Recv(int(c.fd), cs.buffer)
 	cs.look()
@@ -17,7 +18,7 @@ func (cs *conns) turn(c conn, ended bool) {
 		cs.lost(c, err)
 		return
 	}
-	if n == len(cs.buffer) || n > 0 && ended { // an end that is known to be there needs a read of its own
+	if n == len(cs.buffer) || n > 0 && ended { // a known end needs a read of its own
 		cs.goOn(c)
 	}
 	switch {
@@ -95,8 +96,9 @@ func (s *slot) hint(f *stats.Fault) *stats.Fault {
 	return f
 }
 
-// verified counts a message whose reply has come and is right, and decides what comes next. Rates are
-// of the replies that come in the measured time, and latencies of the messages that were due in it.
+// verified counts a message whose reply has come and is right, and decides what comes next. Rates
+// are of the replies that come in the measured time, and latencies of the messages that were due in
+// it.
 func (cs *conns) verified(c conn) {
 	if cs.now < cs.period.until {
 		cs.counts.Messages++

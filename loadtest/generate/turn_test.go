@@ -35,12 +35,14 @@ func TestReplyToAMessageThatWasNotSent(t *testing.T) {
 }
 
 // reply returns the reply to message n of the connection with base 0.
-func reply(t *testing.T, payloads *wire.PayloadSet, n uint64) []byte {
+func reply(t testing.TB, payloads *wire.PayloadSet, n uint64) []byte {
 	t.Helper()
 	sent, _ := payloads.Run(0, n, 1, 0)
-	f, err := ws.ReadFrame(bytes.NewReader(sent))
+	h, err := ws.ReadHeader(bytes.NewReader(sent))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ws.MustCompileFrame(ws.UnmaskFrame(f))
+	payload := bytes.Clone(sent[len(sent)-int(h.Length):])
+	ws.Cipher(payload, h.Mask, 0)
+	return ws.MustCompileFrame(ws.NewFrame(h.OpCode, true, payload))
 }

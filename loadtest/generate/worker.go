@@ -8,8 +8,8 @@ import (
 // eventBatch is the most events that one wait returns.
 const eventBatch = 256
 
-// A worker is an event loop with some of the connections. All of it belongs to the goroutine of run,
-// except mail.
+// A worker is an event loop with some of the connections. All of it belongs to the goroutine of
+// run, except mail.
 type worker struct {
 	conns  conns
 	opener opener
@@ -22,8 +22,8 @@ type worker struct {
 	mail mailbox
 }
 
-// newWorker returns the worker with that number. It returns an error if the process may have no more
-// descriptors.
+// newWorker returns the worker with that number. It returns an error if the process may have no
+// more descriptors.
 func newWorker(p *Plan, number int) (*worker, error) {
 	poller, err := netpoll.New()
 	if err != nil {
@@ -43,8 +43,8 @@ func newWorker(p *Plan, number int) (*worker, error) {
 	return w, nil
 }
 
-// close closes what run has left open. Sockets of a run that has not ended stay open: the process is
-// about to exit.
+// close closes what run has left open. Sockets of a run that has not ended stay open: the process
+// is about to exit.
 func (w *worker) close() {
 	select {
 	case <-w.mail.finished:
@@ -57,9 +57,9 @@ func (w *worker) close() {
 	w.alarm.close()
 }
 
-// start begins the sending. From and until are the measured time. All connections have been opened or
-// have failed to: before that, those that are open would take the server's time from the others. At a
-// rate, message 0 is due at the time at.
+// start begins the sending. From and until are the measured time. All connections have been opened
+// or have failed to: before that, those that are open would take the server's time from the others.
+// At a rate, message 0 is due at the time at.
 func (w *worker) start(at, from, until int64) {
 	cs := &w.conns
 	cs.period.until = until
@@ -90,8 +90,8 @@ func (w *worker) measureIfDue() {
 }
 
 // windUp closes the connections that are open, each as soon as nothing is outstanding on it. At a
-// fixed rate that includes everything that was due, for which connections are still opened: a server
-// that is slow at the end is not spared it.
+// fixed rate that includes everything that was due, for which connections are still opened: a
+// server that is slow at the end is not spared it.
 func (w *worker) windUp() {
 	cs := &w.conns
 	cs.period.winding = true

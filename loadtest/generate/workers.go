@@ -24,8 +24,8 @@ func NewWorkers(p *Plan) (*Workers, error) {
 	return ws, nil
 }
 
-// Close closes what the workers have left open. They have finished, or are not waited for because the
-// process is about to exit. With -leave this closes all connections, and may take long.
+// Close closes what the workers have left open. They have finished, or are not waited for because
+// the process is about to exit. With -leave this closes all connections, and may take long.
 func (ws *Workers) Close() {
 	for _, w := range ws.all {
 		w.close()
@@ -56,8 +56,8 @@ func (ws *Workers) Settled() (all []<-chan struct{}) {
 	return all
 }
 
-// Start begins the sending at a time of the plan's clock. From and until are the measured time; from
-// until on nothing is sent.
+// Start begins the sending at a time of the plan's clock. From and until are the measured time;
+// from until on nothing is sent.
 func (ws *Workers) Start(at, from, until int64) {
 	ws.each(func(w *worker) { w.start(at, from, until) })
 }
@@ -68,8 +68,8 @@ func (ws *Workers) Open() (n int) {
 	return n
 }
 
-// Collect passes what each worker has counted since the last call. Take may read the counts until it
-// returns.
+// Collect passes what each worker has counted since the last call. Take may read the counts until
+// it returns.
 func (ws *Workers) Collect(take func(*stats.Counts)) {
 	ws.each(func(w *worker) {
 		counts := w.exchange(ws.spare)
@@ -93,8 +93,8 @@ func (ws *Workers) Finished() (all []<-chan struct{}) {
 // Last returns what a worker has counted since the last call of Collect. The worker has finished.
 func (ws *Workers) Last(worker int) *stats.Counts { return ws.all[worker].conns.counts }
 
-// each has every worker do something on its goroutine, one after the other, and waits until all have.
-// A worker that has finished does nothing.
+// each has every worker do something on its goroutine, one after the other, and waits until all
+// have. A worker that has finished does nothing.
 func (ws *Workers) each(do func(*worker)) {
 	for _, w := range ws.all {
 		done := make(chan struct{})

@@ -24,7 +24,8 @@ func (u Usage) minus(before Usage) Usage {
 // CPU returns the CPU time in user and kernel mode.
 func (u Usage) CPU() time.Duration { return u.User + u.System }
 
-// clockTick is the unit of CPU times in /proc on every architecture that Go supports (USER_HZ, time(7)).
+// clockTick is the unit of CPU times in /proc on every architecture that Go supports (USER_HZ,
+// time(7)).
 const clockTick = time.Second / 100
 
 // usageOf reads from /proc what a process has used.
@@ -40,9 +41,9 @@ func usageOf(pid int) (Usage, error) {
 	return u, nil
 }
 
-// exactRSS returns a process's resident memory, counted page by page. The figure of proc_pid_stat(5)
-// may be off by some hundred KiB, but is all that the process of another user shows; it is passed as
-// otherwise.
+// exactRSS returns a process's resident memory, counted page by page. The figure of
+// proc_pid_stat(5) may be off by some hundred KiB, but is all that the process of another user
+// shows; it is passed as otherwise.
 func exactRSS(pid int, otherwise int64) int64 {
 	if rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)); err == nil {
 		if rss, ok := parseRollup(string(rollup)); ok {

@@ -1,5 +1,5 @@
-// Package measure runs a load after a [Schedule], and gathers what it was like: what the connections
-// have counted, what the processes have used, and a time series of both.
+// Package measure runs a load after a [Schedule], and gathers what it was like: what the
+// connections have counted, what the processes have used, and a time series of both.
 package measure
 
 import (
@@ -50,9 +50,9 @@ type Run struct {
 	until  int64 // when the measured time ends, once that is known; otherwise 0
 }
 
-// New prepares a run, which ends early when a signal comes. Each point of the time series is passed to
-// progress. New returns an error if the process may have no more descriptors. Close has to be called
-// in the end.
+// New prepares a run, which ends early when a signal comes. Each point of the time series is passed
+// to progress. New returns an error if the process may have no more descriptors. Close has to be
+// called in the end.
 func New(p *generate.Plan, s Schedule, signals <-chan os.Signal, progress func(Point)) (*Run, error) {
 	workers, err := generate.NewWorkers(p)
 	if err != nil {
@@ -65,9 +65,9 @@ func New(p *generate.Plan, s Schedule, signals <-chan os.Signal, progress func(P
 // Close closes what Do has left open. With -leave that may take long.
 func (r *Run) Close() { r.workers.Close() }
 
-// Do does what the plan says. After a signal it returns what was measured until then; a second signal
-// ends it at once, with ErrInterrupted. It also returns an error if the server's process does not
-// exist, no connection could be opened, or a worker fails.
+// Do does what the plan says. After a signal it returns what was measured until then; a second
+// signal ends it at once, with ErrInterrupted. It also returns an error if the server's process
+// does not exist, no connection could be opened, or a worker fails.
 func (r *Run) Do() (*Outcome, error) {
 	r.ticker = time.NewTicker(r.schedule.Interval)
 	defer r.ticker.Stop()
@@ -199,7 +199,7 @@ func (r *Run) at(when int64) <-chan struct{} {
 	done := make(chan struct{})
 	var look func()
 	look = func() {
-		if left := when - r.now(); left > 0 { // even after the timer has fired, if the process was stopped
+		if left := when - r.now(); left > 0 { // also after the timer, if the process was stopped
 			time.AfterFunc(time.Duration(left), look)
 			return
 		}

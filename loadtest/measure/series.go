@@ -52,9 +52,9 @@ func (s *series) add(p Point) {
 	}
 }
 
-// end ends the series with the point that was added last, at a time of the plan's clock. If that came
-// less than half an interval after the one before, it is too short for a rate of its own: then only
-// its connections and faults are kept.
+// end ends the series with the point that was added last, at a time of the plan's clock. If that
+// came less than half an interval after the one before, it is too short for a rate of its own: then
+// only its connections and faults are kept.
 func (s *series) end(at, since int64, interval time.Duration) {
 	s.ended = true
 	n := len(s.points) - 1

@@ -54,8 +54,8 @@ func (p *Page) Abandon() {
 	}
 }
 
-// Write writes the report as a self-contained page: its pictures are SVG within it. Its error does not
-// name the path.
+// Write writes the report as a self-contained page: its pictures are SVG within it. Its error does
+// not name the path.
 func (p *Page) Write(r *Report) error {
 	if p == nil {
 		return nil

@@ -1,5 +1,5 @@
-// Package report turns the outcome of a run into reports: for programs (JSON), for people (text and a
-// page with pictures), and as verdicts on conditions.
+// Package report turns the outcome of a run into reports: for programs (JSON), for people (text and
+// a page with pictures), and as verdicts on conditions.
 package report
 
 import (
@@ -20,8 +20,8 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// A Report is what a run has shown, as programs get it (-json). Times of messages are in microseconds
-// and those of the run in seconds; sizes are in bytes.
+// A Report is what a run has shown, as programs get it (-json). Times of messages are in
+// microseconds and those of the run in seconds; sizes are in bytes.
 type Report struct {
 	Version     string        `json:"version"`
 	Go          string        `json:"go"`
@@ -243,7 +243,8 @@ func (r *Report) Shortcomings() (all []error) {
 	return all
 }
 
-// UnjudgedErrors returns the number of errors if no condition of -fail-if is on them, and otherwise 0.
+// UnjudgedErrors returns the number of errors if no condition of -fail-if is on them, and otherwise
+// 0.
 func (r *Report) UnjudgedErrors() uint64 {
 	if slices.ContainsFunc(r.Verdicts, func(v Verdict) bool { return v.metric == "errors" }) {
 		return 0

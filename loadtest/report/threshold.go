@@ -56,8 +56,8 @@ func MetricNames() (names []string) {
 	return names
 }
 
-// ParseThreshold parses a threshold. Its error follows the text in a sentence: "has no number behind
-// errors>".
+// ParseThreshold parses a threshold. Its error follows the text in a sentence: "has no number
+// behind errors>".
 func ParseThreshold(text string) (Threshold, error) {
 	text = strings.TrimSpace(text)
 	at := strings.IndexAny(text, "<>")
@@ -99,8 +99,8 @@ type Verdict struct {
 	metric string
 }
 
-// judge compares a threshold with what was measured. A value that is unknown does not pass, since the
-// user relies on the check.
+// judge compares a threshold with what was measured. A value that is unknown does not pass, since
+// the user relies on the check.
 func (t Threshold) judge(r *Report) Verdict {
 	for _, m := range metrics {
 		if m.name != t.Metric {

@@ -11,7 +11,7 @@ import (
 // Counts are what a worker has counted. They have one owner at a time: the worker counts, and
 // exchanges its counts for empty ones when it is asked for them.
 type Counts struct {
-	Measured bool // since the measured time began; otherwise the counts are only good for a progress line
+	Measured bool // the measured time has begun; until then, only the progress line uses the counts
 	Latency  *hdrhistogram.Histogram
 	Messages uint64 // verified
 	Bytes    uint64 // of their payloads

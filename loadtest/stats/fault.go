@@ -2,21 +2,23 @@ package stats
 
 import "fmt"
 
-// A Failure is a kind of error. Each error costs the connection on which it happens.
+// A Failure is a kind of error. Each error costs the connection on which it happens. Meaning says
+// what the kinds are.
 type Failure uint8
 
+// The kinds of errors.
 const (
-	ConnectFailed   Failure = iota // TCP was not connected: refused, no answer, no port left
-	HandshakeFailed                // the request was not answered with a proper 101
-	Mismatched                     // a reply has other bytes than the message, or more, or fewer
-	Violated                       // a frame is not what RFC 6455 allows a server to send
-	Unasked                        // a message came when none was awaited
-	Closed                         // the server closed, with a close frame
-	Cut                            // TCP ended or was reset without a close frame
-	TimedOut                       // nothing came for -timeout while a reply or a greeting was awaited
-	Unsent                         // a message was due on a connection that had failed, or was not open in time
-	TeardownFailed                 // our close frame was not answered by a close frame and the end of TCP
-	Failures                       // the number of kinds
+	ConnectFailed Failure = iota
+	HandshakeFailed
+	Mismatched
+	Violated
+	Unasked
+	Closed
+	Cut
+	TimedOut
+	Unsent
+	TeardownFailed
+	Failures // the number of kinds
 )
 
 var failures = [Failures]struct{ name, meaning string }{

@@ -136,8 +136,8 @@ func RequestHead(u *url.URL, fields []Field, subprotocols []string) ([]byte, err
 	return head, nil
 }
 
-// requestTarget returns the path and query of a URL. It escapes the characters that url.Parse accepts
-// in a query but a request line must not contain.
+// requestTarget returns the path and query of a URL. It escapes the characters that url.Parse
+// accepts in a query but a request line must not contain.
 func requestTarget(u *url.URL) string {
 	var b strings.Builder
 	for _, c := range []byte(u.RequestURI()) {
@@ -159,8 +159,8 @@ func AppendRequest(p, head []byte, serial uint64) []byte {
 }
 
 // CheckResponse checks the whole response, with its blank line, to the request with the same serial
-// number (RFC 6455, section 4.1). The server may choose one of the subprotocols, which were offered.
-// The error is a [*stats.Fault].
+// number (RFC 6455, section 4.1). The server may choose one of the subprotocols, which were
+// offered. The error is a [*stats.Fault].
 func CheckResponse(response []byte, serial uint64, subprotocols ...string) error {
 	status, fields, _ := strings.Cut(string(response), "\r\n")
 	version, code, _ := strings.Cut(status, " ")

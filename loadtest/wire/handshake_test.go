@@ -82,7 +82,8 @@ func FuzzInterimResponses(f *testing.F) {
 	})
 }
 
-// FuzzField checks that every accepted header field becomes one field of the request, with its value.
+// FuzzField checks that every accepted header field becomes one field of the request, with its
+// value.
 func FuzzField(f *testing.F) {
 	for _, text := range []string{"A: b", "A:", ":b", "A b: c", "A: b\r\nC: d", "A: b\nC: d", "A: \x00", "A: é", "Host: x", "A:\tb\t", "Content-Length: 1", "A: b\x7f"} {
 		f.Add(text)

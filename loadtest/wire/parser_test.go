@@ -18,7 +18,8 @@ var hello = &Message{op: ws.OpText, size: 5, payload: []byte("hello")}
 // long is a message whose header has a length of two bytes.
 var long = &Message{op: ws.OpBinary, size: 300, payload: newPayload(300, Binary, random())}
 
-// conversations are what a server sends while a message is awaited, and what the parser makes of it.
+// conversations are what a server sends while a message is awaited, and what the parser makes of
+// it.
 var conversations = []struct {
 	name    string
 	awaited *Message

@@ -56,10 +56,11 @@ type PayloadSet struct {
 	replies  []byte // those of a server that sends each reply in one frame
 	long     bool   // some messages repeat: each is sent by itself
 	mask     uint64 // the number of messages minus one if it is a power of two, as for one short size
-	overlap  int    // how many of the first messages follow again, so that a run across the end is contiguous
+	overlap  int    // the number of first messages that follow again: runs across the end are contiguous
 }
 
-// A Portion is a part of a mix of sizes: Weight in the sum of all weights of the messages have Size.
+// A Portion is a part of a mix of sizes: Weight in the sum of all weights of the messages have
+// Size.
 type Portion struct {
 	Size   int // bytes
 	Weight int

@@ -28,8 +28,8 @@ func TestPayloadSetHoldsItsMessages(t *testing.T) {
 	}
 }
 
-// wantMessages reads count messages from what a connection sends. The kernel takes at most the given
-// number of bytes at a time.
+// wantMessages reads count messages from what a connection sends. The kernel takes at most the
+// given number of bytes at a time.
 func wantMessages(t *testing.T, set *PayloadSet, base, count uint64, takes int) {
 	t.Helper()
 	var sent bytes.Buffer
@@ -86,7 +86,7 @@ func TestWholeRepliesAtOnce(t *testing.T) {
 						want := min(whole, most, uint64(len(set.messages)+set.overlap)-set.place(base+3))
 						size, messages := set.Replied(p[:cut], base, 3, most)
 						if messages != want || want > 0 && size != ends[want-1] {
-							t.Fatalf("%d bytes of replies that end at %v: %d messages in %d bytes of %d at the most, want %d", cut, ends, messages, size, most, want)
+							t.Fatalf("%d bytes of replies that end at %v: %d messages in %d bytes of at most %d, want %d", cut, ends, messages, size, most, want)
 						}
 					}
 				}
