@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"wsecho/loadtest/generate"
 )
 
-// everyMode is what a run may be.
+// everyMode has the flags for every kind of run.
 var everyMode = map[string][]string{
 	"echo":            {},
 	"pipelined":       {"-inflight", "4"},
@@ -36,8 +38,8 @@ func echoes(c *wrongConn) {
 	}
 }
 
-// The exit status is 0 only if something was measured and nothing went wrong. A run that measured
-// nothing still has a report, and says so.
+// The exit status is 0 only if something was measured and nothing failed. A run that measured
+// nothing still writes a report, and says so.
 func TestExitStatusOfEveryMode(t *testing.T) {
 	right, refusing := startServer(t), startServer(t, "-max-message", "100")
 	silent := startWrong(t, func(c *wrongConn) {
@@ -79,25 +81,7 @@ func TestExitStatusOfEveryMode(t *testing.T) {
 	}
 }
 
-// What does not exist does not pass a condition.
-func TestConditionsOnWhatWasNotMeasured(t *testing.T) {
-	for _, condition := range []string{"p50>1h", "p90>1h", "p99>1h", "p99.9>1h", "max>1h", "rate>1e9", "rate<0", "cpu>1h", "rss>1e9"} {
-		c, err := parseThreshold(condition)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range []*report{{}, {Server: &process{}}, {Mode: modeIdle, Duration: 1}} {
-			if r.Mode == modeIdle && c.metric == "rss" {
-				continue
-			}
-			if v := c.judge(r); !v.Failed || v.Value != nil {
-				t.Errorf("%s of %+v: %+v", condition, r, v)
-			}
-		}
-	}
-}
-
-// A started run, and what its peers have seen.
+// running is wsload in a process of its own.
 type running struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -115,7 +99,7 @@ func start(t *testing.T, args ...string) *running {
 	return r
 }
 
-// ended waits for the end.
+// ended waits for the end of the process.
 func (r *running) ended() (status int) {
 	r.t.Helper()
 	watchdog := time.AfterFunc(6*soon, func() { r.cmd.Process.Kill() })
@@ -124,8 +108,8 @@ func (r *running) ended() (status int) {
 	return r.cmd.ProcessState.ExitCode()
 }
 
-// A signal ends the measuring, whichever it is. The status tells whether that was before anything
-// was measured.
+// Each of the signals ends the measuring. The status depends on whether anything was measured
+// before.
 func TestSignals(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		for _, x := range []struct {
@@ -207,7 +191,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// nohup(1) has it ignored.
+// A run under nohup(1) ignores SIGHUP.
 func TestIgnoredHangUp(t *testing.T) {
 	s := startWrong(t, echoes)
 	cmd := wsloadProcess(t)
@@ -222,7 +206,7 @@ func TestIgnoredHangUp(t *testing.T) {
 	}
 }
 
-// The server's process ends while it is measured. What was measured until then is reported.
+// If the server's process ends during the run, what was measured until then is reported.
 func TestServerGone(t *testing.T) {
 	for _, args := range [][]string{{}, {"-rate", "500"}, {"-mode", "connect"}, {"-reopen"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
@@ -256,7 +240,7 @@ func TestServerGone(t *testing.T) {
 	}
 }
 
-// Every output that cannot be written makes the status 1, and takes no other one with it.
+// An output that cannot be written makes the status 1, and does not affect the other outputs.
 func TestOutputsThatCannotBeWritten(t *testing.T) {
 	s := startWrong(t, echoes)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -294,7 +278,7 @@ func TestOutputsThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// stderr may be gone: neither the report nor the status is lost with it.
+// Without stderr, the report and the status are the same.
 func TestStderrIsGone(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
 	for args, want := range map[string]int{"": exitFailed, "-fail-if max>1h,errors>0": exitThreshold, "-html /nowhere/x": exitFailed, "-rate x": exitUsage} {
@@ -312,7 +296,8 @@ func TestStderrIsGone(t *testing.T) {
 	}
 }
 
-// A page that cannot be written ends wsload before the run. A run that fails leaves an earlier page.
+// A page that cannot be written ends wsload before the run. A run that fails leaves an earlier
+// page.
 func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 	var connections atomic.Int64
 	s := startWrong(t, func(c *wrongConn) { connections.Add(1); echoes(c) })
@@ -360,7 +345,7 @@ func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 	}
 }
 
-// The series ends with the measured time, when all connections are open still.
+// The series ends with the measured time, while all connections are still open.
 func TestSeriesEndsWhileConnectionsAreOpen(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		c.upgrades()
@@ -386,14 +371,14 @@ func TestSeriesEndsWhileConnectionsAreOpen(t *testing.T) {
 			if last.At-before.At < 0.049 {
 				t.Errorf("the last interval is %v s long", last.At-before.At)
 			}
-			if r.Mode != modeIdle && last.Rate == 0 {
+			if r.Mode != generate.Idle && last.Rate == 0 {
 				t.Errorf("the rate drops to 0 at the end: %+v", r.Series)
 			}
 		})
 	}
 }
 
-// An interrupted run has the connections that were open then.
+// The report of an interrupted run counts the connections that were open at the interrupt.
 func TestOpenWhenInterrupted(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	var upgraded atomic.Int64

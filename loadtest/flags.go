@@ -16,9 +16,14 @@ import (
 	"time"
 
 	"wsecho/internal/flags"
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/measure"
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
+	"wsecho/loadtest/wire"
 )
 
-// settings are what the command line and the environment say.
+// settings are the values of the flags, from the command line or the environment.
 type settings struct {
 	url         string
 	mode        string
@@ -52,14 +57,16 @@ const (
 	envPrefix = "WSLOAD"
 
 	mostConnections = 4 << 20
-	mostPayload     = 64 << 20
 	mostInFlight    = 4096
 	mostWeight      = 1000 // of a mix, in all
 	mostGreetings   = 100
 	longest         = 30 * 24 * time.Hour
+
+	// minInterval keeps the progress line readable and the figures of a point meaningful.
+	minInterval = 100 * time.Millisecond
 )
 
-// parse reads the settings. Its errors name the flag or variable, its value, and the cause. They
+// parse returns the settings. Its errors name the flag or variable, its value, and the cause. They
 // contain no password.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
@@ -67,8 +74,8 @@ func parse(args []string) (*settings, error) {
 	if err == nil {
 		err = s.check()
 	}
-	if err != nil && redact(err.Error()) != err.Error() {
-		err = errors.New(redact(err.Error()))
+	if err != nil && generate.Redact(err.Error()) != err.Error() {
+		err = errors.New(generate.Redact(err.Error()))
 	}
 	return s, err
 }
@@ -95,8 +102,8 @@ func (s *settings) parse(fs *flag.FlagSet, args []string) error {
 	return flags.Parse(fs, nil, envPrefix)
 }
 
-// joinGreeting makes one argument of -greeting and a number behind it. Without a number -greeting is
-// a flag like -json, so that the flag package would take the number for the URL.
+// joinGreeting joins -greeting and a number that follows it to one argument. Without a number,
+// -greeting is a flag like -json, so the flag package would take the number for the URL.
 func joinGreeting(args []string) (joined []string) {
 	for _, arg := range args {
 		last := len(joined) - 1
@@ -122,7 +129,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"subprotocols to offer, a `list` with commas. The server may choose one of them, or none")
 	fs.Var(&greetingFlag{&s.greeting}, "greeting",
 		"`number` of messages that the server sends before the first echo, on each connection; -greeting alone is 1. Nothing is sent before they have come")
-	flags.Var(fs, &s.mode, "mode", string(modeEcho), flags.Word(string(modeEcho), string(modeIdle), string(modeConnect)),
+	flags.Var(fs, &s.mode, "mode", string(generate.Echo), flags.Word(string(generate.Echo), string(generate.Idle), string(generate.Connect)),
 		"`what` connections do: echo sends and awaits replies for as long as it lasts; idle echoes once and stays silent, to measure memory; connect opens, echoes once, closes, and begins again")
 	flags.Var(fs, &s.connections, "connections", 100, flags.Int(1, mostConnections),
 		"`number` of connections; in mode connect, of those at a time")
@@ -132,9 +139,9 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"`number` of handshakes that may be outstanding; more than the server's listen queue takes make each other wait")
 	flags.Var(fs, &s.sources, "source", nil, parseSourceList,
 		"local `addresses`, in turn: a list with commas, or a number of them from 127.0.0.1 on. Each has some 28000 ports for one server address. None: the kernel chooses")
-	flags.Var(fs, &s.payload, "payload", payloadMix{{128, 1}}, parseMix,
+	flags.Var(fs, &s.payload, "payload", payloadMix{{Size: 128, Weight: 1}}, parseMix,
 		"length of messages, in `bytes`; or a mix of lengths with their parts, such as 128:90,64KiB:10")
-	flags.Var(fs, &s.kind, "type", string(binaryPayload), flags.Word(string(binaryPayload), string(textPayload), string(unicodePayload)),
+	flags.Var(fs, &s.kind, "type", string(wire.Binary), flags.Word(string(wire.Binary), string(wire.Text), string(wire.Unicode)),
 		"`kind` of messages: binary (random bytes), text (ASCII) or unicode (text of characters of one to four bytes)")
 	flags.Var(fs, &s.inFlight, "inflight", 1, flags.Int(1, mostInFlight),
 		"`number` of messages that a connection may have sent without their replies")
@@ -167,12 +174,12 @@ func newSettings() (*settings, *flag.FlagSet) {
 	return s, fs
 }
 
-// check checks what no flag can see by itself.
+// check checks the flags against each other.
 func (s *settings) check() error {
 	switch {
-	case s.mode == string(modeIdle) && s.rate > 0:
+	case s.mode == string(generate.Idle) && s.rate > 0:
 		return fmt.Errorf("-rate %v: nothing is sent at a rate in mode idle", s.rate)
-	case s.mode != string(modeEcho) && s.inFlight > 1:
+	case s.mode != string(generate.Echo) && s.inFlight > 1:
 		return fmt.Errorf("-inflight %d: there is one message a connection in mode %s", s.inFlight, s.mode)
 	case s.connections*s.inFlight > 1<<28:
 		return fmt.Errorf("-inflight %d: with -connections %d more than %d messages could be outstanding", s.inFlight, s.connections, 1<<28)
@@ -180,13 +187,13 @@ func (s *settings) check() error {
 	hosts, authorizations := 0, 0
 	for _, f := range s.header {
 		switch {
-		case strings.EqualFold(f.name, "Host"):
+		case strings.EqualFold(f.Name, "Host"):
 			hosts++
-		case strings.EqualFold(f.name, "Authorization"):
+		case strings.EqualFold(f.Name, "Authorization"):
 			authorizations++
 		}
 	}
-	u, err := parseURL(s.url)
+	u, err := generate.ParseURL(s.url)
 	switch {
 	case err != nil:
 		return fmt.Errorf("-url %q: %w", s.url, err)
@@ -195,65 +202,69 @@ func (s *settings) check() error {
 	case authorizations > 1 || authorizations > 0 && u.User != nil:
 		return errors.New("-header Authorization: is given twice, or user name and password are in the URL as well")
 	}
-	if _, err := requestHead(u, s.header, s.subprotocol); err != nil {
+	if _, err := wire.RequestHead(u, s.header, s.subprotocol); err != nil {
 		return fmt.Errorf("-url, -header and -subprotocol: %w", err)
 	}
 	for _, t := range s.failIf {
-		if s.mode == string(modeIdle) && (t.metric == "rate" || t.metric == "cpu") {
-			return fmt.Errorf("-fail-if %q: %s is not measured in mode idle", t.text, t.metric)
+		if s.mode == string(generate.Idle) && (t.Metric == "rate" || t.Metric == "cpu") {
+			return fmt.Errorf("-fail-if %q: %s is not measured in mode idle", t, t.Metric)
 		}
-		if s.pid == 0 && (t.metric == "cpu" || t.metric == "rss") {
-			return fmt.Errorf("-fail-if %q: %s is only known with -pid", t.text, t.metric)
+		if s.pid == 0 && (t.Metric == "cpu" || t.Metric == "rss") {
+			return fmt.Errorf("-fail-if %q: %s is only known with -pid", t, t.Metric)
 		}
 	}
 	return nil
 }
 
-// plan returns the plan that the settings ask for, whose server has these addresses.
-func (s *settings) plan(addrs []netip.AddrPort) (*plan, error) {
-	u, err := parseURL(s.url)
+// plan returns the plan that the settings ask for. Addrs are the server's addresses.
+func (s *settings) plan(addrs []netip.AddrPort) (*generate.Plan, error) {
+	u, err := generate.ParseURL(s.url)
 	if err != nil {
 		return nil, err
 	}
-	head, err := requestHead(u, s.header, s.subprotocol)
+	head, err := wire.RequestHead(u, s.header, s.subprotocol)
 	if err != nil {
 		return nil, err
 	}
 	u.User = nil
 	workers := min(s.workers, s.connections)
-	var paused *atomic.Int64
+	var stopped *atomic.Int64
 	if s.paused != "" {
-		if paused, err = pausedTime(s.paused); err != nil {
+		if stopped, err = generate.StoppedTime(s.paused); err != nil {
 			return nil, fmt.Errorf("-paused %s: %w", s.paused, err)
 		}
 	}
-	return &plan{
-		mode:        mode(s.mode),
-		target:      target{u.String(), addrs},
-		requestHead: head,
-		sources:     s.sources,
-		connections: s.connections,
-		workers:     workers,
-		handshakes:  max(1, s.handshakes/workers),
-		ramp:        pace{s.ramp},
-		rate:        pace{s.rate},
-		inFlight:    s.inFlight,
-		reopen:      s.reopen,
-		leave:       s.leave,
-		tape:        newTape(s.payload, payloadKind(s.kind), s.inFlight),
-		timeout:     s.timeout,
-		timer:       newTimer(paused),
-
-		subprotocols: s.subprotocol,
-		greetings:    uint8(s.greeting),
+	return &generate.Plan{
+		Mode:         generate.Mode(s.mode),
+		Target:       generate.Target{URL: u.String(), Addrs: addrs},
+		RequestHead:  head,
+		Subprotocols: s.subprotocol,
+		Greetings:    uint8(s.greeting),
+		Sources:      s.sources,
+		Connections:  s.connections,
+		Workers:      workers,
+		Handshakes:   max(1, s.handshakes/workers),
+		Ramp:         generate.Pace{PerSecond: s.ramp},
+		Rate:         generate.Pace{PerSecond: s.rate},
+		InFlight:     s.inFlight,
+		Reopen:       s.reopen,
+		Leave:        s.leave,
+		Payloads:     wire.NewPayloadSet(s.payload, wire.PayloadKind(s.kind), s.inFlight),
+		Timeout:      s.timeout,
+		Clock:        generate.NewClock(stopped),
 	}, nil
 }
 
-func (s *settings) schedule() schedule {
-	return schedule{warmup: s.warmup, duration: s.duration, interval: s.interval, pid: s.pid}
+func (s *settings) schedule() measure.Schedule {
+	return measure.Schedule{Warmup: s.warmup, Duration: s.duration, Interval: s.interval, PID: s.pid}
 }
 
-// help explains every flag.
+// subject returns what the report of a plan's run is about.
+func (s *settings) subject(p *generate.Plan) report.Subject {
+	return report.Subject{Plan: p, Payload: s.payload.String(), Type: s.kind, Warmup: s.warmup, PID: s.pid, FailIf: s.failIf}
+}
+
+// help writes an explanation of every flag.
 func help(w io.Writer) {
 	fmt.Fprint(w, `wsload measures a WebSocket echo server: it sends messages on many connections, compares every
 byte of the replies, and reports rates, latencies and errors.
@@ -270,8 +281,8 @@ number, or one with KiB, MiB or GiB; times are like 300us, 5ms, 10s or 1h30m.
 Errors are counted by kind, each with what the first one was, and each costs its connection:
 `)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for kind, name := range failureNames {
-		fmt.Fprintf(t, "  %s\t%s\n", name, failureMeanings[kind])
+	for kind := range stats.Failures {
+		fmt.Fprintf(t, "  %s\t%s\n", kind, kind.Meaning())
 	}
 	t.Flush()
 	fmt.Fprint(w, `
@@ -286,18 +297,18 @@ With a condition on errors, only that decides how many there may be.
 `)
 }
 
-// checkURL checks a URL as far as that can be done without a name server.
+// checkURL checks a URL as far as that is possible without a name server.
 func checkURL(text string) (string, error) {
-	_, err := parseURL(text)
+	_, err := generate.ParseURL(text)
 	return text, err
 }
 
 // headerFields is a flag that may be repeated.
-type headerFields []field
+type headerFields []wire.Field
 
 func (l *headerFields) set(fs *flag.FlagSet, name, usage string) {
 	flags.Var(fs, l, name, nil, func(text string) (headerFields, error) {
-		f, err := parseField(text)
+		f, err := wire.ParseField(text)
 		return append(slices.Clone(*l), f), err
 	}, usage)
 }
@@ -305,7 +316,7 @@ func (l *headerFields) set(fs *flag.FlagSet, name, usage string) {
 func (l headerFields) String() string {
 	var items []string
 	for _, f := range l {
-		items = append(items, f.name+": "+f.value)
+		items = append(items, f.Name+": "+f.Value)
 	}
 	return strings.Join(items, "\n")
 }
@@ -320,7 +331,7 @@ func parseSubprotocols(text string) (subprotocols, error) {
 	items, err := flags.Split(text)
 	for i, item := range items {
 		switch {
-		case !isToken(item):
+		case !wire.IsToken(item):
 			return nil, fmt.Errorf("has a member %q that is not a token (RFC 9110, section 5.6.2)", item)
 		case slices.Contains(items[:i], item):
 			return nil, fmt.Errorf("has %q twice", item)
@@ -331,7 +342,7 @@ func parseSubprotocols(text string) (subprotocols, error) {
 
 func (l subprotocols) String() string { return strings.Join(l, ",") }
 
-// greetingFlag is a number that may be left out, which makes it 1.
+// greetingFlag is a number that may be omitted, which makes it 1.
 type greetingFlag struct{ n *int }
 
 func (f *greetingFlag) IsBoolFlag() bool { return true }
@@ -366,8 +377,8 @@ func parseNumber(least, most float64) func(string) (float64, error) {
 	}
 }
 
-// payloadMix is the lengths of messages and their parts of all.
-type payloadMix []portion
+// payloadMix is the lengths of messages and their proportions.
+type payloadMix []wire.Portion
 
 func parseMix(text string) (mix payloadMix, err error) {
 	items, err := flags.Split(text)
@@ -380,7 +391,7 @@ func parseMix(text string) (mix payloadMix, err error) {
 		if !mixed {
 			part = "1"
 		}
-		size, err := flags.Size(0, mostPayload)(length)
+		size, err := flags.Size(0, wire.LongestPayload)(length)
 		if err != nil {
 			return nil, fmt.Errorf("has a length %q that %w", length, err)
 		}
@@ -388,7 +399,7 @@ func parseMix(text string) (mix payloadMix, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("has a part %q that %w", part, err)
 		}
-		mix = append(mix, portion{int(size), weight})
+		mix = append(mix, wire.Portion{Size: int(size), Weight: weight})
 		total += weight
 	}
 	if total > mostWeight {
@@ -399,11 +410,11 @@ func parseMix(text string) (mix payloadMix, err error) {
 
 func (m payloadMix) String() string {
 	if len(m) == 1 {
-		return flags.ByteSize(m[0].size).String()
+		return flags.ByteSize(m[0].Size).String()
 	}
 	var items []string
 	for _, p := range m {
-		items = append(items, fmt.Sprintf("%v:%d", flags.ByteSize(p.size), p.weight))
+		items = append(items, fmt.Sprintf("%v:%d", flags.ByteSize(p.Size), p.Weight))
 	}
 	return strings.Join(items, ",")
 }
@@ -418,7 +429,7 @@ func parseSourceList(text string) (sourceList, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseSources(items)
+	return generate.ParseSources(items)
 }
 
 func (l sourceList) String() string {
@@ -430,14 +441,14 @@ func (l sourceList) String() string {
 }
 
 // thresholds is a flag that may be repeated.
-type thresholds []threshold
+type thresholds []report.Threshold
 
 func (l *thresholds) set(fs *flag.FlagSet, name, usage string) {
 	flags.Var(fs, l, name, nil, func(text string) (thresholds, error) {
 		sum := *l
 		items, err := flags.Split(text)
 		for _, item := range items {
-			t, err := parseThreshold(item)
+			t, err := report.ParseThreshold(item)
 			if err != nil {
 				return nil, err
 			}
@@ -450,7 +461,7 @@ func (l *thresholds) set(fs *flag.FlagSet, name, usage string) {
 func (l thresholds) String() string {
 	var items []string
 	for _, t := range l {
-		items = append(items, t.text)
+		items = append(items, t.String())
 	}
 	return strings.Join(items, ",")
 }

@@ -3,6 +3,10 @@
 //	wsload -connections 1000 -payload 1KiB -duration 10s
 //
 // See wsload -h for its flags, and docs/load.md for what it measures, and how.
+//
+// The packages below it import one way: stats counts, wire knows the bytes, generate has the
+// connections and event loops, measure goes through the schedule, and report shows the outcome.
+// This one has the flags, the signals and the exit status.
 package main
 
 import (
@@ -16,9 +20,12 @@ import (
 	"os/signal"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"wsecho/internal/flags"
+	"wsecho/internal/format"
+	"wsecho/internal/limits"
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/measure"
+	"wsecho/loadtest/report"
 )
 
 // Exit statuses.
@@ -37,7 +44,7 @@ func main() {
 	}
 	signal.Ignore(syscall.SIGPIPE) // a write to a closed pipe is an error like any other
 	status := run(os.Args[1:], os.Stdout, os.Stderr, signals)
-	if err := os.Stdout.Close(); err != nil && status == exitMeasured { // some file systems tell only now
+	if err := os.Stdout.Close(); err != nil && status == exitMeasured { // some file systems report errors only now
 		fmt.Fprintln(os.Stderr, "wsload:", err)
 		status = exitFailed
 	}
@@ -50,22 +57,22 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	if status, answered := flags.Answer("wsload", err, s.version, help, stdout, stderr); answered {
 		return status
 	}
-	page, err := openPage(s.html)
+	page, err := report.OpenPage(s.html)
 	if err != nil {
 		fmt.Fprintf(stderr, "wsload: -html %s: %v\n", s.html, err)
 		return exitFailed
 	}
-	defer page.abandon()
+	defer page.Abandon()
 	r, end, err := load(s, stderr, signals)
-	defer end() // after the report: with -leave this is what takes long
+	defer end() // after the report, since with -leave this takes long
 	if err != nil {
 		fmt.Fprintln(stderr, "wsload:", err)
 		return exitFailed
 	}
-	failed := append(deliver(r, s, stdout, page), r.shortcomings()...)
+	failed := append(deliver(r, s, stdout, page), r.Shortcomings()...)
 	status := exitMeasured
-	if n := r.unjudgedErrors(); n > 0 {
-		fmt.Fprintf(stderr, "wsload: %s errors (-fail-if 'errors>N' allows N)\n", thousands(int(n)))
+	if n := r.UnjudgedErrors(); n > 0 {
+		fmt.Fprintf(stderr, "wsload: %s errors (-fail-if 'errors>N' allows N)\n", format.Thousands(int64(n)))
 		status = exitFailed
 	}
 	for _, v := range r.Verdicts {
@@ -81,8 +88,8 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	return status
 }
 
-// load does what the settings ask for. What is still open then is closed by end.
-func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report, end func(), err error) {
+// load does what the settings ask for. End closes what is still open then.
+func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report.Report, end func(), err error) {
 	end = func() {}
 	if err := allowDescriptors(s.connections, min(s.workers, s.connections)); err != nil {
 		return nil, end, err
@@ -95,20 +102,17 @@ func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report, e
 	if err != nil {
 		return nil, end, err
 	}
-	progress := silence
-	if isTerminal(stderr) {
-		progress = progressLine(stderr)
-		defer clearLine(stderr)
-	}
-	g, err := newGenerator(p, s.schedule(), signals, progress)
+	show, clear := report.Progress(stderr)
+	defer clear()
+	m, err := measure.New(p, s.schedule(), signals, show)
 	if err != nil {
 		return nil, end, err
 	}
-	out, err := g.run()
+	out, err := m.Do()
 	if err != nil {
-		return nil, g.close, err
+		return nil, m.Close, err
 	}
-	return newReport(s, p, out), g.close, nil
+	return report.New(s.subject(p), out), m.Close, nil
 }
 
 // lookUp finds the server's addresses, unless a signal comes first.
@@ -117,7 +121,7 @@ func lookUp(s *settings, signals <-chan os.Signal) (addrs []netip.AddrPort, err 
 	defer cancel()
 	found := make(chan struct{})
 	go func() {
-		addrs, err = resolve(ctx, s.url, s.sources)
+		addrs, err = generate.Resolve(ctx, s.url, s.sources)
 		close(found)
 	}()
 	select {
@@ -125,17 +129,17 @@ func lookUp(s *settings, signals <-chan os.Signal) (addrs []netip.AddrPort, err 
 	case <-signals:
 		cancel()
 		<-found
-		return nil, errInterrupted
+		return nil, measure.ErrInterrupted
 	}
 	if err != nil {
-		return nil, fmt.Errorf("-url %s: %w", redact(s.url), err)
+		return nil, fmt.Errorf("-url %s: %w", generate.Redact(s.url), err)
 	}
 	return addrs, nil
 }
 
-// deliver writes the report in the forms that are wanted. Each is written whether or not another one
-// could be.
-func deliver(r *report, s *settings, stdout io.Writer, page *page) (failed []error) {
+// deliver writes the report in the forms that were asked for. It writes each even if another
+// failed, and returns all errors.
+func deliver(r *report.Report, s *settings, stdout io.Writer, page *report.Page) (failed []error) {
 	var text bytes.Buffer
 	if s.json {
 		e := json.NewEncoder(&text)
@@ -145,19 +149,19 @@ func deliver(r *report, s *settings, stdout io.Writer, page *page) (failed []err
 			failed = append(failed, fmt.Errorf("-json: %w", err))
 		}
 	} else {
-		r.write(&text)
+		r.WriteText(&text)
 	}
 	if _, err := stdout.Write(text.Bytes()); err != nil {
 		failed = append(failed, fmt.Errorf("the report: %w", err))
 	}
-	if err := page.write(r); err != nil {
+	if err := page.Write(r); err != nil {
 		failed = append(failed, fmt.Errorf("-html %s: %w", s.html, err))
 	}
 	return failed
 }
 
 const (
-	// ownDescriptors are what the process has open besides connections and workers, amply.
+	// ownDescriptors is more than the process opens besides connections and workers.
 	ownDescriptors = 64
 
 	// workerDescriptors are a worker's epoll instance, its eventfd and its timer.
@@ -167,18 +171,12 @@ const (
 // allowDescriptors raises the soft limit of descriptors to the hard one, and returns an error if
 // that is too low.
 func allowDescriptors(connections, workers int) error {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	limit, err := limits.RaiseFiles()
+	if err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
 	}
-	if limit.Cur < limit.Max {
-		limit.Cur = limit.Max
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			return fmt.Errorf("descriptor limit: %w", err)
-		}
-	}
-	if allowed := int(min(limit.Cur, 1<<31)) - ownDescriptors - workers*workerDescriptors; connections > allowed {
-		return fmt.Errorf("-connections %d: the descriptor limit %d allows %d (ulimit -Hn)", connections, limit.Cur, allowed)
+	if allowed := limit - ownDescriptors - workers*workerDescriptors; connections > allowed {
+		return fmt.Errorf("-connections %d: the descriptor limit %d allows %d (ulimit -Hn)", connections, limit, allowed)
 	}
 	return nil
 }

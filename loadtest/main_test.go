@@ -17,11 +17,14 @@ import (
 	"time"
 
 	"wsecho/internal/leak"
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
 )
 
-const soon = 10 * time.Second // long enough for anything that is going to happen
+const soon = 10 * time.Second // more than anything takes
 
-// wsecho is the real server, built when a test wants it. TestMain removes it.
+// wsecho builds the real server when the first test needs it. TestMain removes it.
 var wsecho = sync.OnceValues(func() (path string, err error) {
 	dir, err := os.MkdirTemp("", "wsload")
 	if err != nil {
@@ -37,8 +40,8 @@ var wsecho = sync.OnceValues(func() (path string, err error) {
 
 var built string // directory; empty: none
 
-// TestMain checks once, for all tests, that nothing is left open or running. In a process of a test's
-// own it is wsload: see wsloadProcess.
+// TestMain checks once, for all tests, that nothing is left open or running. In a process that
+// wsloadProcess has started, it is wsload.
 func TestMain(m *testing.M) {
 	if os.Getenv("BE_WSLOAD") != "" {
 		main()
@@ -50,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// server is a wsecho in a process of its own.
+// A server is a wsecho in a process of its own.
 type server struct {
 	url string
 	pid int
@@ -74,7 +77,7 @@ func startServer(t *testing.T, args ...string) server {
 	return server{url, cmd.Process.Pid}
 }
 
-// serving starts a server, and returns its URL.
+// serving starts a server and returns its URL.
 func serving(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	log, err := cmd.StderrPipe()
@@ -92,13 +95,13 @@ func serving(t *testing.T, cmd *exec.Cmd) string {
 	return "ws://" + serving.Listen[0] + "/"
 }
 
-// result is what a run of wsload comes to.
+// A result is what a run of wsload returns and writes.
 type result struct {
-	t      *testing.T
-	status int
-	stdout string
-	stderr string
-	report // with -json, which wsload has
+	t             *testing.T
+	status        int
+	stdout        string
+	stderr        string
+	report.Report // with -json, which wsload sets
 }
 
 // wsloadText runs the program in this process.
@@ -114,14 +117,14 @@ func wsloadUntil(t *testing.T, signals <-chan os.Signal, args ...string) result 
 	return result{t: t, status: status, stdout: stdout.String(), stderr: stderr.String()}
 }
 
-// wsload runs the program for a short time, and has its report.
+// wsload runs the program for a short time and parses its report.
 func wsload(t *testing.T, url string, args ...string) result {
 	t.Helper()
 	return wsloadText(t, append(shortly(url, "-json"), args...)...).parsed()
 }
 
-// wsloadProcess is the program in a process of its own, for what only a process has: signals,
-// descriptors, and processors that the test's own servers do not have to share.
+// wsloadProcess returns a command that runs the program in a process of its own, for what only a
+// process has: signals, descriptors, and processors that it does not share with the test's servers.
 func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -133,7 +136,7 @@ func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// shortly are the flags of a run that measures for a short time.
+// shortly returns the flags of a run that measures for a short time.
 func shortly(url string, args ...string) []string {
 	return append([]string{"-url", url, "-connections", "3", "-warmup", "0s", "-duration", "200ms", "-workers", "1"}, args...)
 }
@@ -156,14 +159,14 @@ func ran(t *testing.T, cmd *exec.Cmd) result {
 
 func (r result) parsed() result {
 	r.t.Helper()
-	if err := json.Unmarshal([]byte(r.stdout), &r.report); err != nil {
+	if err := json.Unmarshal([]byte(r.stdout), &r.Report); err != nil {
 		r.t.Fatalf("exit status %d, %v\n%s\n%s", r.status, err, r.stdout, r.stderr)
 	}
 	return r
 }
 
-// wantErrors says which kinds of errors there must be, and that there are no others.
-func (r result) wantErrors(kinds ...failure) {
+// wantErrors checks that errors of exactly these kinds were counted.
+func (r result) wantErrors(kinds ...stats.Failure) {
 	r.t.Helper()
 	wanted := map[string]bool{}
 	for _, k := range kinds {
@@ -217,7 +220,7 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// At a fixed rate every message that was due is accounted for, wherever its time comes from.
+// At a fixed rate every message that was due is accounted for, whatever the number of connections.
 func TestFixedRate(t *testing.T) {
 	s := startServer(t)
 	for _, args := range [][]string{
@@ -263,13 +266,13 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// What the server uses is its own, and the generator's the generator's.
+// The CPU time of the server and of the generator are reported separately.
 func TestUsage(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-pid", fmt.Sprint(s.pid), "-connections", "50", "-inflight", "4", "-duration", "1s")
 	r.wantErrors()
-	for _, p := range []*process{r.Server, &r.Generator} {
-		if p == nil || p.cpuPerMessage() <= 0 || p.CPUs <= 0 || p.CPUs > float64(runtime.NumCPU())+1 {
+	for _, p := range []*report.Process{r.Server, &r.Generator} {
+		if p == nil || p.User == nil || *p.User+*p.System <= 0 || p.CPUs <= 0 || p.CPUs > float64(runtime.NumCPU())+1 {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -343,36 +346,37 @@ func TestNothingToMeasure(t *testing.T) {
 		}
 	}
 	r := wsload(t, url, "-mode", "connect", "-connections", "1")
-	r.wantErrors(connectFailed)
+	r.wantErrors(stats.ConnectFailed)
 	if n := r.Errors.Total; n > 20 {
 		t.Errorf("a connection that is refused is opened %d times in 200 ms", n)
 	}
 }
 
-// Who leaves does not wait for the server, and what was asked before is answered all the same.
+// With -leave the run does not wait for the server to close, and no reply is lost.
 func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
 	server := startServer(t)
 	for _, args := range [][]string{{"-leave"}, {"-leave", "-inflight", "8"}, {"-leave", "-mode", "idle"}, {"-leave", "-rate", "500"}} {
 		r := wsload(t, server.url, args...)
-		if r.wantErrors(); r.Messages == 0 && r.Mode != modeIdle || r.Open != 3 || r.Lost != 0 {
+		if r.wantErrors(); r.Messages == 0 && r.Mode != generate.Idle || r.Open != 3 || r.Lost != 0 {
 			t.Errorf("%q: %d messages, %d connections open until the end, %d messages lost", args, r.Messages, r.Open, r.Lost)
 		}
 	}
 }
 
-// Many sockets take long to close. Who waits for the report does not wait for that, and nothing is left open in the end.
+// With -leave the report comes before the sockets are closed, since many sockets take long to
+// close. In the end none is open.
 func TestTheReportComesBeforeThoseWhoLeaveAreClosed(t *testing.T) {
 	server := startServer(t)
 	for leave, want := range map[string]int{"-leave": 3, "-leave=false": 0} {
 		before, then := openSockets(t), -1
-		report := writerFunc(func(p []byte) (int, error) {
+		stdout := writerFunc(func(p []byte) (int, error) {
 			if then < 0 {
 				then = openSockets(t) - before
 			}
 			return len(p), nil
 		})
 		var errs bytes.Buffer
-		status := run([]string{leave, "-url", server.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms", "-workers", "1"}, report, &errs, nil)
+		status := run([]string{leave, "-url", server.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms", "-workers", "1"}, stdout, &errs, nil)
 		if status != exitMeasured || then != want {
 			t.Errorf("%s: exit status %d %s, %d connections open at the report, want %d", leave, status, errs.String(), then, want)
 		}
@@ -383,7 +387,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// openSockets is how many this process has.
+// openSockets returns the number of this process's sockets.
 func openSockets(t *testing.T) (n int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/self/fd/*")
@@ -391,7 +395,7 @@ func openSockets(t *testing.T) (n int) {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own is gone by now
+		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own descriptor is closed by now
 			n++
 		}
 	}

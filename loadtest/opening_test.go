@@ -20,9 +20,16 @@ import (
 
 	"github.com/gobwas/ws"
 	"golang.org/x/sys/unix"
+
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/measure"
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
+	"wsecho/loadtest/wire"
 )
 
-// answersRaw answers the opening request with what before makes of it and a proper 101, and echoes.
+// answersRaw calls before, answers the opening request with a proper 101 and the fields that before
+// has returned, and echoes.
 func answersRaw(before func(c *wrongConn, r *http.Request) (more string)) func(*wrongConn) {
 	return func(c *wrongConn) {
 		r, err := http.ReadRequest(bufio.NewReader(c.Conn))
@@ -31,7 +38,7 @@ func answersRaw(before func(c *wrongConn, r *http.Request) (more string)) func(*
 		}
 		more := before(c, r)
 		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
-			acceptKey(r.Header.Get("Sec-WebSocket-Key")), more)
+			wire.AcceptKey(r.Header.Get("Sec-WebSocket-Key")), more)
 		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 			c.sends(ws.NewFrame(op, true, p))
 		}
@@ -48,7 +55,7 @@ func TestInterimResponses(t *testing.T) {
 		"103":            early,
 		"199":            "HTTP/1.1 199 Miscellaneous\r\n\r\n",
 		"one of each":    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + early,
-		"as many as fit": strings.Repeat(early, (longestResponse-300)/len(early)),
+		"as many as fit": strings.Repeat(early, (wire.LongestResponse-300)/len(early)),
 	} {
 		for how, send := range map[string]func(c *wrongConn){
 			"together": func(c *wrongConn) { io.WriteString(c, before) },
@@ -84,7 +91,7 @@ func TestInterimResponses(t *testing.T) {
 		{"HTTP/1.0 100 Continue\r\n\r\n", `the answer is "HTTP/1.0 100 Continue"`},
 		{"HTTP/1.1 1000 x\r\n\r\n", `the answer is "HTTP/1.1 1000 x"`},
 		{"HTTP/1.1 10 x\r\n\r\n", `the answer is "HTTP/1.1 10 x"`},
-		{strings.Repeat(early, 2*longestResponse/len(early)), "no end of the response in 16384 bytes"},
+		{strings.Repeat(early, 2*wire.LongestResponse/len(early)), "no end of the response in 16384 bytes"},
 		{early, "no response in 0.3 s"},
 	} {
 		r := wsloadText(t, shortly(startWrong(t, answers(x.response)).url, "-timeout", "300ms", "-connections", "1")...)
@@ -94,7 +101,7 @@ func TestInterimResponses(t *testing.T) {
 	}
 }
 
-// 1xx responses do not prolong the time for the handshake.
+// 1xx responses do not extend the time for the handshake.
 func TestEndlessInterimResponses(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		for {
@@ -116,27 +123,6 @@ func byteByByte(w io.Writer, text string) {
 	}
 }
 
-// FuzzInterimResponses wants the final response to be the same, whatever 1xx responses are before it
-// and bytes behind it, and to be found only when it is whole.
-func FuzzInterimResponses(f *testing.F) {
-	f.Add("100 Continue\r\n\r\n", uint8(3), []byte("\x81\x00"))
-	f.Add("103 Early Hints\r\nLink: x\r\n\r\n", uint8(1), []byte("HTTP/1.1 "))
-	f.Fuzz(func(t *testing.T, text string, times uint8, behind []byte) {
-		interim := []byte("HTTP/1.1 " + text)
-		if !isInterim(interim) || bytes.Index(interim, endOfHeader) != len(interim)-len(endOfHeader) {
-			return
-		}
-		before := bytes.Repeat(interim, int(times%8))
-		all := slices.Concat(before, []byte(goodResponse), behind)
-		for n := range all {
-			response, rest, whole := cutResponse(all[:n])
-			if whole != (n >= len(before)+len(goodResponse)) || whole && (string(response) != goodResponse || len(rest) != n-len(before)-len(goodResponse)) {
-				t.Fatalf("%d bytes of %q: %q, %q, %v", n, all, response, rest, whole)
-			}
-		}
-	})
-}
-
 // greets sends messages before it echoes.
 func greets(frames ...ws.Frame) func(*wrongConn) {
 	return func(c *wrongConn) {
@@ -150,8 +136,8 @@ func greets(frames ...ws.Frame) func(*wrongConn) {
 	}
 }
 
-// The best known echo servers send a message first. It is expected in every mode, and comes on every
-// connection.
+// The best known echo servers send a message first, on every connection. With -greeting it is
+// expected in every mode.
 func TestGreeting(t *testing.T) {
 	hello := ws.NewTextFrame([]byte("Request served by 1781505b56ee58"))
 	one := startWrong(t, greets(hello))
@@ -177,7 +163,7 @@ func TestGreeting(t *testing.T) {
 		"empty":      {"--greeting", greets(ws.NewTextFrame(nil))},
 		"fragments":  {"-greeting", greets(ws.NewFrame(ws.OpText, false, []byte("Re")), ws.NewFrame(ws.OpContinuation, true, []byte("quest")))},
 		"with pings": {"-greeting", greets(ws.NewPingFrame([]byte("?")), ws.NewFrame(ws.OpText, false, []byte("Re")), ws.NewPingFrame(nil), ws.NewFrame(ws.OpContinuation, true, nil))},
-		"long":       {"-greeting", greets(ws.NewBinaryFrame(make([]byte, longestGreeting)))},
+		"long":       {"-greeting", greets(ws.NewBinaryFrame(make([]byte, wire.LongestGreeting)))},
 		"late": {"-greeting", func(c *wrongConn) {
 			c.upgrades()
 			time.Sleep(100 * time.Millisecond)
@@ -235,26 +221,26 @@ func TestMissingGreeting(t *testing.T) {
 	text := func(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
 	for name, x := range map[string]struct {
 		args   string
-		kind   failure
+		kind   stats.Failure
 		first  string
 		behave func(*wrongConn)
 	}{
-		"none":                   {"-greeting", timedOut, "no greeting came in 1 s, and -greeting expects one", greets()},
-		"one of two":             {"-greeting 2", timedOut, "no greeting came in 1 s", greets(text("hi"))},
-		"two where one is":       {"-greeting", unasked, "use -greeting", func(c *wrongConn) { withResponse(c, text("hi"), text("again")) }},
-		"one where none is":      {"", unasked, "if the server sends a greeting first, use -greeting", func(c *wrongConn) { withResponse(c, text("hi")) }},
-		"closes instead":         {"-greeting", closed, "closed with 1013", greets(ws.NewCloseFrame(ws.NewCloseFrameBody(1013, "")))},
-		"ends instead":           {"-greeting", cut, "ended by the server before the greeting", func(c *wrongConn) { c.upgrades() }},
-		"masked":                 {"-greeting", violated, "masked", greets(ws.MaskFrame(text("hi")))},
-		"too long":               {"-greeting", unasked, "a greeting of more than 65536 bytes", greets(ws.NewBinaryFrame(make([]byte, longestGreeting+1)))},
-		"too long, in fragments": {"-greeting", unasked, "a greeting of more than 65536 bytes", greets(ws.NewFrame(ws.OpText, false, make([]byte, longestGreeting)), ws.NewFrame(ws.OpContinuation, true, []byte("x")))},
-		"half":                   {"-greeting", timedOut, "no greeting came", greets(ws.NewFrame(ws.OpText, false, []byte("hi")))},
+		"none":                   {"-greeting", stats.TimedOut, "no greeting came in 1 s, and -greeting expects one", greets()},
+		"one of two":             {"-greeting 2", stats.TimedOut, "no greeting came in 1 s", greets(text("hi"))},
+		"two where one is":       {"-greeting", stats.Unasked, "use -greeting", func(c *wrongConn) { withResponse(c, text("hi"), text("again")) }},
+		"one where none is":      {"", stats.Unasked, "if the server sends a greeting first, use -greeting", func(c *wrongConn) { withResponse(c, text("hi")) }},
+		"closes instead":         {"-greeting", stats.Closed, "closed with 1013", greets(ws.NewCloseFrame(ws.NewCloseFrameBody(1013, "")))},
+		"ends instead":           {"-greeting", stats.Cut, "ended by the server before the greeting", func(c *wrongConn) { c.upgrades() }},
+		"masked":                 {"-greeting", stats.Violated, "masked", greets(ws.MaskFrame(text("hi")))},
+		"too long":               {"-greeting", stats.Unasked, "a greeting of more than 65536 bytes", greets(ws.NewBinaryFrame(make([]byte, wire.LongestGreeting+1)))},
+		"too long, in fragments": {"-greeting", stats.Unasked, "a greeting of more than 65536 bytes", greets(ws.NewFrame(ws.OpText, false, make([]byte, wire.LongestGreeting)), ws.NewFrame(ws.OpContinuation, true, []byte("x")))},
+		"half":                   {"-greeting", stats.TimedOut, "no greeting came", greets(ws.NewFrame(ws.OpText, false, []byte("hi")))},
 	} {
 		for _, mode := range [][]string{{}, {"-mode", "connect"}, {"-rate", "10"}, {"-mode", "idle"}} {
 			t.Run(name+" "+strings.Join(mode, " "), func(t *testing.T) {
 				t.Parallel()
 				var one sync.Once
-				s := startWrong(t, func(c *wrongConn) { // the others are as they should be, so that there is a report
+				s := startWrong(t, func(c *wrongConn) { // the other connections are right, so that there is a report
 					wrong := false
 					if one.Do(func() { wrong = true }); wrong {
 						x.behave(c)
@@ -278,7 +264,7 @@ func TestMissingGreeting(t *testing.T) {
 	}
 }
 
-// upgraded is the connection for which the request has been answered.
+// upgraded marks the connection as one whose request has been answered.
 func (c *wrongConn) upgraded() *wrongConn { c.isUpgraded = true; return c }
 
 // withResponse sends frames in one segment with the response.
@@ -295,7 +281,7 @@ func withResponse(c *wrongConn, frames ...ws.Frame) {
 	io.Copy(io.Discard, c)
 }
 
-// Connections that come again are greeted again.
+// A greeting is expected on reopened connections, too.
 func TestReopenedConnectionsAreGreeted(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		c.upgrades()
@@ -319,8 +305,8 @@ func TestReopenedConnectionsAreGreeted(t *testing.T) {
 	}
 }
 
-// What the command line adds to the opening request arrives as it was given, and nothing of it is in
-// a report.
+// What the command line adds to the opening request arrives unchanged, and no report contains the
+// user name and password.
 func TestOpeningRequest(t *testing.T) {
 	for name, x := range map[string]struct {
 		args []string
@@ -363,7 +349,7 @@ func TestOpeningRequest(t *testing.T) {
 			}))
 			address := strings.TrimSuffix(strings.TrimPrefix(s.url, "ws://"), "/")
 			html := filepath.Join(t.TempDir(), "report.html")
-			// The URL is an argument, before, between or behind the flags.
+			// The URL is an argument between the flags.
 			args := append([]string{"-connections", "2", "-warmup", "0s", "-html", html}, x.args...)
 			args = append(args, "ws://"+x.user+address+"/"+x.path, "-duration", "100ms")
 			text, asJSON := wsloadText(t, args...), wsloadText(t, append(args, "-json")...)
@@ -386,7 +372,7 @@ func TestOpeningRequest(t *testing.T) {
 	}
 }
 
-// Nor has an error the password.
+// No error contains the password.
 func TestErrorsHideThePassword(t *testing.T) {
 	for _, args := range [][]string{
 		{"-url", "http://me:secret@x/"}, {"-url", "ws://me:sec ret@x/"}, {"-url", `ws://me:se"cret@x/`}, {"http://me:secret@x/"},
@@ -404,60 +390,7 @@ func TestErrorsHideThePassword(t *testing.T) {
 	}
 }
 
-// A subprotocol that was not offered fails the connection (RFC 6455, section 4.1).
-func TestSubprotocolOfTheResponse(t *testing.T) {
-	good := strings.Replace(goodResponse, "KEY", acceptKey(key(7)), 1)
-	for fields, wants := range map[string]string{
-		"":                                       "",
-		"Sec-WebSocket-Protocol: chat\r\n":       "",
-		"sec-websocket-protocol:soap \r\n":       "",
-		"Sec-WebSocket-Protocol: Chat\r\n":       `"Chat" is none of those offered: chat, soap`,
-		"Sec-WebSocket-Protocol: mqtt\r\n":       `"mqtt" is none of those offered`,
-		"Sec-WebSocket-Protocol: chat, soap\r\n": "is none of those offered",
-		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n":         "was sent twice",
-		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: x-compress\r\n": "x-compress",
-	} {
-		err := checkResponse([]byte(strings.Replace(good, "\r\n\r\n", "\r\n"+fields+"\r\n", 1)), 7, "chat", "soap")
-		if (err == nil) != (wants == "") || err != nil && !strings.Contains(err.Error(), wants) {
-			t.Errorf("%q: %v", fields, err)
-		}
-	}
-}
-
-// FuzzField wants every header field that is accepted to be one field of the request, with its value.
-func FuzzField(f *testing.F) {
-	for _, text := range []string{"A: b", "A:", ":b", "A b: c", "A: b\r\nC: d", "A: b\nC: d", "A: \x00", "A: é", "Host: x", "A:\tb\t", "Content-Length: 1", "A: b\x7f"} {
-		f.Add(text)
-	}
-	u, err := url.Parse("ws://example.com/")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		x, err := parseField(text)
-		if err != nil {
-			return
-		}
-		head, err := requestHead(u, []field{x}, nil)
-		if err != nil {
-			return // too long
-		}
-		plain, err := requestHead(u, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request := string(appendRequest(nil, head, 1))
-		lines, before := strings.Count(request, "\n"), strings.Count(string(appendRequest(nil, plain, 1)), "\n")
-		if strings.EqualFold(x.name, "Host") {
-			before--
-		}
-		if lines != before+1 || strings.Count(request, "\r") != lines || !strings.Contains(request, "\r\n"+x.name+": "+x.value+"\r\n") && !strings.EqualFold(x.name, "Host") {
-			t.Fatalf("%q becomes %q", text, request)
-		}
-	})
-}
-
-// A name stands for all its addresses: those that refuse, or do not answer, are not waited for twice.
+// All addresses of a name are tried. One that refuses or does not answer delays the run only once.
 func TestEveryAddressOfANameIsTried(t *testing.T) {
 	s := startWrong(t, echoes)
 	there := addressOf(t, s.url)
@@ -480,14 +413,14 @@ func TestEveryAddressOfANameIsTried(t *testing.T) {
 				}
 				r := measured(t, addrs, args...)
 				r.wantErrors()
-				if r.Messages == 0 || r.Open == 0 && r.Mode != modeConnect {
+				if r.Messages == 0 || r.Open == 0 && r.Mode != generate.Connect {
 					t.Errorf("%d messages, %d open", r.Messages, r.Open)
 				}
 			})
 		}
 	}
 	r := measured(t, []netip.AddrPort{unreachable, refuses}, "-mode", "connect", "-connections", "1")
-	r.wantErrors(connectFailed)
+	r.wantErrors(stats.ConnectFailed)
 	if first := r.Errors.Kinds["connect"].First; !strings.Contains(first, unreachable.String()+": ") || !strings.Contains(first, refuses.String()+": connection refused") {
 		t.Errorf("not every address is named: %s", first)
 	}
@@ -496,7 +429,7 @@ func TestEveryAddressOfANameIsTried(t *testing.T) {
 	}
 }
 
-// A server that moves to another of its addresses is found there.
+// With -reopen a server that moves to another address of its name is found there.
 func TestReopenedOnAnotherAddress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -525,13 +458,13 @@ func TestReopenedOnAnotherAddress(t *testing.T) {
 	r := measured(t, []netip.AddrPort{first, netip.MustParseAddrPort(second.Addr().String())}, "-reopen", "-connections", "1", "-duration", "500ms")
 	second.Close()
 	all.Wait()
-	r.wantErrors(cut)
+	r.wantErrors(stats.Cut)
 	if r.Reopened != 1 || r.Open != 1 {
 		t.Errorf("reopened %d times, %d open", r.Reopened, r.Open)
 	}
 }
 
-// measured is the report of a run against a server with these addresses.
+// measured returns the report of a run against a server with these addresses.
 func measured(t *testing.T, addrs []netip.AddrPort, args ...string) result {
 	t.Helper()
 	s, err := parse(shortly("ws://example.com/", args...))
@@ -542,16 +475,16 @@ func measured(t *testing.T, addrs []netip.AddrPort, args ...string) result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := newGenerator(p, s.schedule(), nil, silence)
+	m, err := measure.New(p, s.schedule(), nil, func(measure.Point) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.close()
-	out, err := g.run()
+	defer m.Close()
+	out, err := m.Do()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return result{t: t, report: *newReport(s, p, out)}
+	return result{t: t, Report: *report.New(s.subject(p), out)}
 }
 
 func addressOf(t *testing.T, text string) netip.AddrPort {
@@ -563,7 +496,7 @@ func addressOf(t *testing.T, text string) netip.AddrPort {
 	return netip.MustParseAddrPort(u.Host)
 }
 
-// silentAddress is where no SYN is answered: a listen queue that is full.
+// silentAddress returns an address at which no SYN is answered: its listen queue is full.
 func silentAddress(t *testing.T) netip.AddrPort {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -579,7 +512,7 @@ func silentAddress(t *testing.T) netip.AddrPort {
 		t.Fatal(err, nameErr)
 	}
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
-	for range 3 { // one more than fit
+	for range 3 { // one more than the queue takes
 		c, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
 		if err != nil {
 			break
@@ -589,7 +522,7 @@ func silentAddress(t *testing.T) netip.AddrPort {
 	return addr
 }
 
-// localhost is ::1 and 127.0.0.1 wherever both are there, and a server may listen on one only.
+// localhost is ::1 and 127.0.0.1 where both exist, and a server may listen on only one of them.
 func TestLocalhost(t *testing.T) {
 	s := startWrong(t, echoes)
 	r := wsload(t, fmt.Sprintf("ws://localhost:%d/", addressOf(t, s.url).Port()))
@@ -614,7 +547,7 @@ func TestLocalhost(t *testing.T) {
 		r.wantErrors()
 		r.wantMessages()
 	}
-	addrs, err := resolve(context.Background(), "ws://localhost:7/", nil)
+	addrs, err := generate.Resolve(context.Background(), "ws://localhost:7/", nil)
 	if err != nil || len(addrs) < 2 {
 		t.Fatal(addrs, err)
 	}
@@ -624,7 +557,7 @@ func TestLocalhost(t *testing.T) {
 		}
 	}
 	// Source addresses decide the family.
-	addrs, err = resolve(context.Background(), "ws://localhost:7/", []netip.Addr{netip.MustParseAddr("127.0.0.2")})
+	addrs, err = generate.Resolve(context.Background(), "ws://localhost:7/", []netip.Addr{netip.MustParseAddr("127.0.0.2")})
 	if err != nil || !slices.Equal(addrs, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7")}) {
 		t.Errorf("%v, %v", addrs, err)
 	}
@@ -633,30 +566,30 @@ func TestLocalhost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if addrs, err := resolve(context.Background(), "ws://localhost/", list); err == nil || !strings.Contains(err.Error(), "-source") {
+		if addrs, err := generate.Resolve(context.Background(), "ws://localhost/", list); err == nil || !strings.Contains(err.Error(), "-source") {
 			t.Errorf("-source %s: %v, %v", sources, addrs, err)
 		}
 	}
 	for text, want := range map[string]string{"ws://127.0.0.1/": "127.0.0.1:80", "ws://[::1]:81/": "[::1]:81", "ws://[::ffff:127.0.0.1]/": "127.0.0.1:80"} {
-		if addrs, err := resolve(context.Background(), text, nil); err != nil || len(addrs) != 1 || addrs[0].String() != want {
+		if addrs, err := generate.Resolve(context.Background(), text, nil); err != nil || len(addrs) != 1 || addrs[0].String() != want {
 			t.Errorf("%s: %v, %v", text, addrs, err)
 		}
 	}
 }
 
-// The zone of an address is for this host only.
+// The zone of an address has a meaning only on this host, so the request does not contain it.
 func TestHostHasNoZone(t *testing.T) {
-	u, err := parseURL("ws://[fe80::1%25eth0]:81/")
+	u, err := generate.ParseURL("ws://[fe80::1%25eth0]:81/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, err := requestHead(u, nil, nil)
+	head, err := wire.RequestHead(u, nil, nil)
 	if err != nil || !strings.Contains(string(head), "\r\nHost: [fe80::1]:81\r\n") {
 		t.Errorf("%q, %v", head, err)
 	}
 }
 
-// The argument is for the URL, and comes before its variable; the flag is another way to give it.
+// The URL is the argument or -url; both take precedence over the variable.
 func TestURLArgument(t *testing.T) {
 	t.Setenv("WSLOAD_URL", "ws://variable/")
 	for args, want := range map[string]string{
@@ -674,7 +607,7 @@ func TestURLArgument(t *testing.T) {
 			t.Errorf("%q: %s, %v", args, s.url, err)
 		}
 	}
-	// Flags that may be repeated are not mixed with their variables.
+	// The values of a repeatable flag replace those of its variable.
 	t.Setenv("WSLOAD_FAIL_IF", "errors>0")
 	s, err := parse(strings.Fields("-fail-if p99>1s ws://a/ -fail-if p50>1s -header a:b -header c:d"))
 	if err != nil || s.failIf.String() != "p99>1s,p50>1s" || s.header.String() != "a: b\nc: d" {
@@ -684,41 +617,12 @@ func TestURLArgument(t *testing.T) {
 
 // The example of RFC 7617, section 2.
 func TestBasicAuthorization(t *testing.T) {
-	u, err := parseURL("ws://Aladdin:open%20sesame@example.com/")
+	u, err := generate.ParseURL("ws://Aladdin:open%20sesame@example.com/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, err := requestHead(u, nil, nil)
+	head, err := wire.RequestHead(u, nil, nil)
 	if err != nil || !strings.Contains(string(head), "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n") {
 		t.Errorf("%q, %v", head, err)
-	}
-}
-
-// A reply to a message that has not been sent is not right, even if it is the one that would be.
-func TestReplyToAMessageThatWasNotSent(t *testing.T) {
-	s, err := parse([]string{"-connections", "1", "-inflight", "16"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := s.plan(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for done := range uint64(len(p.tape.messages)) {
-		w, err := newWorker(p, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The message before it has been begun, and its reply has come already.
-		c := &w.conns[0]
-		done += uint64(len(p.tape.messages))
-		*c = conn{fd: -1, phase: open, asked: done + 16, written: done - 1, done: done, offset: 40, rounds: 1}
-		w.open = 1
-		m := p.tape.message(0, done)
-		w.take(0, c, p.tape.replies[m.reply.start:m.reply.end])
-		if w.stats.faults[unasked] != 1 || w.stats.messages != 0 {
-			t.Errorf("message %d: %d replies are counted, faults %v", done, w.stats.messages, w.stats.faults)
-		}
-		w.close()
 	}
 }

@@ -12,6 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
+	"wsecho/loadtest/wire"
 )
 
 func TestFlagsAndEnvironment(t *testing.T) {
@@ -32,7 +36,7 @@ func TestFlagsAndEnvironment(t *testing.T) {
 	}
 }
 
-// What is wrong is named: flag or variable, value, and cause.
+// An error names the flag or variable, its value, and the cause.
 func TestWrongFlags(t *testing.T) {
 	for args, wants := range map[string][]string{
 		"-connections 0":                      {"-connections", `"0"`, "between 1 and"},
@@ -86,8 +90,8 @@ func TestWrongFlags(t *testing.T) {
 		"-header Transfer-Encoding:chunked":   {"-header", "no content"},
 		"-header Host:a -header host:b":       {"-header", "twice"},
 		"-header Authorization:a ws://u:p@x/": {"-header", "Authorization", "in the URL as well"},
-		"-header X:" + strings.Repeat("x", longestRequest): {"-header", "bytes long, the limit is 16384"},
-		"ws://x/" + strings.Repeat("x", longestRequest):    {"-url", "bytes long, the limit is 16384"},
+		"-header X:" + strings.Repeat("x", wire.LongestRequest): {"-header", "bytes long, the limit is 16384"},
+		"ws://x/" + strings.Repeat("x", wire.LongestRequest):    {"-url", "bytes long, the limit is 16384"},
 		"-subprotocol a,a":                    {"-subprotocol", `"a" twice`},
 		"-subprotocol a,b/c":                  {"-subprotocol", `"b/c"`, "token"},
 		"-subprotocol a,":                     {"-subprotocol", "empty member"},
@@ -115,7 +119,7 @@ func TestWrongFlags(t *testing.T) {
 	}
 }
 
-// What -h and docs/load.md say of the flags, errors and metrics is what they are.
+// -h and docs/load.md describe every flag, every kind of error and every metric.
 func TestEverythingIsExplained(t *testing.T) {
 	doc, err := os.ReadFile("../docs/load.md")
 	if err != nil {
@@ -133,12 +137,13 @@ func TestEverythingIsExplained(t *testing.T) {
 			t.Errorf("docs/load.md does not explain -%s", f.Name)
 		}
 	})
-	for _, name := range failureNames {
+	for kind := range stats.Failures {
+		name := kind.String()
 		if !strings.Contains(explained.String(), "  "+name+" ") || !strings.Contains(string(doc), "| `"+name+"` |") {
 			t.Errorf("the error kind %s is not explained in -h and docs/load.md", name)
 		}
 	}
-	for _, name := range metricNames() {
+	for _, name := range report.MetricNames() {
 		if !strings.Contains(explained.String(), name) || !strings.Contains(string(doc), "`"+name+"`") {
 			t.Errorf("the metric %s is not explained in -h and docs/load.md", name)
 		}
@@ -150,26 +155,6 @@ func TestVersionAndHelp(t *testing.T) {
 		if r := wsloadText(t, arg); r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, want) {
 			t.Errorf("%s: exit status %d, %q, %q", arg, r.status, r.stdout, r.stderr)
 		}
-	}
-}
-
-func TestThresholds(t *testing.T) {
-	r := &report{Rate: 1000, Latency: quantiles{Count: 9, P50: 100, P90: 200, P99: 5000, P999: 6000, Max: 7000}, Errors: errorCounts{Total: 2}}
-	for text, fails := range map[string]bool{
-		"p99>5ms": false, "p99>=5ms": true, "p99 > 4.9ms": true, "p99.9<7ms": true, "p50<=100us": true, "p90<=199us": false,
-		"max>6ms": true, "errors>0": true, "errors>2": false, "rate<1000": false, "rate<1e4": true,
-	} {
-		threshold, err := parseThreshold(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if v := threshold.judge(r); v.Failed != fails || v.Value == nil {
-			t.Errorf("%s: %+v", text, v)
-		}
-	}
-	unknown, _ := parseThreshold("p99>5ms")
-	if v := unknown.judge(&report{}); !v.Failed || v.Value != nil {
-		t.Errorf("without a message: %+v", v)
 	}
 }
 
@@ -222,24 +207,7 @@ func TestShortRunsHavePagesToo(t *testing.T) {
 	}
 }
 
-// Intervals in which nothing came have no latencies, and pictures have gaps there.
-func TestPicturesOfNothing(t *testing.T) {
-	for _, series := range [][]seriesPoint{
-		nil,
-		{{At: 1}},
-		{{At: 1}, {At: 2}},
-		{{At: 1}, {At: 1}},
-		{{At: 1, Rate: 5, P50: 3, P99: 3, Max: 3}, {At: 2}},
-		{{At: -1, Rate: 5, P50: 3, P99: 3, Max: 3}, {At: 0}, {At: 1, Rate: 1e9, P50: 0.064, P99: 1e9, Max: 1e9, Errors: 1 << 60}},
-	} {
-		page, err := renderHTML(&report{Series: series, Server: &process{}})
-		if err != nil || bytes.Contains(page, []byte("NaN")) || bytes.Contains(page, []byte("Inf")) {
-			t.Errorf("%+v: %v", series, err)
-		}
-	}
-}
-
-// On a terminal there is a progress line, and it is gone at the end.
+// On a terminal there is a progress line, which is cleared at the end.
 func TestProgressLine(t *testing.T) {
 	s := startServer(t)
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -264,7 +232,7 @@ func TestProgressLine(t *testing.T) {
 	run([]string{"-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "350ms", "-interval", "100ms"}, &stdout, tty, nil)
 	const clear = "\r\x1b[K"
 	var shown []byte
-	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // a terminal takes its time
+	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // a terminal may be slow
 		n, err := ptmx.Read(part)
 		if err != nil {
 			t.Fatalf("%v after %q", err, shown)
@@ -274,42 +242,5 @@ func TestProgressLine(t *testing.T) {
 	lines := strings.Split(string(shown), clear)
 	if len(lines) < 4 || !strings.Contains(lines[2], "3 open  0 errors") || !strings.Contains(lines[2], "p99 ") || lines[len(lines)-1] != "" {
 		t.Errorf("%q", lines)
-	}
-}
-
-func TestNumbersForPeople(t *testing.T) {
-	for us, want := range map[float64]string{0: "0 ns", 0.512: "512 ns", 1: "1.00 µs", 45.67: "45.7 µs", 999: "999 µs", 1234: "1.23 ms", 2.5e6: "2.50 s", 120e6: "120 s"} {
-		if got := short(us); got != want {
-			t.Errorf("%v µs is %q, want %q", us, got, want)
-		}
-	}
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000"} {
-		if got := thousands(n); got != want {
-			t.Errorf("%d is %q, want %q", n, got, want)
-		}
-	}
-	for b, want := range map[float64]string{0: "0 B", 107: "107 B", 2048: "2.0 KiB", 3 << 20: "3.0 MiB", -4096: "-4.0 KiB"} {
-		if got := bytesText(b); got != want {
-			t.Errorf("%v is %q, want %q", b, got, want)
-		}
-	}
-}
-
-func TestStat(t *testing.T) {
-	u, err := parseStat("7 (a) (b c)) S 1 2 3 4 5 6 7 8 9 10 250 31 14 15 16 17 18 19 20 21 3 23 24")
-	if err != nil || u.user != 2500*time.Millisecond || u.system != 310*time.Millisecond || u.rss != int64(3*os.Getpagesize()) {
-		t.Errorf("%+v, %v", u, err)
-	}
-	for _, stat := range []string{"", "7 (a) S", "7 (a) S 1 2 3 4 5 6 7 8 9 10 x 31 14 15 16 17 18 19 20 21 3"} {
-		if u, err := parseStat(stat); err == nil {
-			t.Errorf("%q is taken for %+v", stat, u)
-		}
-	}
-	if rss, ok := parseRollup("0-1 ---p\nRss:                1234 kB\nPss: 1 kB\n"); !ok || rss != 1234<<10 {
-		t.Errorf("%d, %v", rss, ok)
-	}
-	own, err := usageOf(os.Getpid())
-	if err != nil || own.rss < 1<<20 || exactRSS(os.Getpid(), 0) < 1<<20 {
-		t.Errorf("%+v, %v", own, err)
 	}
 }

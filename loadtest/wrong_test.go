@@ -14,9 +14,15 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"wsecho/loadtest/report"
+	"wsecho/loadtest/stats"
 )
 
-// wrongServer is a server whose connections behave as a test wants.
+// micro returns d in microseconds, the unit of reports.
+func micro(d time.Duration) float64 { return float64(d) / 1e3 }
+
+// A wrongServer is a server whose connections behave as a test wants.
 type wrongServer struct {
 	url string
 }
@@ -62,8 +68,8 @@ func (c *wrongConn) upgrades() {
 	}
 }
 
-// receives is the next message, unmasked. When the client closes, it answers that
-// as it should be, and then nothing more comes.
+// receives returns the next message, unmasked. It answers a close frame properly, after which there
+// is no next message.
 func (c *wrongConn) receives() (ws.OpCode, []byte, bool) {
 	f, err := readFrame(c)
 	if err != nil {
@@ -98,7 +104,7 @@ func (c *wrongConn) sends(frames ...ws.Frame) {
 	c.Write(b.Bytes())
 }
 
-// echoes echoes messages, but for what a test does with the third.
+// echoes echoes messages, except the third, which it passes to the test.
 func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
 	c.upgrades()
 	for {
@@ -112,7 +118,7 @@ func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
 	}
 }
 
-// Every way to be wrong is noticed, and counted as what it is.
+// Every fault of a server is noticed, and counted by its kind.
 func TestWrongServers(t *testing.T) {
 	answers := func(response string) func(*wrongConn) {
 		return func(c *wrongConn) {
@@ -128,33 +134,33 @@ func TestWrongServers(t *testing.T) {
 	}
 	for _, x := range []struct {
 		name   string
-		want   failure
-		first  string // what is said of the first
+		want   stats.Failure
+		first  string // part of the detail of the first error
 		behave func(*wrongConn)
 	}{
-		{"never answers", timedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
-		{"alters a byte", mismatched, "message 2: byte 77 of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"never answers", stats.TimedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
+		{"alters a byte", stats.Mismatched, "message 2: byte 77 of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			p[77] ^= 1
 			c.sends(ws.NewFrame(op, true, p))
 			return true
 		})},
-		{"leaves out a byte", mismatched, "a reply of 127 bytes to a message of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"leaves out a byte", stats.Mismatched, "a reply of 127 bytes to a message of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, p[:127]))
 			return true
 		})},
-		{"adds a byte", mismatched, "a reply of 129 bytes", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"adds a byte", stats.Mismatched, "a reply of 129 bytes", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, append(p, 0)))
 			return true
 		})},
-		{"answers binary with text", mismatched, "opcode 0x1", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+		{"answers binary with text", stats.Mismatched, "opcode 0x1", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
 			c.sends(ws.NewTextFrame(p))
 			return true
 		})},
-		{"answers twice", unasked, "message 3", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"answers twice", stats.Unasked, "message 3", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, p), ws.NewFrame(op, true, p))
 			return true
 		})},
-		{"answers with the message before", mismatched, "", func(c *wrongConn) {
+		{"answers with the message before", stats.Mismatched, "", func(c *wrongConn) {
 			var before []byte
 			c.upgrades()
 			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
@@ -164,7 +170,7 @@ func TestWrongServers(t *testing.T) {
 				c.sends(ws.NewFrame(op, true, before))
 			}
 		}},
-		{"greets", unasked, "a frame of 2 bytes", func(c *wrongConn) {
+		{"greets", stats.Unasked, "a frame of 2 bytes", func(c *wrongConn) {
 			var b bytes.Buffer // in one segment with the response
 			ws.Upgrade(struct {
 				io.Reader
@@ -174,42 +180,42 @@ func TestWrongServers(t *testing.T) {
 			c.Write(b.Bytes())
 			io.Copy(io.Discard, c)
 		}},
-		{"masks", violated, "masked", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"masks", stats.Violated, "masked", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.MaskFrame(ws.NewFrame(op, true, p)))
 			return true
 		})},
-		{"compresses", violated, "reserved bits", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"compresses", stats.Violated, "reserved bits", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
 			f := ws.NewFrame(op, true, p)
 			f.Header.Rsv = ws.Rsv(true, false, false)
 			c.sends(f)
 			return true
 		})},
-		{"closes", closed, `closed with 1001 "bye"`, third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		{"closes", stats.Closed, `closed with 1001 "bye"`, third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "bye")))
 			return false
 		})},
-		{"ends", cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false })},
-		{"ends in the middle of a reply", cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+		{"ends", stats.Cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false })},
+		{"ends in the middle of a reply", stats.Cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
 			c.Write(ws.MustCompileFrame(ws.NewBinaryFrame(p))[:50])
 			return false
 		})},
-		{"resets", cut, "reset", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		{"resets", stats.Cut, "reset", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
 			c.Conn.(*net.TCPConn).SetLinger(0)
 			return false
 		})},
-		{"refuses", handshakeFailed, "503 Service Unavailable", answers("HTTP/1.1 503 Service Unavailable\r\n\r\n")},
-		{"proves nothing", handshakeFailed, "Sec-WebSocket-Accept", answers(goodResponse)},
-		{"never responds", handshakeFailed, "no response", answers("")},
-		{"never ends its response", handshakeFailed, "no end of the response", answers("HTTP/1.1 101 " + strings.Repeat("x", 20<<10))},
-		{"ends instead of a response", handshakeFailed, "before the response", func(c *wrongConn) { c.Read(make([]byte, 4096)) }},
-		{"never ends after a close", teardownFailed, "has not ended", func(c *wrongConn) {
+		{"refuses", stats.HandshakeFailed, "503 Service Unavailable", answers("HTTP/1.1 503 Service Unavailable\r\n\r\n")},
+		{"proves nothing", stats.HandshakeFailed, "Sec-WebSocket-Accept", answers("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n")},
+		{"never responds", stats.HandshakeFailed, "no response", answers("")},
+		{"never ends its response", stats.HandshakeFailed, "no end of the response", answers("HTTP/1.1 101 " + strings.Repeat("x", 20<<10))},
+		{"ends instead of a response", stats.HandshakeFailed, "before the response", func(c *wrongConn) { c.Read(make([]byte, 4096)) }},
+		{"never ends after a close", stats.TeardownFailed, "has not ended", func(c *wrongConn) {
 			c.upgrades()
 			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 				c.sends(ws.NewFrame(op, true, p))
 			}
 			io.Copy(io.Discard, c)
 		}},
-		{"ends without a close", teardownFailed, "without a close frame", func(c *wrongConn) {
+		{"ends without a close", stats.TeardownFailed, "without a close frame", func(c *wrongConn) {
 			c.upgrades()
 			for {
 				f, err := readFrame(c)
@@ -222,7 +228,7 @@ func TestWrongServers(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			one := atomic.Bool{} // the others are as they should be, so that there is something to measure
+			one := atomic.Bool{} // the other connections are right, so that there is something to measure
 			s := startWrong(t, func(c *wrongConn) {
 				if one.Swap(true) {
 					c.echoes(func(op ws.OpCode, p []byte) bool { c.sends(ws.NewFrame(op, true, p)); return true })
@@ -243,7 +249,7 @@ func TestWrongServers(t *testing.T) {
 	}
 }
 
-// What a server may do, though few do, is no error.
+// What RFC 6455 allows a server to do is no error, even if few servers do it.
 func TestUnusualServers(t *testing.T) {
 	var pongs atomic.Int64
 	for name, third := range map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
@@ -281,8 +287,8 @@ func TestUnusualServers(t *testing.T) {
 	}
 }
 
-// A server that stalls once is asked nothing meanwhile in a closed loop, and looks
-// good. At a fixed rate each message that was due has waited.
+// In a closed loop a server that stalls is sent nothing meanwhile, and looks good. At a fixed rate
+// the stall shows in the latency of each message that was due.
 func TestStallIsSeenAtAFixedRate(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	stalls := func(c *wrongConn) {
@@ -317,7 +323,7 @@ func TestStallIsSeenAtAFixedRate(t *testing.T) {
 	}
 }
 
-// A rate that a server cannot keep is not reported as if it had.
+// A rate that the server cannot keep is not reported as if it had.
 func TestTooHighARate(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
 		c.upgrades()
@@ -329,7 +335,7 @@ func TestTooHighARate(t *testing.T) {
 		}
 	})
 	r := wsload(t, s.url, "-connections", "1", "-rate", "1000", "-duration", "300ms", "-timeout", "400ms")
-	r.wantErrors(timedOut) // of what was due, and not yet sent
+	r.wantErrors(stats.TimedOut) // of what was due, and not yet sent
 	if r.Rate > 300 || r.Latency.P99 < micro(50*time.Millisecond) {
 		t.Errorf("%v a second, %v", r.Rate, r.Latency)
 	}
@@ -338,16 +344,16 @@ func TestTooHighARate(t *testing.T) {
 func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
 	r := wsload(t, s.url, "-connections", "1", "-rate", "100", "-duration", "300ms")
-	r.wantErrors(cut, unsent)
+	r.wantErrors(stats.Cut, stats.Unsent)
 	if n := r.Errors.Kinds["unsent"].Count; n < 20 || n > 28 {
 		t.Errorf("%d messages of 30 were not sent", n)
 	}
 }
 
-// Connections that were due are opened, or counted, however late the server makes them.
+// Connections that were due are opened or counted, however late the server makes them.
 func TestConnectionsThatAreDueLate(t *testing.T) {
 	s := startWrong(t, func(c *wrongConn) {
-		time.Sleep(20 * time.Millisecond) // so slow is it: 100 a second at the most, on two connections
+		time.Sleep(20 * time.Millisecond) // at most 100 a second on two connections
 		c.upgrades()
 		if op, p, ok := c.receives(); ok {
 			c.sends(ws.NewFrame(op, true, p))
@@ -404,8 +410,8 @@ func TestMessagesBeginWhenAllAreOpen(t *testing.T) {
 	}
 }
 
-// Nothing is left half said: a pong goes out between two frames, though the server does not
-// read for a while.
+// A pong is sent between two frames, never inside one, even if the server does not read for a
+// while.
 func TestPongBetweenFrames(t *testing.T) {
 	wrong := make(chan error, 10)
 	s := startWrong(t, func(c *wrongConn) {
@@ -449,10 +455,10 @@ func TestPongBetweenFrames(t *testing.T) {
 	}
 }
 
-// With -reopen, connections that are told to go away come again, and go on; what was sent to them and
-// not echoed is lost, and nothing else is.
+// With -reopen, connections that the server closes are opened again and continue. Messages that
+// were sent and not echoed are lost, and no others.
 func TestReopen(t *testing.T) {
-	// Of every connection the server echoes some messages, and does something else with the one after.
+	// On every connection the server echoes some messages, and does something else with the next.
 	servers := map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
 		"1001": func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "")))
@@ -473,7 +479,8 @@ func TestReopen(t *testing.T) {
 			t.Run(strings.Join(append(args, code), " "), func(t *testing.T) {
 				var connections, received atomic.Uint64
 				s := startWrong(t, func(c *wrongConn) {
-					// Only the first ones: to a server that never echoes connections come back after ever longer pauses.
+					// Only the first ones: to a server that never echoes connections come back
+					// after ever longer pauses.
 					well := connections.Add(1) > 12
 					c.echoes(func(op ws.OpCode, p []byte) bool {
 						if well {
@@ -489,9 +496,9 @@ func TestReopen(t *testing.T) {
 				case "1001":
 					r.wantErrors()
 				case "1011":
-					r.wantErrors(closed)
+					r.wantErrors(stats.Closed)
 				case "1006":
-					r.wantErrors(cut)
+					r.wantErrors(stats.Cut)
 				}
 				if len(r.Closes) != 1 || fmt.Sprint(r.Closes[0].Code) != code {
 					t.Fatalf("%+v", r.Closes)
@@ -514,7 +521,7 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// Without -reopen the report says how many are left.
+// Without -reopen the report says how many connections are still open.
 func TestClosedAreCountedByCode(t *testing.T) {
 	var n atomic.Int64
 	s := startWrong(t, func(c *wrongConn) {
@@ -530,8 +537,8 @@ func TestClosedAreCountedByCode(t *testing.T) {
 		})
 	})
 	r := wsload(t, s.url, "-connections", "4", "-fail-if", "lost>2")
-	r.wantErrors(closed)
-	if want := []closeCount{{1001, 2, 2}, {4000, 1, 1}}; !slices.Equal(r.Closes, want) || r.Lost != 3 || r.Open != 1 || r.Reopened != 0 {
+	r.wantErrors(stats.Closed)
+	if want := []report.CloseCount{{Code: 1001, Connections: 2, Lost: 2}, {Code: 4000, Connections: 1, Lost: 1}}; !slices.Equal(r.Closes, want) || r.Lost != 3 || r.Open != 1 || r.Reopened != 0 {
 		t.Errorf("%+v, %d lost, %d open, %d reopened", r.Closes, r.Lost, r.Open, r.Reopened)
 	}
 	if r.status != exitThreshold {
@@ -539,10 +546,10 @@ func TestClosedAreCountedByCode(t *testing.T) {
 	}
 }
 
-// A server that is away for a while is not stormed meanwhile, and found again.
+// A server that is down for a while is tried with pauses, and found again.
 func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
 	var turnedAway, back atomic.Int64
-	var until atomic.Pointer[time.Time] // nil: it has not been away
+	var until atomic.Pointer[time.Time] // nil: it has not been down
 	s := startWrong(t, func(c *wrongConn) {
 		if t := until.Load(); t != nil {
 			if time.Now().Before(*t) {
@@ -561,7 +568,7 @@ func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
 		})
 	})
 	r := wsload(t, s.url, "-reopen", "-connections", "1", "-duration", "1s", "-rate", "100")
-	r.wantErrors(cut, handshakeFailed)
+	r.wantErrors(stats.Cut, stats.HandshakeFailed)
 	if n := turnedAway.Load(); n < 3 || n > 8 {
 		t.Errorf("%d attempts while the server was away", n)
 	}

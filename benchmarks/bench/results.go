@@ -42,7 +42,7 @@ type run struct {
 // disturbance is what others had of the CPUs meanwhile, about.
 func (x run) disturbance() float64 { return x.Stolen + x.Others }
 
-// report is what is used of wsload's (loadtest/report.go, docs/load.md).
+// report is what is used of wsload's (loadtest/report/report.go, docs/load.md).
 type report struct {
 	Duration    float64  `json:"duration_s"`
 	Interrupted bool     `json:"interrupted,omitempty"`

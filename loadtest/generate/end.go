@@ -1,0 +1,150 @@
+package generate
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/gobwas/ws"
+
+	"wsecho/internal/netpoll"
+	"wsecho/loadtest/stats"
+)
+
+// Codes of the server's close frame that are no fault with -reopen.
+const (
+	goingAway      = 1001 // the server shuts down (RFC 6455, section 7.4.1)
+	serviceRestart = 1012 // the client should connect again (IANA's registry of close codes)
+)
+
+// normalClosure is the code 1000 of a connection that has done what it was for.
+var normalClosure = []byte{1000 >> 8, 1000 & 0xff}
+
+// closed handles the server's close frame, which is the parser's Control.
+func (cs *conns) closed(c conn) {
+	if c.gotClose = true; c.phase == closing {
+		return
+	}
+	code, reason := stats.NoCode, ""
+	if p := c.parser.Control; len(p) >= 2 {
+		code, reason = int(binary.BigEndian.Uint16(p)), string(p[2:])
+	}
+	c.code = uint16(code)
+	if !cs.Reopen || code != goingAway && code != serviceRestart {
+		cs.count(c, stats.Faultf(stats.Closed, "the server closed with %d %q", code, reason))
+	}
+	cs.startClose(c, c.parser.Control[:min(2, len(c.parser.Control))])
+}
+
+// lost handles the end of TCP: io.EOF, or an error.
+func (cs *conns) lost(c conn, err error) {
+	if c.phase == closing && c.gotClose {
+		cs.release(c)
+		cs.openAgain(c)
+		return
+	}
+	how := "reset: " + err.Error()
+	if errors.Is(err, io.EOF) {
+		how = "ended by the server"
+	}
+	row := &phases[c.phase]
+	if row.ended == stats.Cut {
+		c.code = stats.NoCloseFrame
+	}
+	cs.fail(c, stats.Faultf(row.ended, row.endedText, how))
+}
+
+// closeIfDone ends a connection on which nothing is outstanding, at the end of the run.
+func (cs *conns) closeIfDone(c conn) {
+	if !cs.period.winding || c.phase != open || c.outstanding() {
+		return
+	}
+	if cs.Leave {
+		cs.left = append(cs.left, int(c.fd))
+		cs.forget(c)
+		return
+	}
+	cs.startClose(c, normalClosure)
+}
+
+// startClose begins the close handshake, or answers the server's close frame. A message that is
+// half sent is completed before; no other message is sent.
+func (cs *conns) startClose(c conn, code []byte) {
+	cs.setPhase(c, closing)
+	c.since = cs.now
+	c.asked = c.sent()
+	cs.say(c, ws.OpClose, code)
+}
+
+// fail counts a fault and ends the connection.
+func (cs *conns) fail(c conn, f *stats.Fault) {
+	cs.count(c, f)
+	settled := c.phase >= open
+	if c.fd >= 0 {
+		cs.release(c)
+	}
+	if !settled {
+		cs.openings.settle(c)
+	}
+	if cs.Mode == Connect && !cs.Paced() {
+		cs.openings.addLater(c, cs.now)
+		return
+	}
+	cs.openAgain(c)
+}
+
+// count counts a fault.
+func (cs *conns) count(c conn, f *stats.Fault) {
+	f.Detail = fmt.Sprintf("connection %d, message %d: %s", cs.share.number(c.index, 0), c.done, f.Detail)
+	cs.counts.AddFault(f, 1)
+}
+
+// release closes the socket. That also removes it from the poller, since it has no duplicate.
+func (cs *conns) release(c conn) {
+	netpoll.Close(int(c.fd))
+	cs.forget(c)
+}
+
+// forget ends a connection, except that its socket still has to be closed.
+func (cs *conns) forget(c conn) {
+	cs.setPhase(c, none)
+	c.fd = -1
+	cs.live--
+	if c.speaks {
+		c.speaks = false
+		delete(cs.control, c.index)
+	}
+	delete(cs.responses, c.index)
+
+	// What was sent and not echoed is lost. If the connection is opened again, it continues with
+	// the message after that.
+	sent := c.sent()
+	cs.counts.Ended(c.code, sent-min(sent, c.done))
+	c.asked, c.written, c.done, c.offset = sent, sent, sent, 0
+}
+
+// openAgain has a connection that has ended opened again, if that is what it is for.
+func (cs *conns) openAgain(c conn) {
+	switch {
+	case cs.Mode == Connect:
+		if !cs.Paced() || uint64(c.rounds) < c.due {
+			cs.openings.add(c)
+		}
+	case cs.Reopen:
+		cs.openings.addAfterFailure(c, cs.now)
+	}
+}
+
+// owed returns the number of messages, or in mode Connect of rounds, that were due and for which a
+// connection still has to be opened.
+func (cs *conns) owed(c conn) uint64 {
+	begun := c.sent()
+	switch {
+	case cs.Mode == Connect:
+		begun = uint64(c.rounds)
+	case !cs.Reopen: // pacer.moreDue has counted them as unsent
+		return 0
+	}
+	return c.due - min(c.due, begun)
+}

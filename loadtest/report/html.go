@@ -1,0 +1,301 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"math"
+	"os"
+	"syscall"
+
+	"github.com/go-analyze/charts/chartdraw"
+	"github.com/go-analyze/charts/chartdraw/drawing"
+
+	"wsecho/loadtest/stats"
+)
+
+// A Page is the file of -html. It is opened before the run, so that a path that cannot be
+// written ends wsload before anything has been measured. A nil page is no page.
+type Page struct {
+	file    *os.File
+	created bool // and nothing has been written
+}
+
+// OpenPage opens the file at that path; an empty path is no page. Its error does not name the path.
+func OpenPage(path string) (p *Page, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	p = &Page{}
+	const flags = os.O_WRONLY | syscall.O_NONBLOCK // a FIFO that nothing reads is an error, not a wait
+	if p.file, err = os.OpenFile(path, flags, 0); errors.Is(err, fs.ErrNotExist) {
+		p.file, err = os.OpenFile(path, flags|os.O_CREATE, 0o644)
+		p.created = err == nil
+	}
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err // the caller names the path
+	}
+	return p, err
+}
+
+// Abandon closes the file if Write has not done so. It removes a file that
+// OpenPage has created, and leaves one that existed before as it was.
+func (p *Page) Abandon() {
+	if p == nil || p.file == nil {
+		return
+	}
+	p.file.Close()
+	if p.created {
+		os.Remove(p.file.Name())
+	}
+}
+
+// Write writes the report as a self-contained page: its pictures are SVG within it. Its error does
+// not name the path.
+func (p *Page) Write(r *Report) error {
+	if p == nil {
+		return nil
+	}
+	text, err := renderHTML(r)
+	if err != nil {
+		return err
+	}
+	p.created = false
+	p.file.Truncate(0) // fails for what is not a regular file, and need not be truncated
+	_, err = p.file.Write(text)
+	err = errors.Join(err, p.file.Close())
+	p.file = nil
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return err
+}
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("report").Parse(pageText))
+
+// picture is a chart with its title and what it shows.
+type picture struct {
+	Title, Caption string
+	SVG            template.HTML
+}
+
+func renderHTML(r *Report) ([]byte, error) {
+	var pictures []picture
+	for _, draw := range []func(*Report) (picture, *chartdraw.Chart){
+		drawDistribution, drawRate, drawLatency, drawConnections, drawCPU,
+	} {
+		p, chart := draw(r)
+		if chart == nil {
+			continue // nothing to show
+		}
+		svg, err := render(chart)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Title, err)
+		}
+		p.SVG = svg
+		pictures = append(pictures, p)
+	}
+	var b bytes.Buffer
+	err := pageTemplate.Execute(&b, map[string]any{
+		"Report": r, "Headline": r.headline(), "Loop": r.loopLine(), "Rows": r.rows(), "Pictures": pictures,
+	})
+	return b.Bytes(), err
+}
+
+func render(c *chartdraw.Chart) (template.HTML, error) {
+	c.Width, c.Height = 920, 300
+	c.Background.Padding = chartdraw.NewBox(16, 32, 24, 16)
+	c.YAxisSecondary.Style.Hidden = true
+	c.YAxis.GridMajorStyle = chartdraw.Style{StrokeColor: drawing.ColorFromHex("dddddd"), StrokeWidth: 1}
+	if len(c.Series) > 1 {
+		c.Elements = []chartdraw.Renderable{chartdraw.LegendThin(c)}
+	}
+	var b bytes.Buffer
+	if err := c.Render(chartdraw.SVG, &b); err != nil {
+		return "", err
+	}
+	return template.HTML(b.String()), nil
+}
+
+// drawDistribution draws latency over percentile. Each further nine is as wide as the one before,
+// since the tail is the interesting part.
+func drawDistribution(r *Report) (picture, *chartdraw.Chart) {
+	p := picture{Title: "Distribution of latencies",
+		Caption: "So many of a hundred messages had at most this latency. Both axes are logarithmic, the lower one in nines."}
+	if r.Latency.Count < 2 {
+		return p, nil
+	}
+	nines := curve{name: "latency"}
+	most := math.Log10(float64(r.Latency.Count)) // one message is this many nines of all
+	for _, b := range r.distribution {
+		n := most
+		if b.Quantile < 100 {
+			n = min(most, -math.Log10(1-b.Quantile/100))
+		}
+		nines.add(n, math.Log10(max(stats.LowestLatency, float64(b.ValueAt))/1e3))
+	}
+	var ticks []chartdraw.Tick
+	for _, at := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999, 99.99999} {
+		if n := -math.Log10(1 - at/100); n <= most {
+			ticks = append(ticks, chartdraw.Tick{Value: n, Label: fmt.Sprint(at)})
+		}
+	}
+	ticks = append(ticks, chartdraw.Tick{Value: most, Label: "max"})
+	return p, &chartdraw.Chart{
+		XAxis:  chartdraw.XAxis{Ticks: ticks},
+		YAxis:  logAxis(nines),
+		Series: []chartdraw.Series{nines.series(0)},
+	}
+}
+
+func drawRate(r *Report) (picture, *chartdraw.Chart) {
+	p := picture{Title: "Rate", Caption: "Verified replies a second."}
+	rate := curve{name: "replies a second"}
+	for _, x := range r.Series {
+		rate.add(x.At, x.Rate)
+	}
+	return p, timeChart(r, axisOf(func(y float64) string { return number(y) }, rate), rate)
+}
+
+func drawLatency(r *Report) (picture, *chartdraw.Chart) {
+	p := picture{Title: "Latency", Caption: "Of the replies of each interval. The axis is logarithmic."}
+	p50, p99, most := curve{name: "p50"}, curve{name: "p99"}, curve{name: "max"}
+	for _, x := range r.Series {
+		if x.P50 > 0 { // there were any
+			p50.add(x.At, math.Log10(x.P50))
+			p99.add(x.At, math.Log10(x.P99))
+			most.add(x.At, math.Log10(x.Max))
+		}
+	}
+	return p, timeChart(r, logAxis(p50, p99, most), p50, p99, most)
+}
+
+func drawConnections(r *Report) (picture, *chartdraw.Chart) {
+	p := picture{Title: "Connections and errors", Caption: "Open connections, and all errors up to then, until the end of the measured time."}
+	open, errors := curve{name: "open connections"}, curve{name: "errors"}
+	for _, x := range r.Series {
+		open.add(x.At, float64(x.Open))
+		errors.add(x.At, float64(x.Errors))
+	}
+	return p, timeChart(r, axisOf(func(y float64) string { return number(y) }, open, errors), open, errors)
+}
+
+func drawCPU(r *Report) (picture, *chartdraw.Chart) {
+	p := picture{Title: "CPUs in use", Caption: "If the generator has used all it may, it is what limited the rate."}
+	own, server := curve{name: "generator"}, curve{name: "server"}
+	for _, x := range r.Series {
+		own.add(x.At, x.Own)
+		server.add(x.At, x.Server)
+	}
+	curves := []curve{own}
+	if r.Server != nil {
+		curves = append(curves, server)
+	}
+	return p, timeChart(r, axisOf(func(y float64) string { return fmt.Sprintf("%.2f", y) }, curves...), curves...)
+}
+
+// A curve is a line of a chart.
+type curve struct {
+	name string
+	x, y []float64
+}
+
+func (c *curve) add(x, y float64) { c.x, c.y = append(c.x, x), append(c.y, y) }
+
+// Colours that the colour-blind can tell apart (Okabe and Ito).
+var colours = []drawing.Color{
+	drawing.ColorFromHex("0072b2"), drawing.ColorFromHex("d55e00"), drawing.ColorFromHex("009e73"),
+}
+
+func (c curve) series(i int) chartdraw.Series {
+	return chartdraw.ContinuousSeries{
+		Name: c.name, XValues: c.x, YValues: c.y,
+		Style: chartdraw.Style{StrokeColor: colours[i], StrokeWidth: 2},
+	}
+}
+
+// timeChart returns a chart over the time of the run, or nil if the run is too short for one.
+func timeChart(r *Report, y chartdraw.YAxis, curves ...curve) *chartdraw.Chart {
+	c := &chartdraw.Chart{YAxis: y}
+	for i, curve := range curves {
+		if len(curve.x) < 2 {
+			return nil
+		}
+		c.Series = append(c.Series, curve.series(i))
+	}
+	x := curves[0].x
+	first, last := x[0], x[len(x)-1]
+	if first >= last {
+		return nil
+	}
+	step := roundUp((last - first) / 8)
+	for n := int(math.Floor(first / step)); float64(n-1)*step < last; n++ { // the axis goes from the first tick to the last
+		c.XAxis.Ticks = append(c.XAxis.Ticks, chartdraw.Tick{Value: float64(n) * step, Label: fmt.Sprintf("%.4g s", float64(n)*step)})
+	}
+	return c
+}
+
+// axisOf returns an axis from 0 to above the highest of some curves.
+func axisOf(label func(float64) string, curves ...curve) (a chartdraw.YAxis) {
+	highest := 0.0
+	for _, c := range curves {
+		for _, y := range c.y {
+			highest = max(highest, y)
+		}
+	}
+	if highest == 0 {
+		highest = 1
+	}
+	step := roundUp(highest / 5)
+	for n := range int(math.Ceil(highest*1.02/step)) + 1 {
+		a.Ticks = append(a.Ticks, chartdraw.Tick{Value: float64(n) * step, Label: label(float64(n) * step)})
+	}
+	return a
+}
+
+// logAxis returns an axis for logarithms of microseconds.
+func logAxis(curves ...curve) (a chartdraw.YAxis) {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, c := range curves {
+		for _, y := range c.y {
+			low, high = min(low, y), max(high, y)
+		}
+	}
+	if low > high {
+		return a // no curve has a point, and there will be no chart
+	}
+	for decade := int(math.Floor(low)); float64(decade) <= high+1; decade++ {
+		for _, digit := range []float64{1, 2, 5} {
+			tick := chartdraw.Tick{
+				Value: float64(decade) + math.Log10(digit),
+				Label: short(math.Pow10(decade) * digit * 1.0001), // which is not rounded down to the unit below
+			}
+			if tick.Value <= low {
+				a.Ticks = a.Ticks[:0] // the axis begins at the last one below
+			}
+			if a.Ticks = append(a.Ticks, tick); tick.Value > high {
+				return a
+			}
+		}
+	}
+	return a
+}
+
+// roundUp returns the next number that is 1, 2 or 5 times a power of ten.
+func roundUp(x float64) float64 {
+	decade := math.Pow(10, math.Floor(math.Log10(x)))
+	for _, digit := range []float64{1, 2, 5} {
+		if digit*decade >= x {
+			return digit * decade
+		}
+	}
+	return 10 * decade
+}

@@ -1,0 +1,253 @@
+// Package report turns the outcome of a run into reports: for programs (JSON), for people (text and
+// a page with pictures), and as verdicts on conditions.
+package report
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"wsecho/internal/flags"
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/measure"
+	"wsecho/loadtest/stats"
+)
+
+// A Report is what a run has shown, as programs get it (-json). Times of messages are in
+// microseconds and those of the run in seconds; sizes are in bytes.
+type Report struct {
+	Version     string        `json:"version"`
+	Go          string        `json:"go"`
+	Kernel      string        `json:"kernel"`
+	CPUs        int           `json:"cpus"`
+	Began       string        `json:"began"`
+	URL         string        `json:"url"`
+	Mode        generate.Mode `json:"mode"`
+	Loop        string        `json:"loop"`       // "closed", or "fixed rate"
+	RateAsked   float64       `json:"rate_asked"` // 0: closed loop
+	Payload     string        `json:"payload"`
+	Type        string        `json:"type"`
+	InFlight    int           `json:"in_flight"`
+	Reopen      bool          `json:"reopen"`
+	Connections int           `json:"connections"`
+	Ramp        float64       `json:"ramp"`
+	Sources     []string      `json:"sources"`
+	Workers     int           `json:"workers"`
+	Warmup      float64       `json:"warmup_s"`
+	Duration    float64       `json:"duration_s"` // measured
+	Interrupted bool          `json:"interrupted"`
+
+	Messages  uint64       `json:"messages"` // verified, in the measured time
+	Rate      float64      `json:"rate"`
+	Bytes     uint64       `json:"bytes"` // of their payloads
+	Latency   Quantiles    `json:"latency_us"`
+	Handshake Quantiles    `json:"handshake_us"`
+	Open      int          `json:"open"` // at the end of the measured time
+	Reopened  uint64       `json:"reopened"`
+	Lost      uint64       `json:"lost"`   // messages that were sent but not echoed before their connection ended
+	Closes    []CloseCount `json:"closes"` // connections that the server ended
+	Errors    ErrorCounts  `json:"errors"`
+	Server    *Process     `json:"server"` // null without -pid
+	Generator Process      `json:"generator"`
+	Verdicts  []Verdict    `json:"thresholds"`
+	Series    []Point      `json:"series"`
+
+	distribution []hdrhistogram.Bracket
+	serverGone   error // why the server's process could not be observed until the end
+}
+
+// Quantiles are those of times, in microseconds.
+type Quantiles struct {
+	Count int64   `json:"count"`
+	Mean  float64 `json:"mean"`
+	P50   float64 `json:"p50"`
+	P90   float64 `json:"p90"`
+	P99   float64 `json:"p99"`
+	P999  float64 `json:"p99.9"`
+	Max   float64 `json:"max"`
+}
+
+// A CloseCount is the number of connections that the server ended with a code.
+type CloseCount struct {
+	Code        uint16 `json:"code"` // of its close frame, or stats.NoCode, or stats.NoCloseFrame
+	Connections uint64 `json:"connections"`
+	Lost        uint64 `json:"lost"` // messages on them
+}
+
+// ErrorCounts are the errors of a run.
+type ErrorCounts struct {
+	Total uint64                `json:"total"`
+	Kinds map[string]ErrorCount `json:"kinds"` // only those that occurred
+}
+
+// An ErrorCount is the errors of one kind.
+type ErrorCount struct {
+	Count uint64 `json:"count"`
+	First string `json:"first"` // the circumstances of the first
+}
+
+// A Process is what a process has used in the measured time.
+type Process struct {
+	PID              int      `json:"pid"`
+	CPUs             float64  `json:"cpus"`                          // in use, on average
+	User             *float64 `json:"user_us_per_message,omitempty"` // nil: no messages
+	System           *float64 `json:"system_us_per_message,omitempty"`
+	RSS              int64    `json:"rss,omitempty"`
+	RSSPerConnection float64  `json:"rss_per_connection,omitempty"` // beyond what it had before the first one
+}
+
+// cpuPerMessage returns the CPU time per message in microseconds, or 0 if it is unknown.
+func (p *Process) cpuPerMessage() float64 {
+	if p == nil || p.User == nil {
+		return 0
+	}
+	return *p.User + *p.System
+}
+
+// A Point is what an interval of the run was like.
+type Point struct {
+	At     float64 `json:"at_s"` // the end of the interval, since the beginning of the measured time
+	Rate   float64 `json:"rate"`
+	P50    float64 `json:"p50_us"`
+	P99    float64 `json:"p99_us"`
+	Max    float64 `json:"max_us"`
+	Open   int     `json:"open"`
+	Errors uint64  `json:"errors"`      // since the beginning of the run
+	Server float64 `json:"server_cpus"` // in use
+	Own    float64 `json:"generator_cpus"`
+}
+
+// A Subject is what a report is about.
+type Subject struct {
+	Plan    *generate.Plan
+	Payload string // sizes of the messages, as the user wrote them
+	Type    string // of the payload
+	Warmup  time.Duration
+	PID     int // the server's process; 0: unknown
+	FailIf  []Threshold
+}
+
+// New returns the report of an outcome.
+func New(s Subject, out *measure.Outcome) *Report {
+	p, counts := s.Plan, out.Counts
+	r := &Report{
+		Version: flags.BuildVersion(), Go: runtime.Version(), Kernel: kernel(), CPUs: runtime.NumCPU(), Began: p.Clock.Began().Format(time.RFC3339),
+		URL: p.Target.URL, Mode: p.Mode, Loop: "closed", RateAsked: p.Rate.PerSecond,
+		Payload: s.Payload, Type: s.Type, InFlight: p.InFlight, Reopen: p.Reopen,
+		Connections: p.Connections, Ramp: p.Ramp.PerSecond, Sources: []string{}, Workers: p.Workers,
+		Warmup: s.Warmup.Seconds(), Duration: out.Measured.Seconds(), Interrupted: out.Interrupted,
+
+		Messages: counts.Messages, Bytes: counts.Bytes,
+		Latency: quantilesOf(counts.Latency), Handshake: quantilesOf(counts.Handshake),
+		Open: out.Open, Reopened: counts.Reopened, Lost: counts.Lost, Closes: countCloses(counts), Errors: countErrors(counts),
+		Generator: processOf(os.Getpid(), out.Own, p.Mode, out), Verdicts: []Verdict{}, Series: []Point{},
+		distribution: counts.Latency.CumulativeDistributionWithTicks(10),
+		serverGone:   out.ServerGone,
+	}
+	if p.Paced() {
+		r.Loop = "fixed rate"
+	}
+	if r.Duration > 0 && p.Mode != generate.Idle {
+		r.Rate = float64(r.Messages) / r.Duration
+	}
+	for _, addr := range p.Sources {
+		r.Sources = append(r.Sources, addr.String())
+	}
+	if s.PID != 0 && out.ServerGone == nil && out.Sampled > 0 {
+		server := processOf(s.PID, out.Server, p.Mode, out)
+		server.RSS = out.ServerRSS
+		if out.Open > 0 {
+			server.RSSPerConnection = float64(out.Server.RSS) / float64(out.Open)
+		}
+		r.Server = &server
+	}
+	for _, x := range out.Series {
+		r.Series = append(r.Series, Point{x.At.Seconds(), x.Rate, micro(x.P50), micro(x.P99), micro(x.Max), x.Open, x.Faults, x.Server, x.Own})
+	}
+	for _, t := range s.FailIf {
+		r.Verdicts = append(r.Verdicts, t.judge(r))
+	}
+	return r
+}
+
+func micro(d time.Duration) float64 { return float64(d) / 1e3 }
+
+func quantilesOf(h *hdrhistogram.Histogram) Quantiles {
+	at := func(percentile float64) float64 { return float64(h.ValueAtPercentile(percentile)) / 1e3 }
+	if h.TotalCount() == 0 {
+		return Quantiles{}
+	}
+	return Quantiles{h.TotalCount(), h.Mean() / 1e3, at(50), at(90), at(99), at(99.9), float64(h.Max()) / 1e3}
+}
+
+func countErrors(c *stats.Counts) ErrorCounts {
+	counts := ErrorCounts{c.FaultCount(), map[string]ErrorCount{}}
+	for kind, n := range c.Faults {
+		if n > 0 {
+			counts.Kinds[stats.Failure(kind).String()] = ErrorCount{n, c.Examples[kind]}
+		}
+	}
+	return counts
+}
+
+func countCloses(c *stats.Counts) []CloseCount {
+	counts := []CloseCount{}
+	for _, code := range slices.Sorted(maps.Keys(c.Closes)) {
+		closes := c.Closes[code]
+		counts = append(counts, CloseCount{code, closes.Connections, closes.Lost})
+	}
+	return counts
+}
+
+func processOf(pid int, u measure.Usage, mode generate.Mode, out *measure.Outcome) Process {
+	x := Process{PID: pid}
+	if out.Sampled == 0 {
+		return x // interrupted before
+	}
+	x.CPUs = u.CPU().Seconds() / out.Sampled.Seconds()
+	n := float64(out.Counts.Messages) * out.Sampled.Seconds() / out.Measured.Seconds()
+	if n > 0 && mode != generate.Idle {
+		user, system := micro(u.User)/n, micro(u.System)/n
+		x.User, x.System = &user, &system
+	}
+	return x
+}
+
+func kernel() string {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(release))
+}
+
+// Shortcomings returns why the figures cannot be relied on at all.
+func (r *Report) Shortcomings() (all []error) {
+	if r.Messages == 0 && r.Latency.Count == 0 {
+		reason := "no message came back in the measured time"
+		if r.Interrupted {
+			reason += ", which was interrupted"
+		}
+		all = append(all, errors.New("nothing was measured: "+reason))
+	}
+	if r.serverGone != nil {
+		all = append(all, fmt.Errorf("-pid: the server's process has ended: %w", r.serverGone))
+	}
+	return all
+}
+
+// UnjudgedErrors returns the number of errors if no condition of -fail-if is on them, and otherwise
+// 0.
+func (r *Report) UnjudgedErrors() uint64 {
+	if slices.ContainsFunc(r.Verdicts, func(v Verdict) bool { return v.metric == "errors" }) {
+		return 0
+	}
+	return r.Errors.Total
+}

@@ -1,0 +1,154 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"wsecho/internal/format"
+	"wsecho/loadtest/generate"
+	"wsecho/loadtest/stats"
+)
+
+// WriteText writes the report for people.
+func (r *Report) WriteText(w io.Writer) {
+	fmt.Fprintf(w, "%s\n%s\n\n", r.headline(), r.loopLine())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range r.rows() {
+		fmt.Fprintln(t, row[0]+"\t"+row[1])
+	}
+	t.Flush()
+	for _, v := range r.Verdicts {
+		if v.Failed {
+			fmt.Fprintln(w, "failed ", v)
+		}
+	}
+	if r.Interrupted {
+		fmt.Fprintln(w, "It was interrupted: the figures are of the time until then.")
+	}
+	if r.Generator.CPUs > 0.9*float64(min(r.Workers, r.CPUs)) && r.Mode != generate.Idle {
+		fmt.Fprintln(w, "The generator was busy all the time: it may have been what limited the rate (-workers).")
+	}
+}
+
+// headline returns what was measured, in one sentence.
+func (r *Report) headline() string {
+	what := map[generate.Mode]string{
+		generate.Echo:    fmt.Sprintf("%s connections", format.Thousands(r.Connections)),
+		generate.Idle:    fmt.Sprintf("%s connections that echo once and stay idle", format.Thousands(r.Connections)),
+		generate.Connect: fmt.Sprintf("%s at a time are opened, echo once, and are closed", format.Thousands(r.Connections)),
+	}[r.Mode]
+	payload := r.Payload
+	if _, err := strconv.Atoi(payload); err == nil {
+		payload += " bytes"
+	}
+	return fmt.Sprintf("%s: %s, %s messages of %s, %d in flight; %s after %s of warm-up",
+		r.URL, what, r.Type, payload, r.InFlight, seconds(r.Duration), seconds(r.Warmup))
+}
+
+// loopLine returns what latency means in this run.
+func (r *Report) loopLine() string {
+	switch {
+	case r.Mode == generate.Idle:
+		return "Latency is that of each connection's one message."
+	case r.Loop != "closed":
+		return fmt.Sprintf("Fixed rate, %s a second: latency is from when a message was due to the end of its reply, however late it was sent.", number(r.RateAsked))
+	case r.Mode == generate.Connect:
+		return "Closed loop: latency is from connect to the end of the echo, and the next connection is opened when one has ended."
+	}
+	return "Closed loop: latency is from sending a message to the end of its reply, and the next is sent then; a slow server is asked less."
+}
+
+// rows returns the names and values of the report's table.
+func (r *Report) rows() (rows [][2]string) {
+	add := func(name, text string, args ...any) {
+		rows = append(rows, [2]string{name, fmt.Sprintf(text, args...)})
+	}
+	if r.Mode != generate.Idle && r.Duration > 0 {
+		add("rate", "%s /s, %s/s each way; %s replies, every byte as it was sent", number(r.Rate), format.Bytes(float64(r.Bytes)/r.Duration), count(r.Messages))
+	}
+	add("latency", "%v", r.Latency)
+	add("handshake", "%v", r.Handshake)
+	if r.Mode != generate.Connect {
+		add("open", "%s of %s at the end", format.Thousands(r.Open), format.Thousands(r.Connections))
+	}
+	if r.Reopen {
+		add("reopened", "%s times", count(r.Reopened))
+	}
+	for _, c := range r.Closes {
+		add("closed", "%s connections by the server, %s; %s messages on them were sent and never echoed", count(c.Connections), codeText(c.Code), count(c.Lost))
+	}
+	if r.Reopen || r.Lost > 0 {
+		add("lost", "%s messages in all were sent and never echoed", count(r.Lost))
+	}
+	if r.Errors.Total == 0 {
+		add("errors", "none")
+	}
+	for kind := range stats.Failures {
+		if c, some := r.Errors.Kinds[kind.String()]; some {
+			add("errors", "%s %s: %s. The first: %s", count(c.Count), kind, kind.Meaning(), c.First)
+		}
+	}
+	if r.Server != nil {
+		add("server", "%v; RSS %s, %s a connection beyond the start's", *r.Server, format.Bytes(r.Server.RSS), format.Bytes(r.Server.RSSPerConnection))
+	}
+	add("generator", "%v", r.Generator)
+	return rows
+}
+
+func codeText(code uint16) string {
+	switch code {
+	case stats.NoCode:
+		return "without a code (1005)"
+	case stats.NoCloseFrame:
+		return "without a close frame (1006)"
+	}
+	return fmt.Sprintf("with %d", code)
+}
+
+// String returns the quantiles for people.
+func (q Quantiles) String() string {
+	if q.Count == 0 {
+		return "nothing to measure"
+	}
+	return fmt.Sprintf("p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", short(q.P50), short(q.P90), short(q.P99), short(q.P999), short(q.Max))
+}
+
+// String returns what the process has used, for people.
+func (p Process) String() string {
+	if p.User == nil {
+		return fmt.Sprintf("pid %d: %.2f CPUs", p.PID, p.CPUs)
+	}
+	return fmt.Sprintf("pid %d: %.2f µs of CPU a message (user %.2f, system %.2f), %.2f CPUs", p.PID, p.cpuPerMessage(), *p.User, *p.System, p.CPUs)
+}
+
+// short returns a time, given in microseconds, with three digits.
+func short(us float64) string {
+	d := time.Duration(us * 1e3)
+	for _, unit := range []time.Duration{time.Second, time.Millisecond, time.Microsecond} {
+		if d >= unit {
+			places := 2 - int(math.Log10(float64(d)/float64(unit)))
+			x := float64(d) / float64(unit)
+			return fmt.Sprintf("%.*f %s", max(0, places), x, map[time.Duration]string{time.Second: "s", time.Millisecond: "ms", time.Microsecond: "µs"}[unit])
+		}
+	}
+	return fmt.Sprintf("%d ns", d)
+}
+
+func seconds(s float64) string {
+	return (time.Duration(s*1e3) * time.Millisecond).String()
+}
+
+// number returns x with separators, or with digits after the point if it is small.
+func number(x float64) string {
+	if x < 100 {
+		return fmt.Sprintf("%.3g", x)
+	}
+	return format.Thousands(int(math.Round(x)))
+}
+
+// count returns n with separators.
+func count(n uint64) string { return format.Thousands(int64(n)) }

@@ -1,0 +1,145 @@
+package wire
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/gobwas/ws"
+
+	"wsecho/loadtest/stats"
+)
+
+// repeated is a message of which only a part is kept.
+var repeated = &Message{op: ws.OpText, size: 11, payload: []byte("abcd")}
+
+var hello = &Message{op: ws.OpText, size: 5, payload: []byte("hello")}
+
+// long is a message whose header has a length of two bytes.
+var long = &Message{op: ws.OpBinary, size: 300, payload: newPayload(300, Binary, random())}
+
+// conversations are what a server sends while a message is awaited, and what the parser makes of
+// it.
+var conversations = []struct {
+	name    string
+	awaited *Message
+	sent    string
+	steps   []Step        // in order
+	want    stats.Failure // at the end; noFault
+}{
+	{"whole", hello, "\x81\x05hello", []Step{Verified}, noFault},
+	{"empty", &Message{op: ws.OpBinary}, "\x82\x00", []Step{Verified}, noFault},
+	{"long", long, "\x82\x7e\x01\x2c" + string(long.payload), []Step{Verified}, noFault},
+	{"repeated", repeated, "\x81\x0babcdabcdabc", []Step{Verified}, noFault},
+	{"repeated, in fragments", repeated, "\x01\x05abcda\x80\x06bcdabc", []Step{Verified}, noFault},
+	{"in fragments", hello, "\x01\x02he\x00\x00\x80\x03llo", []Step{Verified}, noFault},
+	{"in fragments, the last empty", hello, "\x01\x05hello\x80\x00", []Step{Verified}, noFault},
+	{"ping between fragments", hello, "\x01\x02he\x89\x02hi\x80\x03llo", []Step{Pinged, Verified}, noFault},
+	{"pong before", hello, "\x8a\x00\x81\x05hello", []Step{Ponged, Verified}, noFault},
+	{"close", hello, "\x88\x02\x03\xe8", []Step{GotClose}, noFault},
+	{"close in the middle", hello, "\x01\x02he\x88\x05\x03\xe9bye", []Step{GotClose}, noFault},
+	{"greeting", AnyMessage, "\x81\x02hi", []Step{Verified}, noFault},
+	{"greeting, binary, in fragments", AnyMessage, "\x02\x01h\x89\x00\x80\x01i", []Step{Pinged, Verified}, noFault},
+	{"greetings", AnyMessage, "\x81\x00\x82\x01i", []Step{Verified, Verified}, noFault},
+	{"greeting that is too long", AnyMessage, "\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x01", nil, stats.Unasked},
+	{"greeting against the rules", AnyMessage, "\xc1\x02hi", nil, stats.Violated},
+	{"ping, with nothing awaited", nil, "\x89\x00", []Step{Pinged}, noFault},
+
+	{"repeated, last byte wrong", repeated, "\x81\x0babcdabcdabd", nil, stats.Mismatched},
+	{"repeated too often", repeated, "\x81\x0fabcdabcdabcdabc", nil, stats.Mismatched},
+	{"first byte wrong", hello, "\x81\x05Hello", nil, stats.Mismatched},
+	{"last byte wrong", hello, "\x81\x05hellO", nil, stats.Mismatched},
+	{"wrong in a fragment", hello, "\x01\x02he\x80\x03lLo", nil, stats.Mismatched},
+	{"too short", hello, "\x81\x04hell", nil, stats.Mismatched},
+	{"too long", hello, "\x81\x06hello!", nil, stats.Mismatched},
+	{"too long in fragments", hello, "\x01\x05hello\x80\x01!", nil, stats.Mismatched},
+	{"too short in fragments", hello, "\x01\x02he\x80\x02ll", nil, stats.Mismatched},
+	{"another opcode", hello, "\x82\x05hello", nil, stats.Mismatched},
+	{"nothing awaited", nil, "\x81\x05hello", nil, stats.Unasked},
+	{"masked", hello, "\x81\x85\x00\x00\x00\x00hello", nil, stats.Violated},
+	{"reserved bit", hello, "\xc1\x05hello", nil, stats.Violated},
+	{"reserved opcode", hello, "\x83\x05hello", nil, stats.Violated},
+	{"reserved control opcode", hello, "\x8b\x00", nil, stats.Violated},
+	{"continuation of nothing", hello, "\x80\x05hello", nil, stats.Violated},
+	{"message in a message", hello, "\x01\x02he\x81\x03llo", nil, stats.Violated},
+	{"fragmented ping", hello, "\x09\x00", nil, stats.Violated},
+	{"long ping", hello, "\x89\x7e\x00\x7e", nil, stats.Violated},
+	{"length in too many bytes", hello, "\x81\x7e\x00\x05hello", nil, stats.Violated},
+	{"length in far too many bytes", hello, "\x81\x7f\x00\x00\x00\x00\x00\x00\x00\x05hello", nil, stats.Violated},
+	{"length of 64 bits", hello, "\x81\x7f\x80\x00\x00\x00\x00\x00\x00\x05hello", nil, stats.Violated},
+}
+
+const noFault stats.Failure = 255
+
+// take passes everything that is sent to the parser, in pieces.
+func take(r *Parser, sent []byte, awaited *Message, piece int) (steps []Step, err error) {
+	for p := range slices.Chunk(sent, piece) {
+		for len(p) > 0 {
+			n, s, err := r.Take(p, awaited)
+			if s != More {
+				steps = append(steps, s)
+			}
+			if err != nil {
+				return steps, err
+			}
+			p = p[n:]
+		}
+	}
+	return steps, nil
+}
+
+func TestReplies(t *testing.T) {
+	for _, c := range conversations {
+		t.Run(c.name, func(t *testing.T) {
+			for _, piece := range []int{1000, 1, 2, 3, 7} {
+				steps, err := take(&Parser{}, []byte(c.sent), c.awaited, piece)
+				got := noFault
+				if f := (*stats.Fault)(nil); errors.As(err, &f) {
+					got = f.Kind
+				}
+				if got != c.want || c.want == noFault && !slices.Equal(steps, c.steps) {
+					t.Errorf("in pieces of %d: %v, %v; want %v, kind %d", piece, steps, err, c.steps, c.want)
+				}
+			}
+		})
+	}
+}
+
+// Bytes after the end of a message are read as the next message.
+func TestRepliesBehindOneAnother(t *testing.T) {
+	sent := []byte("\x81\x05hello\x01\x02he\x80\x03llo\x89\x01x\x81\x05hello")
+	for piece := 1; piece <= len(sent); piece++ {
+		steps, err := take(&Parser{}, sent, hello, piece)
+		if want := []Step{Verified, Verified, Pinged, Verified}; err != nil || !slices.Equal(steps, want) {
+			t.Errorf("in pieces of %d: %v, %v", piece, steps, err)
+		}
+	}
+}
+
+// A reply with any single bit inverted is not taken for the message.
+func TestNoBitMayDiffer(t *testing.T) {
+	sent := []byte("\x82\x7e\x01\x2c" + string(long.payload))
+	for bit := range len(sent) * 8 {
+		sent[bit/8] ^= 1 << (bit % 8)
+		if steps, err := take(&Parser{}, sent, long, len(sent)); err == nil && len(steps) > 0 {
+			t.Errorf("with bit %d turned: %v", bit, steps)
+		}
+		sent[bit/8] ^= 1 << (bit % 8)
+	}
+}
+
+// FuzzReply splits the same bytes in two ways, which must have the same result.
+func FuzzReply(f *testing.F) {
+	for _, c := range conversations {
+		f.Add([]byte(c.sent), uint8(1))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte, piece uint8) {
+		for _, awaited := range []*Message{hello, AnyMessage} {
+			whole, wholeErr := take(&Parser{}, sent, awaited, len(sent)+1)
+			parts, partsErr := take(&Parser{}, sent, awaited, int(piece)+1)
+			if wholeErr == nil && partsErr == nil && !slices.Equal(whole, parts) || (wholeErr == nil) != (partsErr == nil) {
+				t.Errorf("%v, %v whole, and %v, %v in pieces of %d", whole, wholeErr, parts, partsErr, piece+1)
+			}
+		}
+	})
+}
