@@ -121,7 +121,7 @@ lint: bin/golangci-lint ## the linters of .golangci.yml, gofmt and go vet among 
 	bin/golangci-lint run
 	cd e2e && ../bin/golangci-lint run
 	cd benchmarks && ../bin/golangci-lint run
-	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run cmd/server/profile.sh deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/systemd/test/*.sh; fi
 
 clean: ## remove what was built
