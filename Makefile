@@ -118,6 +118,7 @@ systemd-test: deb ## boot Debian in QEMU, and run the package under a real syste
 	deploy/systemd/test/run.sh bin/wsecho_*.deb
 
 lint: bin/golangci-lint ## the linters of .golangci.yml, gofmt and go vet among them, in every module; actionlint; shellcheck if it is installed
+	@[ $$(sed -n 's/^go //p' go.mod */go.mod | sort -u | wc -l) = 1 ] || { echo "the modules differ in their go line:"; grep '^go ' go.mod */go.mod; exit 1; }
 	bin/golangci-lint run
 	cd e2e && ../bin/golangci-lint run
 	cd benchmarks && ../bin/golangci-lint run
