@@ -3,7 +3,7 @@
 #	docker build -t wsecho --build-arg VERSION="$(git describe --tags --always --dirty)" .
 #	docker run --rm -p 8080:8080 --ulimit nofile=1048576 -e WSECHO_MAX_MESSAGE=1MiB wsecho
 #
-# deploy/image has its test.
+# e2e/image has its test.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./

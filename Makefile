@@ -43,14 +43,13 @@ build: ## build bin/wsecho, and bin/wsload that measures it
 run: build ## build and serve on :8080 (ARGS='-listen :9000' for more)
 	./bin/wsecho $(ARGS)
 
-# In modules of their own go test has no arguments, so that it shows which tests were skipped, and why.
+# Without arguments, go test shows what a package prints: which tests were skipped, and why.
 test: clients ## run all tests: the server's own, and real clients against the binary
 	$(GO) test ./...
-	cd deploy/image && $(GO) test ./...
-	cd e2e && $(GO) test
+	@set -e; cd e2e; for dir in $$($(GO) list -f '{{.Dir}}' ./...); do echo "$$dir: $(GO) test"; ( cd $$dir && $(GO) test ); done
 	cd benchmarks/bench && $(GO) test
-	cd deploy/prometheus && $(GO) test
 
+# Without e2e's packages that test no Go program: the image, the rules and the k6 scripts.
 race: clients ## run all tests under the race detector
 	$(GO) test -race ./...
 	cd e2e && $(GO) test -race
@@ -79,9 +78,12 @@ chaos: ## attack the server for some minutes, and write docs/chaos.md (SEED=1 to
 k6: build bin/k6 ## run a k6 script against a server of its own (SCRIPT=steady DURATION=10s LIMIT=0; see docs/k6.md)
 	LIMIT=$(LIMIT) loadtest/k6/run $(SCRIPT)
 
-# Its version is pinned in a module of its own, so that its many dependencies stay out of ours. Some three minutes of CPU.
-bin/k6: loadtest/k6/tools/go.mod loadtest/k6/tools/go.sum
-	cd loadtest/k6/tools && $(GO) build -mod=mod -trimpath -o $(CURDIR)/bin/k6 go.k6.io/k6/v2
+# Both are pinned in the module tools, whose dependencies stay out of ours, and take some three minutes of CPU each, once.
+bin/k6: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $(CURDIR)/$@ go.k6.io/k6/v2
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 million: build ## open as many connections as this machine allows, up to a million, and say what they cost
 	$(GO) run ./million
@@ -118,14 +120,12 @@ deb-test: deb ## install, run, remove and purge it, in a throwaway layer over th
 systemd-test: deb ## boot Debian in QEMU, and run the package under a real systemd (root, some minutes)
 	deploy/systemd/test/run.sh bin/wsecho_*.deb
 
-lint: ## gofmt, go vet and staticcheck, pinned in go.mod; shellcheck if it is there
-	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
-	cd e2e && $(GO) vet ./...
-	@staticcheck=$$($(GO) tool -n staticcheck) && cd benchmarks && $(GO) vet ./... && $$staticcheck ./...
-	cd deploy/prometheus && $(GO) vet ./...
-	cd deploy/image && $(GO) vet ./...
+lint: bin/golangci-lint ## the linters of .golangci.yml, gofmt and go vet among them, in every module; actionlint; shellcheck if it is installed
+	@[ $$(sed -n 's/^go //p' go.mod */go.mod | sort -u | wc -l) = 1 ] || { echo "the modules differ in their go line:"; grep '^go ' go.mod */go.mod; exit 1; }
+	bin/golangci-lint run
+	cd e2e && ../bin/golangci-lint run
+	cd benchmarks && ../bin/golangci-lint run
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run cmd/server/profile.sh deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/systemd/test/*.sh; fi
 
 clean: ## remove what was built

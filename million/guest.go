@@ -68,7 +68,7 @@ func guestRun(out io.Writer) error {
 	}
 	r, err := s.measure(out, nil)
 	if err == nil {
-		r.write(out)
+		_ = r.write(out)
 		err = r.writeLine(out)
 	}
 	return err

@@ -105,7 +105,7 @@ func watch(out io.Writer, r *result, server, load *process, reports <-chan repor
 			if !ok {
 				err := <-load.ended
 				load.ended <- err
-				return full, fmt.Errorf("%s: no report, %v\n%s", load.command(), err, load.stderr.String())
+				return full, fmt.Errorf("%s: no report, %v\n%s", load.command(), err, load.stderr.String()) //nolint:errorlint // nil after status 0
 			}
 			r.Report = report
 			if report.Messages == 0 {
@@ -117,7 +117,7 @@ func watch(out io.Writer, r *result, server, load *process, reports <-chan repor
 			return full, nil
 		case err := <-server.ended:
 			server.ended <- err
-			return full, fmt.Errorf("the server has ended: %v\n%s", err, server.stderr.String())
+			return full, fmt.Errorf("the server has ended: %v\n%s", err, server.stderr.String()) //nolint:errorlint // nil after status 0
 		case sig := <-signals:
 			return full, fmt.Errorf("ended by %v", sig)
 		case <-ticker.C:

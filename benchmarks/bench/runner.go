@@ -147,7 +147,7 @@ func (b *bench) measureInQuiet(ctx context.Context, round int, sc scenario, grou
 // shuffled gives a round's order: another one each time, and the same when a round is taken up again.
 func shuffled(servers []server, round int, scenario string) []server {
 	h := fnv.New64a()
-	io.WriteString(h, scenario)
+	h.Write([]byte(scenario))
 	order := append([]server(nil), servers...)
 	rand.New(rand.NewPCG(uint64(round), h.Sum64())).Shuffle(len(order), func(i, k int) { order[i], order[k] = order[k], order[i] })
 	return order

@@ -113,7 +113,7 @@ func (x *pair) end() {
 	}
 	x.load.Process.Kill() // which may have ended
 	<-x.ended
-	x.clock.resume(x.server.cmd.Process)
+	_ = x.clock.resume(x.server.cmd.Process) // a server that stays stopped is killed next
 	x.clock.close()
 	x.server.generator += x.load.ProcessState.UserTime() + x.load.ProcessState.SystemTime()
 }
@@ -141,7 +141,7 @@ func (c *pausedClock) open() (err error) {
 
 func (c *pausedClock) close() {
 	if c.mem != nil {
-		unix.Munmap(c.mem)
+		_ = unix.Munmap(c.mem)
 	}
 	c.file.Close()
 	os.Remove(c.file.Name())

@@ -65,7 +65,7 @@ func (p *Page) Write(r *Report) error {
 		return err
 	}
 	p.created = false
-	p.file.Truncate(0) // fails for what is not a regular file, and need not be truncated
+	_ = p.file.Truncate(0) // fails for what is not a regular file, and need not be truncated
 	_, err = p.file.Write(text)
 	err = errors.Join(err, p.file.Close())
 	p.file = nil

@@ -1,5 +1,5 @@
-// Package prometheus holds no code: this test tries the alerting rules, and the dashboard beside them, against
-// what a server really tells. It is a module of its own, so that Prometheus's parser does not reach the server's.
+// Package prometheus tests the alerting rules and the dashboard in deploy, with Prometheus's own parser, against
+// the metrics of a real server.
 package prometheus
 
 import (
@@ -142,7 +142,7 @@ func labelsOf(family *dto.MetricFamily) map[string][]string {
 }
 
 func TestRules(t *testing.T) {
-	content, err := os.ReadFile("rules.yml")
+	content, err := os.ReadFile("../../deploy/prometheus/rules.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestRules(t *testing.T) {
 }
 
 func TestDashboard(t *testing.T) {
-	content, err := os.ReadFile("../grafana/wsecho.json")
+	content, err := os.ReadFile("../../deploy/grafana/wsecho.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func wantsSelector(t *testing.T, s *parser.VectorSelector) {
 		return
 	}
 	for _, m := range s.LabelMatchers {
-		if ofTarget(m.Name) || m.Name == labels.MetricName {
+		if ofTarget(m.Name) || m.Name == model.MetricNameLabel {
 			continue
 		}
 		// What is excluded must be there, too: otherwise there would be nothing to exclude.

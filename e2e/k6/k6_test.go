@@ -1,4 +1,4 @@
-// Package k6 tests the k6 scripts beside it with bin/k6, which `make k6` builds.
+// Package k6 tests the scripts in loadtest/k6 with bin/k6, which `make k6` builds.
 package k6
 
 import (
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -110,6 +111,8 @@ type suite struct {
 	} `xml:"testcase"`
 }
 
+var sayOnce sync.Once // a skip is printed, which go test does not do by itself
+
 // run runs a script against a server.
 func run(t *testing.T, script, url string, env ...string) *outcome {
 	t.Helper()
@@ -118,12 +121,13 @@ func run(t *testing.T, script, url string, env ...string) *outcome {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(reason)
 		}
+		sayOnce.Do(func() { fmt.Println("skipped:", reason) })
 		t.Skip(reason)
 	}
 	reports := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "./run", script)
+	cmd := exec.CommandContext(ctx, "../../loadtest/k6/run", script)
 	cmd.Env = append(os.Environ(), "WS_URL="+url, "REPORTS="+reports, "VUS=1", "SOCKETS_PER_VU=3", "LIMIT=1m")
 	cmd.Env = append(cmd.Env, env...)
 	var output bytes.Buffer
@@ -409,7 +413,7 @@ func TestVariablesAreExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob("*.js")
+	files, err := filepath.Glob("../../loadtest/k6/*.js")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)
 	}
