@@ -305,7 +305,9 @@ func TestMemoryOfAPeakIsGivenBack(t *testing.T) {
 		t.Fatal("memory was used, and the worker does not know that there is some to give back")
 	}
 	h.until("it is given back", func() bool { h.time += sweepEvery; return !w.conns.store.untidy })
-	if h.arena.Trim() || h.arena.Trim() {
-		t.Error("the arena still has pages to give back")
+	for range 2 { // pages are kept for one trim
+		if h.arena.Trim() {
+			t.Error("the arena still has pages to give back")
+		}
 	}
 }
