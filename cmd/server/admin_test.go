@@ -41,7 +41,7 @@ func TestAdminDuringADrain(t *testing.T) {
 	p := s.dial()
 	s.wantsStatus("/readyz", http.StatusOK)
 	s.signals <- syscall.SIGTERM
-	p.wants(goingAway, "the drain has begun")
+	p.Wants(goingAway, "the drain has begun")
 	if body := s.wantsStatus("/readyz", http.StatusServiceUnavailable); body != "draining\n" {
 		t.Errorf("readyz says %q", body)
 	}
@@ -52,8 +52,8 @@ func TestAdminDuringADrain(t *testing.T) {
 			t.Errorf("no %q in the metrics", want)
 		}
 	}
-	p.sends(maskedClose)
-	p.wantsEnd()
+	p.Sends(maskedClose)
+	p.WantsEnd()
 	s.wantsExit(exitDrained)
 }
 
@@ -81,8 +81,8 @@ func TestIdleAdminConnectionsTakeNoPlace(t *testing.T) {
 	}
 	eventually(t, "the admin server has accepted them", func() bool { return openDescriptors(t) >= before+2*idle })
 	p := s.dial()
-	p.sends(maskedHello)
-	p.wants(hello, "there is room for a connection")
+	p.Sends(maskedHello)
+	p.Wants(hello, "there is room for a connection")
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)
 }
@@ -103,10 +103,10 @@ func TestLogConnections(t *testing.T) {
 	if opened["peer"] != p.LocalAddr().String() {
 		t.Errorf("opened: %v", opened)
 	}
-	p.sends(maskedHello + maskedClose)
-	p.wants(hello, "an echo")
-	p.wants("\x88\x02\x03\xe9", "a close")
-	p.wantsEnd()
+	p.Sends(maskedHello + maskedClose)
+	p.Wants(hello, "an echo")
+	p.Wants("\x88\x02\x03\xe9", "a close")
+	p.WantsEnd()
 	closed := s.wantsLog("connection closed")
 	if closed["peer"] != p.LocalAddr().String() || closed["code"] != 1001.0 || closed["how"] != "completed" ||
 		closed["bytes_in"].(float64) < 11+8 || closed["bytes_out"].(float64) < 7+4 || closed["duration"] == nil {

@@ -45,10 +45,10 @@ func TestHealthcheck(t *testing.T) {
 
 	p := s.dial()
 	s.signals <- syscall.SIGTERM
-	p.wants(goingAway, "the drain has begun")
+	p.Wants(goingAway, "the drain has begun")
 	wantsHealth(t, "127.0.0.1:"+port, "")
-	p.sends(maskedClose)
-	p.wantsEnd()
+	p.Sends(maskedClose)
+	p.WantsEnd()
 	s.wantsExit(exitDrained)
 	wantsHealth(t, "127.0.0.1:"+port, "connection refused")
 }

@@ -259,9 +259,9 @@ func TestLostLinesAreCounted(t *testing.T) {
 	p := s.dial()
 	eventually(t, "one line is lost", func() bool { return lost() == "1" })
 	out.works()
-	p.sends(maskedClose)
-	p.wants("\x88\x02\x03\xe9", "a close")
-	p.wantsEnd()
+	p.Sends(maskedClose)
+	p.Wants("\x88\x02\x03\xe9", "a close")
+	p.WantsEnd()
 	if report := s.wantsLog("log lines were lost: stderr was full or broken"); report["count"] != 1.0 || report["level"] != "WARN" {
 		t.Errorf("the report is %v", report)
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wsecho/internal/testpeer"
 )
 
 // A server is run in this process, with a log that can be waited on and
@@ -101,66 +103,15 @@ func (s *server) wantsExit(status int) {
 	}
 }
 
-// peer is a connection that has completed its handshake.
-type peer struct {
-	t *testing.T
-	net.Conn
-	r *bufio.Reader
-}
-
-func (s *server) dial() *peer {
+// dial opens a WebSocket.
+func (s *server) dial() *testpeer.Peer {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return upgrade(s.t, c)
-}
-
-// upgrade completes the handshake.
-func upgrade(t *testing.T, c net.Conn) *peer {
-	t.Helper()
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
-		t.Fatal(err)
-	}
-	p := &peer{t, c, bufio.NewReader(c)}
-	p.sends("GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-	response, err := http.ReadResponse(p.r, nil)
-	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("handshake: %v, %v", response, err)
-	}
-	return p
-}
-
-func (p *peer) sends(bytes string) {
-	p.t.Helper()
-	if _, err := io.WriteString(p.Conn, bytes); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *peer) wants(bytes, why string) {
-	p.t.Helper()
-	got := make([]byte, len(bytes))
-	if n, err := io.ReadFull(p.r, got); err != nil || string(got) != bytes {
-		p.t.Fatalf("%s: got %q, %v; want %q", why, got[:n], err, bytes)
-	}
-}
-
-// wantsEnd waits for the server to end TCP first, and ends it too.
-func (p *peer) wantsEnd() {
-	p.t.Helper()
-	defer p.Close()
-	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
-		p.t.Fatalf("want the end of the connection, got %q, %v", rest, err)
-	}
+	return testpeer.Dial(s.t, "tcp", s.addr).Upgrades()
 }
 
 const (
-	maskedHello = "\x81\x85\x00\x00\x00\x00hello"
-	hello       = "\x81\x05hello"
+	maskedHello = testpeer.MaskedHello
+	hello       = testpeer.Hello
 
 	goingAway   = "\x88\x1d\x03\xe9the server is shutting down"
 	maskedClose = "\x88\x82\x00\x00\x00\x00\x03\xe9"
@@ -171,14 +122,14 @@ func TestDrain(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			s := start(t)
 			p := s.dial()
-			p.sends(maskedHello)
-			p.wants(hello, "an echo")
-			p.sends(maskedHello)
+			p.Sends(maskedHello)
+			p.Wants(hello, "an echo")
+			p.Sends(maskedHello)
 			s.signals <- sig
-			p.wants(hello, "what was sent before the signal is echoed")
-			p.wants(goingAway, "everybody is told 1001")
-			p.sends(maskedClose)
-			p.wantsEnd()
+			p.Wants(hello, "what was sent before the signal is echoed")
+			p.Wants(goingAway, "everybody is told 1001")
+			p.Sends(maskedClose)
+			p.WantsEnd()
 			stopped := s.wantsLog("stopped")
 			s.wantsExit(exitDrained)
 			if stopped["messages"] != 2.0 || stopped["upgraded"] != 1.0 {
@@ -200,7 +151,7 @@ func TestDrainTimeout(t *testing.T) {
 	if ended := fmt.Sprint(stopped["ended"]); ended != "map[cut by shutdown:1]" {
 		t.Errorf("ended: %s", ended)
 	}
-	p.wants(goingAway, "it was told before it was cut")
+	p.Wants(goingAway, "it was told before it was cut")
 }
 
 func TestSecondSignal(t *testing.T) {
@@ -218,15 +169,15 @@ func TestHangupEndsNoDrain(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
 	p := s.dial()
 	s.signals <- syscall.SIGHUP
-	p.wants(goingAway, "the drain has begun")
+	p.Wants(goingAway, "the drain has begun")
 	s.signals <- syscall.SIGHUP
 	select {
 	case status := <-s.exit:
 		t.Fatalf("exit status %d before the peer has answered", status)
 	case <-time.After(5 * leastDrain):
 	}
-	p.sends(maskedClose)
-	p.wantsEnd()
+	p.Sends(maskedClose)
+	p.WantsEnd()
 	s.wantsExit(exitDrained)
 }
 
@@ -343,13 +294,13 @@ func TestMaxConns(t *testing.T) {
 			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" || string(body) != reason+"\n" {
 				t.Errorf("%s: %s, %q", flag, response.Status, body)
 			}
-			for _, p := range []*peer{first, second} {
-				p.sends(maskedHello)
-				p.wants(hello, "the others do not notice")
+			for _, p := range []*testpeer.Peer{first, second} {
+				p.Sends(maskedHello)
+				p.Wants(hello, "the others do not notice")
 			}
-			first.sends(maskedClose)
-			first.wants("\x88\x02\x03\xe9", "a close")
-			first.wantsEnd()
+			first.Sends(maskedClose)
+			first.Wants("\x88\x02\x03\xe9", "a close")
+			first.WantsEnd()
 			// The place is free when the server has seen the FIN, which is not
 			// something a peer can see; so it may take some more tries.
 			deadline := time.Now().Add(soon)

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/testpeer"
 )
 
 // What only a process of its own shows: signals, and what stderr is.
@@ -80,7 +82,7 @@ func (p *process) starts() {
 }
 
 // dial waits until the server listens.
-func (p *process) dial() *peer {
+func (p *process) dial() *testpeer.Peer {
 	p.t.Helper()
 	var c net.Conn
 	eventually(p.t, "it listens", func() (listens bool) {
@@ -93,7 +95,7 @@ func (p *process) dial() *peer {
 		c, err = net.Dial("unix", p.socket)
 		return err == nil
 	})
-	return upgrade(p.t, c)
+	return testpeer.New(p.t, c).Upgrades()
 }
 
 func (p *process) signals(sig syscall.Signal) {
@@ -293,13 +295,13 @@ func TestStderrIsBroken(t *testing.T) {
 			}
 			second := server.dial()
 			server.wantsRefusal() // a line by the pool, as opposed to those of connections
-			first.sends(maskedHello)
-			first.wants(hello, "an echo")
+			first.Sends(maskedHello)
+			first.Wants(hello, "an echo")
 			server.signals(syscall.SIGTERM)
-			for _, p := range []*peer{first, second} {
-				p.wants(goingAway, "every peer is told")
-				p.sends(maskedClose)
-				p.wantsEnd()
+			for _, p := range []*testpeer.Peer{first, second} {
+				p.Wants(goingAway, "every peer is told")
+				p.Sends(maskedClose)
+				p.WantsEnd()
 			}
 			server.wantsExit(exitDrained)
 		})
@@ -339,7 +341,7 @@ func TestLogIsBlockedInADrain(t *testing.T) {
 	p := process.dial()
 	operators.wantsStatus("/readyz", http.StatusOK)
 	process.signals(syscall.SIGTERM)
-	p.wants(goingAway, "the drain has begun")
+	p.Wants(goingAway, "the drain has begun")
 	operators.wantsStatus("/readyz", http.StatusServiceUnavailable)
 	eventually(t, "no connection is accepted", func() bool {
 		c, err := net.Dial("unix", process.socket)
@@ -365,9 +367,9 @@ func TestHangup(t *testing.T) {
 	process.starts()
 	p := process.dial()
 	process.signals(syscall.SIGHUP)
-	p.wants(goingAway, "every peer is told")
-	p.sends(maskedClose)
-	p.wantsEnd()
+	p.Wants(goingAway, "every peer is told")
+	p.Sends(maskedClose)
+	p.WantsEnd()
 	process.wantsExit(exitDrained)
 	if text, err := os.ReadFile(log.Name()); err != nil || !bytes.Contains(text, []byte(`"msg":"stopped"`)) {
 		t.Errorf("the log is %s, %v", text, err)
@@ -382,12 +384,12 @@ func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	for range 100 { // the signal has been handled long before the last one
 		process.dial().Close()
 	}
-	p.sends(maskedHello)
-	p.wants(hello, "an echo")
+	p.Sends(maskedHello)
+	p.Wants(hello, "an echo")
 	process.signals(syscall.SIGTERM)
-	p.wants(goingAway, "SIGTERM still drains")
-	p.sends(maskedClose)
-	p.wantsEnd()
+	p.Wants(goingAway, "SIGTERM still drains")
+	p.Sends(maskedClose)
+	p.WantsEnd()
 	process.wantsExit(exitDrained)
 }
 
@@ -443,7 +445,7 @@ func TestTerminalStopsNoServer(t *testing.T) {
 	process.starts()
 	p := process.dial()
 	for range 100 { // the first lines have been written long before the last echo
-		p.sends(maskedHello)
-		p.wants(hello, "an echo")
+		p.Sends(maskedHello)
+		p.Wants(hello, "an echo")
 	}
 }

@@ -84,8 +84,8 @@ func TestSystemdIsTold(t *testing.T) {
 			}
 			systemd.waitsFor("STATUS=1 connections, 0 messages/s, 0.0 MiB/s in, 0.0 MiB/s out")
 			for range 100 {
-				p.sends(maskedHello)
-				p.wants(hello, "an echo")
+				p.Sends(maskedHello)
+				p.Wants(hello, "an echo")
 			}
 			systemd.waitsFor(`STATUS=1 connections, [1-9]\d* messages/s, .*`)
 
@@ -94,10 +94,10 @@ func TestSystemdIsTold(t *testing.T) {
 			if want := []string{"EXTEND_TIMEOUT_USEC=95000000", "STATUS=draining, 1 connections left"}; strings.Join(stopping[1:], " ") != strings.Join(want, " ") {
 				t.Errorf("while stopping it says %q, want %q", stopping[1:], want)
 			}
-			p.wants(goingAway, "everybody is told")
+			p.Wants(goingAway, "everybody is told")
 			systemd.waitsFor("WATCHDOG=1") // for as long as the workers turn
-			p.sends(maskedClose)
-			p.wantsEnd()
+			p.Sends(maskedClose)
+			p.WantsEnd()
 			s.wantsExit(exitDrained)
 		})
 	}
@@ -127,8 +127,8 @@ func TestSystemdDoesNotListen(t *testing.T) {
 	s.wantsLog("systemd's watchdog is not answered")
 	s.wantsLog("systemd cannot be told")
 	p := s.dial()
-	p.sends(maskedHello)
-	p.wants(hello, "an echo")
+	p.Sends(maskedHello)
+	p.Wants(hello, "an echo")
 	p.Close()
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)
@@ -190,12 +190,12 @@ func TestSystemdDoesNotRead(t *testing.T) {
 	}
 	s := start(t, "-drain-timeout", "1h")
 	p := s.dial()
-	p.sends(maskedHello)
-	p.wants(hello, "an echo")
+	p.Sends(maskedHello)
+	p.Wants(hello, "an echo")
 	s.signals <- syscall.SIGTERM
-	p.wants(goingAway, "the drain has begun")
-	p.sends(maskedClose)
-	p.wantsEnd()
+	p.Wants(goingAway, "the drain has begun")
+	p.Sends(maskedClose)
+	p.WantsEnd()
 	s.wantsLog("systemd cannot be told")
 	s.wantsExit(exitDrained)
 }

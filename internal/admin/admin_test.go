@@ -1,9 +1,7 @@
 package admin
 
 import (
-	"bufio"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +16,7 @@ import (
 	"wsecho/internal/hijack"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
+	"wsecho/internal/testpeer"
 )
 
 const soon = 10 * time.Second // longer than anything here takes that happens at all
@@ -108,37 +107,22 @@ func (o *office) wants(path string, status int, contains string) string {
 	return body
 }
 
-// dials makes a connection whose handshake is done.
-func (o *office) dials(addr string) net.Conn {
+// dials opens a WebSocket.
+func (o *office) dials(addr string) *testpeer.Peer {
 	o.t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	o.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(soon))
-	fmt.Fprint(c, "GET /echo HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-	response, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		o.t.Fatalf("handshake: %v, %v", response, err)
-	}
-	return c
+	return testpeer.Dial(o.t, "tcp", addr).Upgrades()
 }
 
 // says sends and expects an answer.
-func (o *office) says(c net.Conn, bytes, answer string) {
+func (o *office) says(p *testpeer.Peer, bytes, answer string) {
 	o.t.Helper()
-	io.WriteString(c, bytes)
-	got := make([]byte, len(answer))
-	if n, err := io.ReadFull(c, got); err != nil || string(got) != answer {
-		o.t.Fatalf("got %q, %v; want %q", got[:n], err, answer)
-	}
+	p.Sends(bytes)
+	p.Wants(answer, "an answer")
 }
 
 const (
-	maskedHello = "\x81\x85\x00\x00\x00\x00hello"
-	hello       = "\x81\x05hello"
+	maskedHello = testpeer.MaskedHello
+	hello       = testpeer.Hello
 )
 
 // stuck is a pool one of whose workers hangs as soon as it has a connection.
@@ -256,7 +240,8 @@ func TestSlowRequest(t *testing.T) {
 func TestEcho(t *testing.T) {
 	o := opens(t)
 	c := o.dials(o.addr)
-	o.says(c, maskedHello, hello)
+	c.Sends(testpeer.MaskedHello)
+	c.Wants(testpeer.Hello, "an echo")
 	o.wants("/echo", http.StatusUpgradeRequired, "connect with a WebSocket client")
 }
 

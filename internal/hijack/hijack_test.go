@@ -23,6 +23,7 @@ import (
 	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/pool"
+	"wsecho/internal/testpeer"
 )
 
 const soon = 10 * time.Second // longer than anything here takes that happens at all
@@ -77,80 +78,15 @@ func opensPool(t testing.TB, changes ...func(*pool.Config)) poolHouse {
 	return poolHouse{&house{t: t, pool: p, front: l.Addr.String()}, New(p, cfg.Echo)}
 }
 
-// peer is the other end of a connection.
-type peer struct {
-	t testing.TB
-	net.Conn
-	r *bufio.Reader
-}
-
-func dials(t testing.TB, network, addr string) *peer {
+func dials(t testing.TB, network, addr string) *testpeer.Peer {
 	t.Helper()
-	c, err := net.Dial(network, addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
-		t.Fatal(err)
-	}
-	return &peer{t, c, bufio.NewReaderSize(c, 256)}
-}
-
-func (p *peer) sends(bytes string) {
-	p.t.Helper()
-	if _, err := io.WriteString(p.Conn, bytes); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *peer) wants(bytes, why string) {
-	p.t.Helper()
-	got := make([]byte, len(bytes))
-	if n, err := io.ReadFull(p.r, got); err != nil || string(got) != bytes {
-		p.t.Fatalf("%s: got %q, %v; want %q", why, got[:n], err, bytes)
-	}
-}
-
-// response is the answer to a request, with its body.
-func (p *peer) response() (*http.Response, string) {
-	p.t.Helper()
-	r, err := http.ReadResponse(p.r, nil)
-	if err != nil {
-		p.t.Fatal("no response: ", err)
-	}
-	if r.StatusCode == http.StatusSwitchingProtocols {
-		return r, ""
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return r, string(body)
-}
-
-func (p *peer) wantsUpgrade() *http.Response {
-	p.t.Helper()
-	r, body := p.response()
-	if r.StatusCode != http.StatusSwitchingProtocols || r.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
-		p.t.Fatalf("%s, %v, %q", r.Status, r.Header, body)
-	}
-	return r
-}
-
-func (p *peer) wantsRefusal(status int, reason string) {
-	p.t.Helper()
-	r, body := p.response()
-	if r.StatusCode != status || !strings.Contains(body, reason) {
-		p.t.Errorf("refused with %s, %q; want %d, %q", r.Status, body, status, reason)
-	}
+	return testpeer.Dial(t, network, addr)
 }
 
 const (
-	request = "GET /echo HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-	maskedHello = "\x81\x85\x00\x00\x00\x00hello"
-	hello       = "\x81\x05hello"
+	request     = testpeer.Request
+	maskedHello = testpeer.MaskedHello
+	hello       = testpeer.Hello
 	maskedClose = "\x88\x82\x00\x00\x00\x00\x03\xe8"
 	closed      = "\x88\x02\x03\xe8"
 )
@@ -158,15 +94,13 @@ const (
 func TestEcho(t *testing.T) {
 	h := opens(t)
 	p := dials(t, "tcp", h.side)
-	p.sends(request)
-	p.wantsUpgrade()
-	p.sends(maskedHello)
-	p.wants(hello, "an echo")
-	p.sends(maskedClose)
-	p.wants(closed, "a close")
-	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
-		t.Errorf("want the server to end TCP first, got %q, %v", rest, err)
-	}
+	p.Sends(request)
+	p.WantsUpgrade()
+	p.Sends(maskedHello)
+	p.Wants(hello, "an echo")
+	p.Sends(maskedClose)
+	p.Wants(closed, "a close")
+	p.WantsEnd()
 	c := counters(t, h.pool)
 	if c.Adopted != 1 || c.Upgraded != 1 || c.Accepted != 0 || c.BytesIn != uint64(len(maskedHello+maskedClose)) {
 		t.Errorf("counted: %+v", c)
@@ -177,11 +111,11 @@ func TestEcho(t *testing.T) {
 func TestFramesBehindTheRequest(t *testing.T) {
 	h := opens(t)
 	p := dials(t, "tcp", h.side)
-	p.sends(request + maskedHello + maskedHello[:4])
-	p.wantsUpgrade()
-	p.wants(hello, "the whole one")
-	p.sends(maskedHello[4:])
-	p.wants(hello, "the half one")
+	p.Sends(request + maskedHello + maskedHello[:4])
+	p.WantsUpgrade()
+	p.Wants(hello, "the whole one")
+	p.Sends(maskedHello[4:])
+	p.Wants(hello, "the half one")
 }
 
 // As much as net/http reads beyond a request, and more after it.
@@ -189,9 +123,9 @@ func TestManyFramesBehindTheRequest(t *testing.T) {
 	h := opens(t)
 	p := dials(t, "tcp", h.side)
 	const n = 10_000
-	go p.sends(request + strings.Repeat(maskedHello, n))
-	p.wantsUpgrade()
-	p.wants(strings.Repeat(hello, n), "all of them")
+	go p.Sends(request + strings.Repeat(maskedHello, n))
+	p.WantsUpgrade()
+	p.Wants(strings.Repeat(hello, n), "all of them")
 }
 
 func TestSubprotocol(t *testing.T) {
@@ -199,9 +133,9 @@ func TestSubprotocol(t *testing.T) {
 		cfg.Echo.AnySubprotocol, cfg.Echo.Subprotocols = false, []string{"chat", "superchat"}
 	})
 	p := dials(t, "tcp", h.side)
-	p.sends(strings.Replace(request, "\r\n\r\n", "\r\nSec-WebSocket-Protocol: other, superchat\r\nSec-WebSocket-Protocol: chat\r\n"+
+	p.Sends(strings.Replace(request, "\r\n\r\n", "\r\nSec-WebSocket-Protocol: other, superchat\r\nSec-WebSocket-Protocol: chat\r\n"+
 		"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", 1))
-	r := p.wantsUpgrade()
+	r := p.WantsUpgrade()
 	if got := r.Header.Get("Sec-WebSocket-Protocol"); got != "superchat" || r.Header.Get("Sec-WebSocket-Extensions") != "" {
 		t.Errorf("subprotocol %q, extensions %q", got, r.Header.Get("Sec-WebSocket-Extensions"))
 	}
@@ -299,8 +233,8 @@ func TestBothWaysAreAsStrict(t *testing.T) {
 			var bodies [2]string
 			for i, addr := range []string{h.front, h.side} {
 				p := dials(t, "tcp", addr)
-				p.sends(c.request)
-				answers[i], bodies[i] = p.response()
+				p.Sends(c.request)
+				answers[i], bodies[i] = p.Response()
 				p.Close()
 			}
 			front, side := answers[0], answers[1]
@@ -331,10 +265,10 @@ func TestContinuedFieldIsReadByNetHTTP(t *testing.T) {
 	h := opens(t)
 	folded := strings.Replace(request, "Upgrade: websocket", "Upgrade:\r\n websocket", 1)
 	front, side := dials(t, "tcp", h.front), dials(t, "tcp", h.side)
-	front.sends(folded)
-	front.wantsRefusal(http.StatusBadRequest, "malformed header field")
-	side.sends(folded)
-	side.wantsUpgrade()
+	front.Sends(folded)
+	front.WantsRefusal(http.StatusBadRequest, "malformed header field")
+	side.Sends(folded)
+	side.WantsUpgrade()
 }
 
 func TestRefusedByThePool(t *testing.T) {
@@ -350,12 +284,12 @@ func TestRefusedByThePool(t *testing.T) {
 			h := opens(t, c.change)
 			for range 2 {
 				p := dials(t, "tcp", h.side)
-				p.sends(request)
-				p.wantsUpgrade()
+				p.Sends(request)
+				p.WantsUpgrade()
 			}
 			p := dials(t, "tcp", h.side)
-			p.sends(request)
-			p.wantsRefusal(http.StatusServiceUnavailable, c.reason)
+			p.Sends(request)
+			p.WantsRefusal(http.StatusServiceUnavailable, c.reason)
 			s := counters(t, h.pool)
 			if s.RefusedFull+s.RefusedPerIP != 1 || s.Codes[503] != 1 || s.Upgraded != 2 || h.pool.Open() != 2 {
 				t.Errorf("counted: %+v", s)
@@ -383,8 +317,8 @@ func TestRefusedWithoutDescriptors(t *testing.T) {
 	}))
 	defer server.Close()
 	p := dials(t, "tcp", server.Listener.Addr().String())
-	p.sends(request)
-	p.wantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
+	p.Sends(request)
+	p.WantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
 	if n := counters(t, h.pool).Codes[http.StatusServiceUnavailable]; n != 1 {
 		t.Errorf("%d are counted", n)
 	}
@@ -394,8 +328,8 @@ func TestRefusedWithoutDescriptors(t *testing.T) {
 func TestRefusedWithoutSlot(t *testing.T) {
 	h := opens(t, func(cfg *pool.Config) { cfg.MaxFDs = 1 })
 	p := dials(t, "tcp", h.side)
-	p.sends(request)
-	p.wantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
+	p.Sends(request)
+	p.WantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
 	if s := counters(t, h.pool); s.RefusedFull != 1 || s.Codes[http.StatusServiceUnavailable] != 1 {
 		t.Errorf("counted: %+v", s)
 	}
@@ -453,19 +387,19 @@ func TestRefusedWhileShuttingDown(t *testing.T) {
 	h := opens(t)
 	h.pool.Shutdown(soon)
 	p := dials(t, "tcp", h.side)
-	p.sends(request)
-	p.wantsRefusal(http.StatusServiceUnavailable, "shutting down")
+	p.Sends(request)
+	p.WantsRefusal(http.StatusServiceUnavailable, "shutting down")
 }
 
 // Adopted connections are told when the pool shuts down, like all others.
 func TestShutdown(t *testing.T) {
 	h := opens(t)
 	p := dials(t, "tcp", h.side)
-	p.sends(request)
-	p.wantsUpgrade()
+	p.Sends(request)
+	p.WantsUpgrade()
 	go h.pool.Shutdown(soon)
-	p.wants("\x88\x1d\x03\xe9the server is shutting down", "goodbye")
-	p.sends("\x88\x82\x00\x00\x00\x00\x03\xe9")
+	p.Wants("\x88\x1d\x03\xe9the server is shutting down", "goodbye")
+	p.Sends("\x88\x82\x00\x00\x00\x00\x03\xe9")
 }
 
 func TestTLS(t *testing.T) {
@@ -477,9 +411,9 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	p := &peer{t, c, bufio.NewReader(c)}
-	p.sends(request)
-	p.wantsRefusal(http.StatusNotImplemented, "TLS")
+	p := testpeer.New(t, c)
+	p.Sends(request)
+	p.WantsRefusal(http.StatusNotImplemented, "TLS")
 	if n := counters(t, h.pool).Codes[http.StatusNotImplemented]; n != 1 {
 		t.Errorf("%d are counted", n)
 	}
@@ -500,8 +434,8 @@ func TestWrappedConnection(t *testing.T) {
 	server.Start()
 	defer server.Close()
 	p := dials(t, "tcp", server.Listener.Addr().String())
-	p.sends(request)
-	p.wantsRefusal(http.StatusNotImplemented, "descriptor")
+	p.Sends(request)
+	p.WantsRefusal(http.StatusNotImplemented, "descriptor")
 }
 
 func TestWriterThatCannotBeHijacked(t *testing.T) {
@@ -531,9 +465,9 @@ func TestUnixSocket(t *testing.T) {
 	go server.Serve(l)
 	defer server.Close()
 	p := dials(t, "unix", path)
-	p.sends(request + maskedHello)
-	p.wantsUpgrade()
-	p.wants(hello, "an echo")
+	p.Sends(request + maskedHello)
+	p.WantsUpgrade()
+	p.Wants(hello, "an echo")
 }
 
 // standing counts what this process has: goroutines, descriptors, and descriptors in all of its epolls.
@@ -563,16 +497,16 @@ func TestNetHTTPLetsGo(t *testing.T) {
 	const n = 100
 	h := opens(t)
 	warm := dials(t, "tcp", h.side)
-	warm.sends(request + maskedHello)
-	warm.wantsUpgrade()
-	warm.wants(hello, "an echo, so that a worker watches it")
+	warm.Sends(request + maskedHello)
+	warm.WantsUpgrade()
+	warm.Wants(hello, "an echo, so that a worker watches it")
 	before := counts(t)
-	var peers []*peer
+	var peers []*testpeer.Peer
 	for range n {
 		p := dials(t, "tcp", h.side)
-		p.sends(request + maskedHello)
-		p.wantsUpgrade()
-		p.wants(hello, "an echo")
+		p.Sends(request + maskedHello)
+		p.WantsUpgrade()
+		p.Wants(hello, "an echo")
 		peers = append(peers, p)
 	}
 	// Our ends are in this process, too: each has a descriptor, which Go's poller watches.

@@ -44,6 +44,7 @@ package pool
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -227,10 +228,7 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 		w.mail.post(message{do: func(w *worker) { w.beginDrain(timeout) }})
 	}
 	for i, w := range p.workers {
-		select {
-		case <-ignored[i]:
-		case <-w.ended:
-		}
+		_, _ = await(context.Background(), w, ignored[i]) // or it has ended
 	}
 	p.closeListeners()
 	p.running.Wait()
