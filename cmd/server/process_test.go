@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsecho/internal/leak"
 	"wsecho/internal/testpeer"
 )
 
@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	leak.Hangups()
 	os.Exit(m.Run())
 }
 
@@ -46,11 +47,6 @@ type process struct {
 // launch prepares the server. A shell runs setup first, and then becomes the server.
 func launch(t *testing.T, stderr *os.File, setup string, args ...string) *process {
 	t.Helper()
-	if signal.Ignored(syscall.SIGHUP) { // as this process's children would, too
-		hangups := make(chan os.Signal, 1)
-		signal.Notify(hangups, syscall.SIGHUP)
-		t.Cleanup(func() { signal.Stop(hangups) })
-	}
 	dir, err := os.MkdirTemp("", "wsecho") // t.TempDir's name is too long for a socket's path
 	if err != nil {
 		t.Fatal(err)
@@ -444,8 +440,26 @@ func TestTerminalStopsNoServer(t *testing.T) {
 	process.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
 	process.starts()
 	p := process.dial()
+	server := serverOf(t, p) // the shell's child, and not its end
+	t.Cleanup(func() { _ = syscall.Kill(server, syscall.SIGKILL) })
 	for range 100 { // the first lines have been written long before the last echo
 		p.Sends(maskedHello)
 		p.Wants(hello, "an echo")
 	}
+}
+
+// serverOf returns the process at the other end of a unix socket.
+func serverOf(t *testing.T, p *testpeer.Peer) int {
+	t.Helper()
+	raw, err := p.Conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var credentials *unix.Ucred
+	if failed := raw.Control(func(fd uintptr) {
+		credentials, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	return int(credentials.Pid)
 }

@@ -8,17 +8,28 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// Hangups undoes an inherited ignore of SIGHUP, as under nohup(1), which the programs that a test starts
+// would inherit in turn, and honour.
+func Hangups() {
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
+}
+
 // Run runs the tests of a package and checks once, for all of them, that
 // nothing is left open or running. It returns the exit status.
 func Run(m *testing.M) int {
+	Hangups()
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // Go's own poller opens what it keeps
 		l.Close()
 	}
