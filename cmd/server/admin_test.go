@@ -108,7 +108,7 @@ func TestLogConnections(t *testing.T) {
 	p.Wants("\x88\x02\x03\xe9", "a close")
 	p.WantsEnd()
 	closed := s.wantsLog("connection closed")
-	if closed["peer"] != p.LocalAddr().String() || closed["code"] != 1001.0 || closed["how"] != "completed" ||
+	if closed["peer"] != p.LocalAddr().String() || closed["code"] != 1001.0 || closed["reason"] != "completed" ||
 		closed["bytes_in"].(float64) < 11+8 || closed["bytes_out"].(float64) < 7+4 || closed["duration"] == nil {
 		t.Errorf("closed: %v", closed)
 	}

@@ -35,7 +35,7 @@ bytes are in flight, as on all of them when they are told to go.
 	short := limits.Short(all, wanted)
 	switch {
 	case wanted == 0:
-		writeMends(w, all)
+		writeRemedies(w, all)
 	case len(short) == 0:
 		fmt.Fprintf(w, "-max-conns %d is allowed.\n", wanted)
 	default:
@@ -64,8 +64,8 @@ func writeLimits(w io.Writer, all []limits.Limit, least limits.Limit) {
 	t.Flush()
 }
 
-// writeMends says what to do for more.
-func writeMends(w io.Writer, all []limits.Limit) {
+// writeRemedies says what to do for more.
+func writeRemedies(w io.Writer, all []limits.Limit) {
 	for _, conns := range []int64{100_000, 1_000_000} {
 		short := limits.Short(all, conns)
 		if len(short) == 0 {

@@ -16,6 +16,6 @@ func logConn(log *slog.Logger, e *pool.ConnEvent) {
 		log.Info("connection opened", "peer", peer, "worker", e.Worker)
 		return
 	}
-	log.Info("connection closed", "peer", peer, "worker", e.Worker, "how", e.Reason.String(), "code", e.Code,
+	log.Info("connection closed", "peer", peer, "worker", e.Worker, "reason", e.Reason.String(), "code", e.Code,
 		"bytes_in", e.Received, "bytes_out", e.Sent, "duration", e.Duration)
 }

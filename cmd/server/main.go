@@ -80,7 +80,7 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 		if errors.Is(err, errSecondSignal) {
 			flush = hastyFlush
 		}
-		lines.log.Error("failed", "cause", err)
+		lines.log.Error("failed", "err", err)
 		return exitFailed
 	}
 	return exitDrained
@@ -161,10 +161,10 @@ func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	case sig := <-signals:
 		log.Info("draining", "signal", sig.String(), "connections", p.Open(), "timeout", s.drainTimeout)
 	case failure = <-p.Failed():
-		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
+		log.Error("draining", "err", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	case failure = <-ops.failed():
 		failure = fmt.Errorf("-admin %s: %w", s.admin, failure)
-		log.Error("draining", "cause", failure, "connections", p.Open(), "timeout", s.drainTimeout)
+		log.Error("draining", "err", failure, "connections", p.Open(), "timeout", s.drainTimeout)
 	}
 	systemd.stopping(s.drainTimeout)
 	if err := drain(p, s.drainTimeout, signals); err != nil {

@@ -79,7 +79,7 @@ func supervise(p *pool.Pool, log *slog.Logger) *supervisor {
 	s.leave = leave
 	var err error
 	if s.watchdog, err = daemon.SdWatchdogEnabled(true); err != nil {
-		log.Warn("systemd's watchdog is not answered", "cause", err)
+		log.Warn("systemd's watchdog is not answered", "err", err)
 	}
 	if s.socket != "" {
 		go s.attend(ctx)
@@ -106,7 +106,7 @@ func (s *supervisor) attend(ctx context.Context) {
 		if err := s.turning(ctx, patience); ctx.Err() != nil {
 			return
 		} else if err != nil {
-			s.log.Error("the watchdog gets no answer", "cause", err)
+			s.log.Error("the watchdog gets no answer", "err", err)
 			s.tell("STATUS=" + strings.ReplaceAll(err.Error(), "\n", "; "))
 		} else {
 			next := s.figures()
@@ -166,7 +166,7 @@ func (s *supervisor) tell(message string) {
 	if err == nil {
 		s.owed = ""
 	} else if !s.deaf {
-		s.log.Warn("systemd cannot be told", "message", message, "cause", err)
+		s.log.Warn("systemd cannot be told", "message", message, "err", err)
 	}
 	s.deaf = err != nil
 }

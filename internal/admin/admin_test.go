@@ -21,8 +21,8 @@ import (
 
 const soon = 10 * time.Second // longer than anything here takes that happens at all
 
-// office is a pool and its admin server.
-type office struct {
+// harness is a pool and its admin server.
+type harness struct {
 	t      testing.TB
 	pool   *pool.Pool
 	server *Server
@@ -30,13 +30,13 @@ type office struct {
 	addr   string // where operators ask
 }
 
-func opens(t testing.TB, changes ...func(*pool.Config)) *office {
+func opens(t testing.TB, changes ...func(*pool.Config)) *harness {
 	t.Helper()
 	return opensWith(t, func(*Server) {}, changes...)
 }
 
 // opensWith has an admin server that is tuned before it starts.
-func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) *office {
+func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) *harness {
 	t.Helper()
 	cfg := pool.Config{
 		Workers: 2, MaxConns: 100, MaxFDs: 20_000,
@@ -61,7 +61,7 @@ func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &office{t: t, pool: p, front: front.Addr.String(), addr: l.Addr().String()}
+	o := &harness{t: t, pool: p, front: front.Addr.String(), addr: l.Addr().String()}
 	o.server = newServer(Config{
 		Pool: p, Echo: hijack.New(p, cfg.Echo), Log: cfg.Log, LogLost: func() uint64 { return 7 },
 		Version: Version{Number: "1.2.3", Commit: "abc", Go: "go1.26", OS: "linux", Arch: "amd64"},
@@ -78,7 +78,7 @@ func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) 
 }
 
 // asks asks, and does not keep the connection.
-func (o *office) asks(path string) (*http.Response, string) {
+func (o *harness) asks(path string) (*http.Response, string) {
 	o.t.Helper()
 	response, body, err := o.get(path)
 	if err != nil {
@@ -87,7 +87,7 @@ func (o *office) asks(path string) (*http.Response, string) {
 	return response, body
 }
 
-func (o *office) get(path string) (*http.Response, string, error) {
+func (o *harness) get(path string) (*http.Response, string, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * soon}
 	response, err := client.Get("http://" + o.addr + path)
 	if err != nil {
@@ -98,7 +98,7 @@ func (o *office) get(path string) (*http.Response, string, error) {
 	return response, string(body), err
 }
 
-func (o *office) wants(path string, status int, contains string) string {
+func (o *harness) wants(path string, status int, contains string) string {
 	o.t.Helper()
 	response, body := o.asks(path)
 	if response.StatusCode != status || !strings.Contains(body, contains) {
@@ -108,13 +108,13 @@ func (o *office) wants(path string, status int, contains string) string {
 }
 
 // dials opens a WebSocket.
-func (o *office) dials(addr string) *testpeer.Peer {
+func (o *harness) dials(addr string) *testpeer.Peer {
 	o.t.Helper()
 	return testpeer.Dial(o.t, "tcp", addr).Upgrades()
 }
 
 // says sends and expects an answer.
-func (o *office) says(p *testpeer.Peer, bytes, answer string) {
+func (o *harness) says(p *testpeer.Peer, bytes, answer string) {
 	o.t.Helper()
 	p.Sends(bytes)
 	p.Wants(answer, "an answer")
@@ -126,7 +126,7 @@ const (
 )
 
 // stuck is a pool one of whose workers hangs as soon as it has a connection.
-func stuck(t *testing.T) *office {
+func stuck(t *testing.T) *harness {
 	t.Helper()
 	var once sync.Once
 	stuck, free := make(chan bool), make(chan bool)

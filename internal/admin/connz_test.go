@@ -28,7 +28,7 @@ func (a *answer) peers() (peers []string) {
 }
 
 // lists asks for a list.
-func (o *office) lists(query string) (a answer) {
+func (o *harness) lists(query string) (a answer) {
 	o.t.Helper()
 	if err := json.Unmarshal([]byte(o.wants("/connz?"+query, http.StatusOK, "")), &a); err != nil {
 		o.t.Fatalf("%s: %v", query, err)
@@ -191,7 +191,7 @@ func FuzzConnzQuery(f *testing.F) {
 }
 
 // atOnce asks so many times at once, each on a connection of its own.
-func (o *office) atOnce(n int, path string, check func(*http.Response, string)) {
+func (o *harness) atOnce(n int, path string, check func(*http.Response, string)) {
 	o.t.Helper()
 	type reply struct {
 		response *http.Response
@@ -216,7 +216,7 @@ func (o *office) atOnce(n int, path string, check func(*http.Response, string)) 
 }
 
 // stalls asks and does not read the answer, for which there is little room on both ends.
-func (o *office) stalls(path string) net.Conn {
+func (o *harness) stalls(path string) net.Conn {
 	o.t.Helper()
 	c, err := net.Dial("tcp", o.addr)
 	if err != nil {

@@ -22,7 +22,7 @@ func TestSeveralListeners(t *testing.T) {
 	}
 	s := Start(listeners, o.server.cfg)
 	for _, l := range listeners {
-		(&office{t: t, addr: l.Addr().String()}).wants("/version", http.StatusOK, "1.2.3")
+		(&harness{t: t, addr: l.Addr().String()}).wants("/version", http.StatusOK, "1.2.3")
 	}
 	listeners[1].Close()
 	listeners[2].Close()

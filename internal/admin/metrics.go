@@ -34,7 +34,7 @@ var (
 	accepted     = metric("connections_accepted_total", "Connections accepted on the listeners, refused ones included.")
 	adopted      = metric("connections_adopted_total", "Connections taken over from net/http, such as those to /echo of the admin server.")
 	refused      = metric("connections_refused_total", "Connections turned away whatever they asked for: full (-max-conns), per_ip (-max-conns-per-ip), descriptors (none was left), draining.", "reason")
-	closed       = metric("connections_closed_total", "Connections that have ended, by how: completed is an orderly close or an answered bad request, vanished a peer that ended TCP without a close frame, broken mostly a reset.", "reason")
+	closed       = metric("connections_closed_total", "Connections that have ended, by how: completed is an orderly close or an answered bad request, disconnected a peer that ended TCP without a close frame, broken mostly a reset.", "reason")
 	closeCodes   = metric("close_codes_total", "Connections that ended with a close frame, by the code (RFC 6455, section 7.4) in the last one sent. 1005: it had none. 3xxx and 4xxx stand for all codes of libraries and of applications.", "code")
 	handshakes   = metric("handshakes_total", "Opening requests answered, by HTTP status. 101 is a WebSocket; all others are failures.", "status")
 	idleTimeouts = metric("idle_timeouts_total", "Connections closed because nothing was heard for -idle-timeout.")
@@ -58,14 +58,14 @@ var (
 	backpressure   = metric("backpressure_total", "Times that the kernel took less of a reply than all.")
 	budgetUsed     = metric("buffer_budget_used_bytes", "Memory held for unfinished frames and unread replies.")
 	budgetLimit    = metric("buffer_budget_limit_bytes", "Memory that may be held for them (-buffer-budget).")
-	frugalTurns    = metric("frugal_turns_total", "Turns of connections while the buffer budget was spent: frames are cut, and peers that do not read wait in TCP.")
+	lowMemoryTurns = metric("low_memory_turns_total", "Turns of connections while the buffer budget was spent: frames are cut, and peers that do not read wait in TCP.")
 	noDescriptors  = metric("descriptors_exhausted_total", "Times that no descriptor was left to accept a connection. Beside process_open_fds and process_max_fds.")
 	acceptErrors   = metric("accept_errors_total", "Other errors of accept4 than a lack of descriptors or memory. The log names the last one; a listener whose error is not about a single connection is left alone for 100 ms.")
 	allDescription = []*prometheus.Desc{
 		buildInfo, ready, draining, logLost, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, idleTimeouts,
 		messages, framesReceived, framesSent, payloadReceived, payloadSent, bytesReceived, bytesSent, bytesDiscarded,
 		wakeups, events, staleEvents, emptyReads,
-		backpressured, unsent, backpressure, budgetUsed, budgetLimit, frugalTurns, noDescriptors, acceptErrors,
+		backpressured, unsent, backpressure, budgetUsed, budgetLimit, lowMemoryTurns, noDescriptors, acceptErrors,
 	}
 )
 
@@ -151,7 +151,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(backpressure, s.Backlogs)
 	gauge(budgetUsed, s.BudgetUsed)
 	gauge(budgetLimit, s.BudgetLimit)
-	count(frugalTurns, s.LowMemoryTurns)
+	count(lowMemoryTurns, s.LowMemoryTurns)
 	count(noDescriptors, s.Exhausted)
 	count(acceptErrors, s.AcceptErrors)
 }

@@ -50,7 +50,7 @@ func TestEveryMetricIsThere(t *testing.T) {
 }
 
 // knocks asks at the front for what is not there.
-func (o *office) knocks(status int) {
+func (o *harness) knocks(status int) {
 	o.t.Helper()
 	response, err := http.Get("http://" + o.front)
 	if err != nil {
@@ -89,7 +89,7 @@ func TestMetricsCount(t *testing.T) {
 		`wsecho_connections_refused_total{reason="full"} 1`,
 		`wsecho_connections_refused_total{reason="per_ip"} 0`,
 		`wsecho_connections_closed_total{reason="completed"} 3`,
-		`wsecho_connections_closed_total{reason="vanished"} 1`,
+		`wsecho_connections_closed_total{reason="disconnected"} 1`,
 		`wsecho_connections_closed_total{reason="write_timeout"} 0`,
 		`wsecho_close_codes_total{code="4xxx"} 1`,
 		`wsecho_handshakes_total{status="101"} 2`,

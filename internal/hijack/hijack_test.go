@@ -28,29 +28,29 @@ import (
 
 const soon = 10 * time.Second // longer than anything here takes that happens at all
 
-// house is a pool that can be entered both ways: at front by its own listener, at side by net/http.
-type house struct {
+// harness is a pool that can be entered both ways: at front by its own listener, at side by net/http.
+type harness struct {
 	t     testing.TB
 	pool  *pool.Pool
 	front string
 	side  string
 }
 
-func opens(t testing.TB, changes ...func(*pool.Config)) *house {
+func opens(t testing.TB, changes ...func(*pool.Config)) *harness {
 	t.Helper()
 	h := opensPool(t, changes...)
 	server := httptest.NewServer(h.handler)
 	t.Cleanup(server.Close)
 	h.side = server.Listener.Addr().String()
-	return h.house
+	return h.harness
 }
 
-type poolHouse struct {
-	*house
+type poolHarness struct {
+	*harness
 	handler *Handler
 }
 
-func opensPool(t testing.TB, changes ...func(*pool.Config)) poolHouse {
+func opensPool(t testing.TB, changes ...func(*pool.Config)) poolHarness {
 	t.Helper()
 	cfg := pool.Config{
 		Workers: 2, MaxConns: 20_000, MaxFDs: 20_000,
@@ -75,7 +75,7 @@ func opensPool(t testing.TB, changes ...func(*pool.Config)) poolHouse {
 		p.Shutdown(0)
 		p.Close()
 	})
-	return poolHouse{&house{t: t, pool: p, front: l.Addr.String()}, New(p, cfg.Echo)}
+	return poolHarness{&harness{t: t, pool: p, front: l.Addr.String()}, New(p, cfg.Echo)}
 }
 
 func dials(t testing.TB, network, addr string) *testpeer.Peer {

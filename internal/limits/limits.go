@@ -29,12 +29,12 @@ type Load struct {
 // A Limit allows some number of connections. Of Has, a connection takes Each, and Fixed are taken
 // without any.
 type Limit struct {
-	Name  string
-	Has   int64 // Unknown, or Unlimited, allow everything
-	Fixed int64
-	Each  int64
-	Bytes bool   // not a number of things
-	Mend  string // what to do for more; %d is for what is needed
+	Name   string
+	Has    int64 // Unknown, or Unlimited, allow everything
+	Fixed  int64
+	Each   int64
+	Bytes  bool   // not a number of things
+	Remedy string // what to do for more; %d is for what is needed
 
 	needs func(conns int64) int64 // if it is not Fixed + Each*conns
 }
@@ -57,10 +57,10 @@ func (l Limit) Needs(conns int64) int64 {
 
 // HowTo says what to do for so many connections.
 func (l Limit) HowTo(conns int64) string {
-	if !strings.Contains(l.Mend, "%[1]") {
-		return l.Mend
+	if !strings.Contains(l.Remedy, "%[1]") {
+		return l.Remedy
 	}
-	return fmt.Sprintf(l.Mend, l.Needs(conns))
+	return fmt.Sprintf(l.Remedy, l.Needs(conns))
 }
 
 // Show is n in the limit's unit.
@@ -81,34 +81,34 @@ func (m Machine) Tracks() bool { return m.Conntrack != Unknown && m.ConntrackUse
 
 // Of are the limits for a load, the descriptors first.
 func (m Machine) Of(load Load) []Limit {
-	ofProcess := func(name string, has int64, mend string) Limit {
-		return Limit{Name: name, Has: has, Each: 1, Fixed: min(load.Descriptors, max(0, has)/4), Mend: mend,
+	ofProcess := func(name string, has int64, remedy string) Limit {
+		return Limit{Name: name, Has: has, Each: 1, Fixed: min(load.Descriptors, max(0, has)/4), Remedy: remedy,
 			needs: func(conns int64) int64 { return DescriptorsFor(conns, load.Descriptors) }}
 	}
 	all := []Limit{
 		ofProcess("open files of a process", m.HardFiles, "LimitNOFILE=%[1]d in the unit, or ulimit -Hn %[1]d as root"),
 		ofProcess("fs.nr_open", m.NrOpen, "sysctl fs.nr_open=%[1]d"),
-		{Name: "fs.file-max", Has: m.FileMax, Each: load.Ends, Fixed: max(0, m.FilesUsed) + load.Descriptors, Mend: "sysctl fs.file-max=%[1]d"},
-		{Name: "fs.epoll.max_user_watches", Has: m.EpollWatches, Each: load.Ends, Mend: "sysctl fs.epoll.max_user_watches=%[1]d"},
+		{Name: "fs.file-max", Has: m.FileMax, Each: load.Ends, Fixed: max(0, m.FilesUsed) + load.Descriptors, Remedy: "sysctl fs.file-max=%[1]d"},
+		{Name: "fs.epoll.max_user_watches", Has: m.EpollWatches, Each: load.Ends, Remedy: "sysctl fs.epoll.max_user_watches=%[1]d"},
 		{Name: "net.ipv4.tcp_mem, pressure", Has: m.TCPPressure, Each: load.Ends * tcpPages, Fixed: max(0, m.TCPUsed),
-			Mend: "sysctl net.ipv4.tcp_mem, the second of its numbers: %[1]d pages"},
+			Remedy: "sysctl net.ipv4.tcp_mem, the second of its numbers: %[1]d pages"},
 	}
 	if m.Tracks() {
 		all = append(all, Limit{Name: "nf_conntrack_max", Has: m.Conntrack, Each: 1, Fixed: m.ConntrackUsed,
-			Mend: "sysctl net.netfilter.nf_conntrack_max=%[1]d, or a notrack rule for the port"})
+			Remedy: "sysctl net.netfilter.nf_conntrack_max=%[1]d, or a notrack rule for the port"})
 	}
 	memory := Limit{Name: "memory, available", Has: m.Available, Bytes: true, Fixed: load.Memory, Each: load.Ends*KernelBytes + ServerBytes,
-		Mend: "memory, or a smaller -buffer-budget"}
+		Remedy: "memory, or a smaller -buffer-budget"}
 	if load.Ends > 1 {
 		memory.Each += loaderBytes
 	}
 	all = append(all, memory)
 	if m.CgroupLeft != Unlimited {
-		memory.Name, memory.Has, memory.Mend = "memory, of the cgroup", m.CgroupLeft, "MemoryMax= in the unit, or the container's limit"
+		memory.Name, memory.Has, memory.Remedy = "memory, of the cgroup", m.CgroupLeft, "MemoryMax= in the unit, or the container's limit"
 		all = append(all, memory)
 	}
 	if load.Most > 0 {
-		all = append(all, Limit{Name: "-max-conns", Has: load.Most, Each: 1, Mend: "-max-conns"})
+		all = append(all, Limit{Name: "-max-conns", Has: load.Most, Each: 1, Remedy: "-max-conns"})
 	}
 	return all
 }

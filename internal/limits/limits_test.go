@@ -236,7 +236,7 @@ func TestWhatEndsFirst(t *testing.T) {
 }
 
 // Whoever does what is advised, has enough.
-func TestMendsAreEnough(t *testing.T) {
+func TestRemediesAreEnough(t *testing.T) {
 	for _, ends := range []int64{1, 2} {
 		for _, l := range read(t, nil).Of(Load{Descriptors: 194, Memory: 1 << 20, Ends: ends, Most: 10}) {
 			for _, conns := range []int64{1, 2, 3, 100, 581, 582, 583, 1_000_000} {

@@ -21,7 +21,7 @@ import (
 
 // wantsEven checks that no worker has more than one connection more than
 // another.
-func (h *house) wantsEven(why string) {
+func (h *harness) wantsEven(why string) {
 	h.t.Helper()
 	var conns []int64
 	for _, w := range h.workers {
@@ -78,7 +78,7 @@ func TestOneWorkerAcceptsForAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.wantsEven("one worker has accepted all")
-	h.until("the letters are read", func() bool {
+	h.until("the messages are read", func() bool {
 		n := 0
 		for _, w := range h.workers {
 			w.conns.mine.each(func(int) { n++ })
@@ -143,7 +143,7 @@ func TestAdoptFromOtherGoroutines(t *testing.T) {
 
 // refuses checks that the pool does not adopt a connection, and that it is its
 // giver's after that.
-func (h *house) refuses(why string, want error, read []byte) {
+func (h *harness) refuses(why string, want error, read []byte) {
 	h.t.Helper()
 	p, fd := h.stranger()
 	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, read, noGreeting); !errors.Is(err, want) {
@@ -184,7 +184,7 @@ func TestAdoptAfterTheEnd(t *testing.T) {
 	h.Shutdown(soon)
 	h.refuses("the workers have ended", ErrDraining, nil)
 	h.draining.Store(false) // as if it had been asked just before
-	h.refuses("nobody reads its letters", ErrDraining, nil)
+	h.refuses("nobody reads its messages", ErrDraining, nil)
 	if h.Open() != 0 {
 		t.Errorf("%d are open", h.Open())
 	}
@@ -421,7 +421,7 @@ func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
 }
 
 // failsToAccept makes accept4 fail with these errors, one after the other, at a listener; then it works again.
-func (h *house) failsToAccept(listener int, errs ...error) {
+func (h *harness) failsToAccept(listener int, errs ...error) {
 	h.Pool.accept = func(fd int) (int, netip.AddrPort, error) {
 		if fd == h.listeners[listener].FD && len(errs) > 0 {
 			err := errs[0]

@@ -106,10 +106,10 @@ func TestWriteTimeout(t *testing.T) {
 
 // A connection that is parked waits for its peer to read just as one with a
 // backlog does, and so do those that are starved besides.
-func TestWriteTimeoutInFrugalTurns(t *testing.T) {
+func TestWriteTimeoutInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p := h.reluctant()
 	p.stuffs(masked(messages(500, 3000)...))
 	s, _ := p.slot()
@@ -127,7 +127,7 @@ func TestWriteTimeoutInFrugalTurns(t *testing.T) {
 func TestIdleTimeoutWhenStarved(t *testing.T) {
 	h := opens(t, idleTimeout(30*time.Second))
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p, q := h.connects(), h.connects()
 	half := masked(ping("is it long enough?"))
 	p.sends(half[:9])

@@ -12,7 +12,7 @@ import (
 )
 
 // drains asks the workers to drain, as Shutdown does.
-func (h *house) drains(timeout time.Duration) {
+func (h *harness) drains(timeout time.Duration) {
 	h.t.Helper()
 	h.draining.Store(true)
 	for _, w := range h.workers {
@@ -92,7 +92,7 @@ func TestArrivalsForAWorkerThatHasDrained(t *testing.T) {
 	gone.acceptor.ignore()
 	first := h.connects()
 	if !gone.mail.closeIfEmpty() {
-		t.Fatal("there are letters for it")
+		t.Fatal("there are messages for it")
 	}
 	second := h.connects() // whose turn it would be
 	for _, p := range []*peer{first, second} {
@@ -118,11 +118,11 @@ func TestDrainTimeout(t *testing.T) {
 
 // A peer that is behind with reading gets what it is owed before it is told.
 func TestDrainBehindABacklog(t *testing.T) {
-	for _, frugal := range []bool{false, true} {
+	for _, lowMemory := range []bool{false, true} {
 		h := opens(t)
-		if frugal {
+		if lowMemory {
 			defer h.spends()()
-			h.hoarder()
+			h.spareOwner()
 		}
 		p := h.reluctant()
 		frames := messages(500, 3000)
@@ -206,7 +206,7 @@ func TestDrainFlood(t *testing.T) {
 func TestConnectionsThatArriveWhileDraining(t *testing.T) {
 	h := opens(t, workers(2))
 	accepted, adopted := h.dials(), h.adopts(echo.Upgraded(), masked(text("early")))
-	// One worker accepts for both; its letter to the other may be behind the one that says drain.
+	// One worker accepts for both; its message to the other may be behind the one that says drain.
 	h.drains(10 * time.Second)
 	adopted.wantsEcho("what was read", text("early"))
 	adopted.wantsClose("then goodbye", 1001)
@@ -234,7 +234,7 @@ func TestShutdown(t *testing.T) {
 	h.Shutdown(soon)
 	h.wantsEnded(map[Reason]uint64{Completed: 10})
 	if h.workers[0].mail.post(message{}) {
-		t.Error("a worker that has ended takes letters")
+		t.Error("a worker that has ended takes messages")
 	}
 }
 
@@ -253,9 +253,9 @@ func TestShutdownTwiceClosesListenersOnce(t *testing.T) {
 	}
 }
 
-// Who writes a letter while the last worker ends either has it read or is told
+// Who writes a message while the last worker ends either has it read or is told
 // that it is not; nobody wakes a poller that has been closed.
-func TestLettersWhileTheWorkersEnd(t *testing.T) {
+func TestMessagesWhileTheWorkersEnd(t *testing.T) {
 	for range 50 {
 		h := opens(t, workers(2)).starts()
 		var writing sync.WaitGroup

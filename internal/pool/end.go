@@ -42,7 +42,7 @@ func (cs *conns) lost(c conn, err error) {
 	case c.proto.Phase() == echo.Done:
 		cs.end(c, Completed)
 	case err == io.EOF:
-		cs.end(c, Vanished)
+		cs.end(c, Disconnected)
 	default:
 		cs.end(c, Broken)
 	}
@@ -51,7 +51,7 @@ func (cs *conns) lost(c conn, err error) {
 // fail closes a connection that epoll refuses to watch: the kernel's limit of watches, or its
 // memory, is exhausted.
 func (cs *conns) fail(c conn, err error) {
-	cs.cfg.Log.Error("connection given up", "cause", err)
+	cs.cfg.Log.Error("connection given up", "err", err)
 	cs.end(c, InternalFailed)
 }
 

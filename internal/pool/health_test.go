@@ -65,7 +65,7 @@ func TestWorkersTurnWhileDrainingAndAreDoneAfterwards(t *testing.T) {
 	}
 }
 
-// A worker that dies with letters that it has not read leaves nobody waiting: not those
+// A worker that dies with messages that it has not read leaves nobody waiting: not those
 // who ask it, not Shutdown, and not the peer of a connection that was on its way to it.
 func TestWorkerDies(t *testing.T) {
 	h := opens(t, workers(2), func(cfg *Config) { cfg.MaxConnsPerIP = 10 }).starts()

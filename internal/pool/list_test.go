@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (h *house) lists(by Order, limit int) []Conn {
+func (h *harness) lists(by Order, limit int) []Conn {
 	h.t.Helper()
 	return h.queries(Query{By: by, Limit: limit}).Conns
 }
 
-func (h *house) queries(q Query) Listing {
+func (h *harness) queries(q Query) Listing {
 	h.t.Helper()
 	return asks(h, func(ctx context.Context) (Listing, error) { return h.List(ctx, q) })
 }
@@ -35,7 +35,7 @@ func (p *peer) port() uint16 {
 	return uint16(name.(*unix.SockaddrInet4).Port)
 }
 
-func (h *house) wantsList(by Order, limit int, want ...*peer) []Conn {
+func (h *harness) wantsList(by Order, limit int, want ...*peer) []Conn {
 	h.t.Helper()
 	list := h.lists(by, limit)
 	ports := []uint16{}

@@ -88,7 +88,7 @@ func (cs *conns) lowMemoryTurn(c conn) {
 	}
 	if left > 0 && c.is(ended) {
 		discard(c.fd, left, cs.store.scratch) // closing with unread bytes would reset
-		cs.end(c, Vanished)
+		cs.end(c, Disconnected)
 		return
 	}
 	cs.settle(c, before)

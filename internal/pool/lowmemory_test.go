@@ -18,7 +18,7 @@ import (
 const smallestBlock = 64
 
 // spends takes all that is left of the budget. What it returns gives it back.
-func (h *house) spends() (givesBack func()) {
+func (h *harness) spends() (givesBack func()) {
 	var blocks []arena.Block
 	for size := h.cfg.BufferSize; size >= smallestBlock; size /= 2 {
 		for b := h.arena.Alloc(size); b != 0; b = h.arena.Alloc(size) {
@@ -32,9 +32,9 @@ func (h *house) spends() (givesBack func()) {
 	}
 }
 
-// hoarder connects a peer that has the spare block of its worker, for the
-// first half of a frame. All turns of the worker are frugal from then on.
-func (h *house) hoarder() (p *peer, rest []byte, f ws.Frame) {
+// spareOwner connects a peer that has the spare block of its worker, for the
+// first half of a frame. All turns of the worker are lowMemory from then on.
+func (h *harness) spareOwner() (p *peer, rest []byte, f ws.Frame) {
 	h.t.Helper()
 	p = h.connects()
 	f = binary(1, h.cfg.BufferSize/2)
@@ -104,7 +104,7 @@ func TestBudgetHoldsWithHalfFrames(t *testing.T) {
 		}
 		h.settles()
 		if h.count().LowMemoryTurns == 0 || h.held() < 4*64<<10/2 {
-			t.Errorf("%d frugal turns, %d bytes held: the budget was not touched", h.count().LowMemoryTurns, h.held())
+			t.Errorf("%d low-memory turns, %d bytes held: the budget was not touched", h.count().LowMemoryTurns, h.held())
 		}
 		for _, p := range halves {
 			p.sends(p.rest)
@@ -161,19 +161,19 @@ func TestSpareBlockReturns(t *testing.T) {
 	h := opens(t)
 	givesBack := h.spends()
 	defer givesBack()
-	hoarder, rest, f := h.hoarder()
+	spareOwner, rest, f := h.spareOwner()
 	witness := h.connects()
 	before := h.count().LowMemoryTurns
-	witness.alive("in a frugal turn")
+	witness.alive("in a low-memory turn")
 	if h.count().LowMemoryTurns == before {
-		t.Error("the turn was not frugal")
+		t.Error("the turn was not a low-memory turn")
 	}
-	hoarder.sends(rest)
-	hoarder.wantsMessages("cut through", f)
+	spareOwner.sends(rest)
+	spareOwner.wantsMessages("cut through", f)
 	h.settles()
 	before = h.count().LowMemoryTurns
 	witness.alive("in a full turn")
-	h.wantsCount("frugal turns", h.count().LowMemoryTurns, before)
+	h.wantsCount("low-memory turns", h.count().LowMemoryTurns, before)
 }
 
 // A peer that sends half a frame and then nothing more keeps the spare block
@@ -181,21 +181,21 @@ func TestSpareBlockReturns(t *testing.T) {
 func TestSpareBlockReturnsWhenThereIsMemory(t *testing.T) {
 	h := opens(t)
 	givesBack := h.spends()
-	hoarder, rest, f := h.hoarder()
+	spareOwner, rest, f := h.spareOwner()
 	witness := h.connects()
-	witness.alive("in a frugal turn")
+	witness.alive("in a low-memory turn")
 	givesBack()
 	before := h.count().LowMemoryTurns
 	witness.alive("in a full turn")
-	h.wantsCount("frugal turns", h.count().LowMemoryTurns, before)
-	hoarder.sends(rest)
-	hoarder.wantsEcho("its frame is whole", f)
+	h.wantsCount("low-memory turns", h.count().LowMemoryTurns, before)
+	spareOwner.sends(rest)
+	spareOwner.wantsEcho("its frame is whole", f)
 }
 
-func TestHandshakeInFrugalTurns(t *testing.T) {
+func TestHandshakeInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p := h.dials()
 	for i := range request {
 		p.sends([]byte(request[i : i+1]))
@@ -210,8 +210,8 @@ func TestHandshakeInFrugalTurns(t *testing.T) {
 	h.wantsEnded(nil)
 }
 
-// A request that was long before turns became frugal may become longer.
-func TestLongHandshakeThatBeganBeforeFrugalTurns(t *testing.T) {
+// A request that was long before turns became lowMemory may become longer.
+func TestLongHandshakeThatBeganBeforeLowMemoryTurns(t *testing.T) {
 	for _, began := range []int{100, 1000, 1100, 2000, 4000, 7000} {
 		h := opens(t)
 		p := h.dials()
@@ -223,7 +223,7 @@ func TestLongHandshakeThatBeganBeforeFrugalTurns(t *testing.T) {
 		p.sends([]byte(long[:began]))
 		h.settles()
 		givesBack := h.spends()
-		h.hoarder()
+		h.spareOwner()
 		p.sends([]byte(long[began : len(long)-1]))
 		p.wantsNothing("it is not whole")
 		p.sends([]byte(long[len(long)-1:]), masked(text("hello")))
@@ -233,10 +233,10 @@ func TestLongHandshakeThatBeganBeforeFrugalTurns(t *testing.T) {
 	}
 }
 
-func TestRefusalInFrugalTurns(t *testing.T) {
+func TestRefusalInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p := h.dials()
 	p.sends([]byte("GET / HTTP/1.1\r\nX-Padding: "), make([]byte, 0), []byte(request)[:30])
 	p.wantsNothing("it is not whole")
@@ -250,10 +250,10 @@ func TestRefusalInFrugalTurns(t *testing.T) {
 	r.wantsStatus("no upgrade", 426)
 }
 
-func TestControlFrameInPiecesInFrugalTurns(t *testing.T) {
+func TestControlFrameInPiecesInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p := h.connects()
 	for _, b := range masked(ping("is it long enough?"), text("hi"), ping("")) {
 		p.sends([]byte{b})
@@ -275,7 +275,7 @@ func TestControlFrameInPiecesInFrugalTurns(t *testing.T) {
 func TestStarvedIsLookedAtAgain(t *testing.T) {
 	h := opens(t)
 	givesBack := h.spends()
-	h.hoarder()
+	h.spareOwner()
 	p := h.connects()
 	half := masked(ping("is it long enough?"))
 	p.sends(half[:9])
@@ -294,10 +294,10 @@ func TestStarvedIsLookedAtAgain(t *testing.T) {
 	p.wantsEcho("it is whole", ping("is it long enough?"))
 }
 
-func TestEndInFrugalTurns(t *testing.T) {
+func TestEndInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	for _, c := range []struct {
 		name   string
 		whole  []ws.Frame
@@ -314,12 +314,12 @@ func TestEndInFrugalTurns(t *testing.T) {
 		p.wantsEcho(c.name, c.whole...)
 		p.wantsFIN(c.name)
 	}
-	h.wantsEnded(map[Reason]uint64{Vanished: 4})
+	h.wantsEnded(map[Reason]uint64{Disconnected: 4})
 }
 
-// What was held before turns became frugal may be more than the kernel takes
+// What was held before turns became lowMemory may be more than the kernel takes
 // at once. There is memory for it, for it is there.
-func TestLongRestInFrugalTurns(t *testing.T) {
+func TestLongRestInLowMemoryTurns(t *testing.T) {
 	for _, held := range []int{1100, 5000, 60_000, 200_000} {
 		t.Run(fmt.Sprint(held), func(t *testing.T) {
 			h := opens(t, bufferSize(256<<10))
@@ -334,20 +334,20 @@ func TestLongRestInFrugalTurns(t *testing.T) {
 				return len(rest) == 0 && len(h.workers[0].conns.store.rest(s)) == held
 			})
 			givesBack := h.spends()
-			hoarder, others, of := h.hoarder()
+			spareOwner, others, of := h.spareOwner()
 			rest = p.stuffs(append(all[held:], masked(messages(500, 3000)...)...))
 			h.wantsEnded(nil)
 			p.until("all is sent", func() bool { rest = p.sendsSome(rest); return len(rest) == 0 })
 			p.wantsMessages("everything", append(append(before, f), messages(500, 3000)...)...)
-			hoarder.sends(others)
-			hoarder.wantsMessages("everything", of)
+			spareOwner.sends(others)
+			spareOwner.wantsMessages("everything", of)
 			givesBack()
 		})
 	}
 }
 
-// A block may be full to its last byte when turns become frugal.
-func TestFullBlockInFrugalTurns(t *testing.T) {
+// A block may be full to its last byte when turns become lowMemory.
+func TestFullBlockInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	p := h.connects()
 	f := binary(1, 20_000)
@@ -362,14 +362,14 @@ func TestFullBlockInFrugalTurns(t *testing.T) {
 		t.Fatalf("%d bytes are held in a block of %d", len(h.workers[0].conns.store.rest(s)), len(mem))
 	}
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p.sends(all[full:])
 	p.wantsMessages("cut through", f)
 	p.alive("it goes on")
 }
 
 // Whoever has the spare block itself is no worse off.
-func TestHoarderInFrugalTurns(t *testing.T) {
+func TestHoarderInLowMemoryTurns(t *testing.T) {
 	h := opens(t, bufferSize(256<<10))
 	defer h.spends()()
 	p := h.reluctant()
@@ -384,10 +384,10 @@ func TestHoarderInFrugalTurns(t *testing.T) {
 	p.wantsMessages("everything", append(append(before, f), messages(500, 3000)...)...)
 }
 
-func TestAdoptInFrugalTurns(t *testing.T) {
+func TestAdoptInLowMemoryTurns(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 
 	p := h.adopts(echo.Upgraded(), masked(text("early"), text("bird")))
 	p.wantsEcho("what was read before", text("early"), text("bird"))
@@ -408,10 +408,10 @@ func TestAdoptInFrugalTurns(t *testing.T) {
 
 // A peer that does not read is not read from, and not sent a ping that could
 // not be kept.
-func TestIdlePeerThatDoesNotReadInFrugalTurns(t *testing.T) {
+func TestIdlePeerThatDoesNotReadInLowMemoryTurns(t *testing.T) {
 	h := opens(t, func(cfg *Config) { cfg.IdleTimeout, cfg.WriteTimeout = time.Minute, time.Hour })
 	givesBack := h.spends()
-	h.hoarder()
+	h.spareOwner()
 	p := h.reluctant()
 	frames := messages(500, 3000)
 	rest := p.stuffs(masked(frames...))
@@ -427,7 +427,7 @@ func TestIdlePeerThatDoesNotReadInFrugalTurns(t *testing.T) {
 func TestAdoptedInputThatCannotBeKept(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	half := masked(ping("is there room?"))
 	half = half[:len(half)-1]
 	p := h.adopts(echo.Upgraded(), half)

@@ -16,7 +16,7 @@ func writeTimeout(d time.Duration) func(*Config) { return func(cfg *Config) { cf
 
 // sluggish connects a peer for which the kernel at our end keeps hundreds of kilobytes: of those, the peer
 // acknowledges many before there is room to write again.
-func (h *house) sluggish() *peer {
+func (h *harness) sluggish() *peer {
 	h.t.Helper()
 	h.limits(h.listeners[0].FD, unix.SO_SNDBUF, 1<<20) // the kernel makes less of it: net.core.wmem_max
 	h.limits(h.listeners[0].FD, unix.SO_RCVBUF, 4*kernelRoom)
@@ -201,7 +201,7 @@ func TestBacklogThatDrainsIsProgress(t *testing.T) {
 func TestParkedPeerThatReadsSlowly(t *testing.T) {
 	h := opens(t)
 	defer h.spends()()
-	h.hoarder()
+	h.spareOwner()
 	p := h.sluggish()
 	p.stuffs(masked(messages(2000, 3000)...))
 	s, _ := p.slot()

@@ -5,7 +5,7 @@ type Reason uint8
 
 const (
 	Completed      Reason = iota // a close frame, or a refusal, was the last that we sent; Counters.Codes says which
-	Vanished                     // the peer ended TCP without a close frame
+	Disconnected                 // the peer ended TCP without a close frame
 	Broken                       // TCP failed, in most cases because the peer reset it
 	WriteTimedOut                // the peer did not read what it was sent
 	CloseTimedOut                // the peer did not answer our close frame
@@ -17,7 +17,7 @@ const (
 
 var reasonNames = [numReasons]string{
 	Completed:      "completed",
-	Vanished:       "vanished",
+	Disconnected:   "disconnected",
 	Broken:         "broken",
 	WriteTimedOut:  "write timeout",
 	CloseTimedOut:  "close timeout",

@@ -19,7 +19,7 @@ func (w *worker) looksForBacklogs() (b backlog) {
 }
 
 // asks asks the workers something from another goroutine, and lets them work until there is an answer.
-func asks[T any](h *house, question func(ctx context.Context) (T, error)) (answer T) {
+func asks[T any](h *harness, question func(ctx context.Context) (T, error)) (answer T) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()

@@ -17,7 +17,7 @@ const kernelRoom = 32 << 10
 
 // reluctant connects a peer for which the kernel keeps little, so that a
 // backlog is made of a megabyte or two.
-func (h *house) reluctant() *peer {
+func (h *harness) reluctant() *peer {
 	h.t.Helper()
 	// Receive buffers must have room for some segments of loopback's, or segments are dropped
 	// and sent again after ever longer times.
@@ -28,7 +28,7 @@ func (h *house) reluctant() *peer {
 	return p.upgrades()
 }
 
-func (h *house) limits(fd, option, bytes int) {
+func (h *harness) limits(fd, option, bytes int) {
 	h.t.Helper()
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, bytes); err != nil {
 		h.t.Fatal(err)
@@ -145,7 +145,7 @@ func TestEndBehindABacklog(t *testing.T) {
 	p.until("all is echoed", func() bool { return len(p.got) >= len(want) })
 	p.wants("all is echoed", want)
 	p.wantsFIN("then we end, too")
-	h.wantsEnded(map[Reason]uint64{Vanished: 1})
+	h.wantsEnded(map[Reason]uint64{Disconnected: 1})
 }
 
 // A long frame that comes byte by byte is read to where it lies. It moves only

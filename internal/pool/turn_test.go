@@ -103,7 +103,7 @@ func TestWholeMessageBeforeTheEndIsEchoed(t *testing.T) {
 		p.wantsFIN(c.name + ": then we end, too")
 	}
 	h.until("all have ended", func() bool { return h.conns() == 0 })
-	h.wantsEnded(map[Reason]uint64{Vanished: 5})
+	h.wantsEnded(map[Reason]uint64{Disconnected: 5})
 }
 
 // The end that comes by itself, after everything has been read, is an edge too.
@@ -114,7 +114,7 @@ func TestEndAfterEverything(t *testing.T) {
 	h.settles()
 	p.ends()
 	p.wantsFIN("there is nothing more to come")
-	h.wantsEnded(map[Reason]uint64{Vanished: 1})
+	h.wantsEnded(map[Reason]uint64{Disconnected: 1})
 }
 
 func TestResetAtEveryStage(t *testing.T) {
@@ -276,7 +276,7 @@ func TestStaleEvent(t *testing.T) {
 	before := h.count().Events
 	s, fd := old.slot()
 	gen := s.gen
-	h.workers[0].mail.post(message{do: func(w *worker) { // letters are read before events
+	h.workers[0].mail.post(message{do: func(w *worker) { // messages are read before events
 		w.conns.end(conn{fd, s}, Broken)
 		w.accept(h.listeners[0].FD)
 	}})

@@ -23,10 +23,10 @@ import (
 // soon is longer than anything here takes that happens at all.
 const soon = 10 * time.Second
 
-// house is a pool whose workers do not run by themselves. The test lets them,
+// harness is a pool whose workers do not run by themselves. The test lets them,
 // pass by pass on its own goroutine, and moves their clock. At the end of the test it sees
 // to it that the books balance.
-type house struct {
+type harness struct {
 	*Pool
 	t       testing.TB
 	time    tick
@@ -36,13 +36,13 @@ type house struct {
 	closed  bool
 }
 
-// opens makes a house with one worker, unless it is told otherwise.
-func opens(t testing.TB, changes ...func(*Config)) *house {
+// opens makes a harness with one worker, unless it is told otherwise.
+func opens(t testing.TB, changes ...func(*Config)) *harness {
 	t.Helper()
 	return opensAt(t, []string{"127.0.0.1:0"}, changes...)
 }
 
-func opensAt(t testing.TB, addrs []string, changes ...func(*Config)) *house {
+func opensAt(t testing.TB, addrs []string, changes ...func(*Config)) *harness {
 	t.Helper()
 	cfg := Config{
 		Workers: 1, MaxConns: 1000, MaxFDs: 4096,
@@ -68,14 +68,14 @@ func opensAt(t testing.TB, addrs []string, changes ...func(*Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{Pool: p, t: t, time: 1000}
+	h := &harness{Pool: p, t: t, time: 1000}
 	p.clock = func() tick { return h.time }
 	t.Cleanup(h.closes)
 	return h
 }
 
 // starts lets the workers run by themselves.
-func (h *house) starts() *house {
+func (h *harness) starts() *harness {
 	h.clock = now
 	h.running = true
 	h.Start()
@@ -90,8 +90,8 @@ func untimed(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1448)
 }
 
-// closes ends the house, and looks at its books.
-func (h *house) closes() {
+// closes ends the harness, and looks at its books.
+func (h *harness) closes() {
 	h.t.Helper()
 	if h.closed {
 		return
@@ -117,14 +117,14 @@ func (h *house) closes() {
 	h.Close()
 }
 
-func (h *house) hangUp() {
+func (h *harness) hangUp() {
 	for _, p := range h.peers {
 		p.closes()
 	}
 }
 
 // balances checks that of connections that have all ended nothing is left.
-func (h *house) balances() {
+func (h *harness) balances() {
 	h.t.Helper()
 	spares := 0
 	var c Counters
@@ -163,7 +163,7 @@ func (h *house) balances() {
 }
 
 // pass lets every worker have one pass.
-func (h *house) pass() {
+func (h *harness) pass() {
 	if h.running {
 		runtime.Gosched()
 		return
@@ -188,7 +188,7 @@ func (h *house) pass() {
 }
 
 // until lets the workers work until cond holds.
-func (h *house) until(why string, cond func() bool) {
+func (h *harness) until(why string, cond func() bool) {
 	h.t.Helper()
 	for end := time.Now().Add(soon); !cond(); h.pass() {
 		if time.Now().After(end) {
@@ -198,7 +198,7 @@ func (h *house) until(why string, cond func() bool) {
 }
 
 // settles lets the workers work until there is nothing to do.
-func (h *house) settles() {
+func (h *harness) settles() {
 	h.t.Helper()
 	quiet := 0
 	h.until("nothing happens any more", func() bool {
@@ -211,7 +211,7 @@ func (h *house) settles() {
 	})
 }
 
-func (h *house) events() (n uint64) {
+func (h *harness) events() (n uint64) {
 	for _, w := range h.workers {
 		n += w.conns.count.Events
 	}
@@ -220,7 +220,7 @@ func (h *house) events() (n uint64) {
 
 // busy says whether a worker has something to go on with, or a peer's bytes
 // are still on their way.
-func (h *house) busy() bool {
+func (h *harness) busy() bool {
 	for _, w := range h.workers {
 		if len(w.conns.queue) > 0 {
 			return true
@@ -230,14 +230,14 @@ func (h *house) busy() bool {
 }
 
 // later moves the clock by d and lets the workers notice.
-func (h *house) later(d time.Duration) {
+func (h *harness) later(d time.Duration) {
 	h.t.Helper()
 	h.settles()
 	h.time += ticks(d)
 	h.pass()
 }
 
-func (h *house) conns() (n int64) {
+func (h *harness) conns() (n int64) {
 	for _, w := range h.workers {
 		n += w.conns.load.Load()
 	}
@@ -245,7 +245,7 @@ func (h *house) conns() (n int64) {
 }
 
 // count adds up the workers' counters.
-func (h *house) count() Counters {
+func (h *harness) count() Counters {
 	if h.running {
 		s, err := h.Snapshot(context.Background())
 		if err != nil {
@@ -263,7 +263,7 @@ func (h *house) count() Counters {
 }
 
 // wantsCount checks one counter.
-func (h *house) wantsCount(what string, got, want uint64) {
+func (h *harness) wantsCount(what string, got, want uint64) {
 	h.t.Helper()
 	if got != want {
 		h.t.Errorf("%s: %d, want %d", what, got, want)
@@ -271,7 +271,7 @@ func (h *house) wantsCount(what string, got, want uint64) {
 }
 
 // wantsEnded checks how many connections have ended, and why.
-func (h *house) wantsEnded(want map[Reason]uint64) {
+func (h *harness) wantsEnded(want map[Reason]uint64) {
 	h.t.Helper()
 	for reason, n := range h.count().Ended {
 		if n != want[Reason(reason)] {
@@ -281,7 +281,7 @@ func (h *house) wantsEnded(want map[Reason]uint64) {
 }
 
 // held is how many bytes are held for connections.
-func (h *house) held() int {
+func (h *harness) held() int {
 	used := h.arena.Used()
 	for _, w := range h.workers {
 		if w.conns.store.spareOwner == nil {
@@ -315,7 +315,7 @@ func (p *peer) slot() (*slot, int) {
 
 // peer is the other end of a connection: a socket and what has arrived at it.
 type peer struct {
-	h    *house
+	h    *harness
 	fd   int // -1: closed
 	got  []byte
 	end  error // of reading
@@ -323,10 +323,10 @@ type peer struct {
 }
 
 // dials connects.
-func (h *house) dials() *peer { h.t.Helper(); return h.dialsAt(0) }
+func (h *harness) dials() *peer { h.t.Helper(); return h.dialsAt(0) }
 
 // dialsAt connects to one of several listeners.
-func (h *house) dialsAt(listener int) *peer {
+func (h *harness) dialsAt(listener int) *peer {
 	h.t.Helper()
 	where, err := unix.Getsockname(h.listeners[listener].FD)
 	if err != nil {
@@ -357,7 +357,7 @@ func (h *house) dialsAt(listener int) *peer {
 }
 
 // adopts hands a connection to the pool, with what has been read from it.
-func (h *house) adopts(proto echo.State, read []byte) *peer {
+func (h *harness) adopts(proto echo.State, read []byte) *peer {
 	h.t.Helper()
 	p, fd := h.stranger()
 	if err := h.Adopt(fd, netip.AddrPort{}, proto, read, noGreeting); err != nil {
@@ -368,7 +368,7 @@ func (h *house) adopts(proto echo.State, read []byte) *peer {
 }
 
 // stranger is a connection that is not the pool's: a peer, and the other end.
-func (h *house) stranger() (*peer, int) {
+func (h *harness) stranger() (*peer, int) {
 	h.t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -386,7 +386,7 @@ const (
 )
 
 // connects connects and completes the opening handshake.
-func (h *house) connects() *peer { h.t.Helper(); return h.dials().upgrades() }
+func (h *harness) connects() *peer { h.t.Helper(); return h.dials().upgrades() }
 
 func (p *peer) upgrades() *peer {
 	p.h.t.Helper()
