@@ -7,13 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"wsecho/internal/flags"
+	"wsecho/internal/pool"
 )
 
 func TestMain(m *testing.M) {
@@ -95,16 +94,8 @@ func TestAllIsExplained(t *testing.T) {
 
 // The floor and gnet have the buffer that wsecho has.
 func TestBufferIsTheServers(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(repository(t), "cmd", "server", "limits.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`bufferSize = (\d+) << 10\b`).FindSubmatch(text)
-	if m == nil {
-		t.Fatal("cmd/server/limits.go has no bufferSize in KiB")
-	}
-	if kib, _ := strconv.Atoi(string(m[1])); kib<<10 != readBuffer {
-		t.Errorf("wsecho's buffer has %d KiB, and the peers are given %d", kib, readBuffer>>10)
+	if pool.BufferSize != readBuffer {
+		t.Errorf("wsecho's buffer has %d KiB, and the peers are given %d", pool.BufferSize>>10, readBuffer>>10)
 	}
 }
 

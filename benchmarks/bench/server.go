@@ -42,7 +42,7 @@ const (
 	nodeWS  = "ws"
 )
 
-// readBuffer is the buffer of the servers whose buffer can be chosen: wsecho's own (cmd/server/limits.go, bufferSize).
+// readBuffer is the buffer of the servers whose buffer can be chosen: wsecho's own (pool.BufferSize).
 const readBuffer = 256 << 10
 
 var servers = []server{
