@@ -117,7 +117,7 @@ kill -ABRT $server
 if wait $server; then fail "SIGABRT has not ended the server"; fi
 trap - EXIT
 grep -q '^wsecho/internal/pool\.(\*worker)\.run(' "$log" || fail "the trace has no name of a worker's function: $(cat "$log")"
-grep -q 'internal/pool/worker\.go:[0-9]' "$log" || fail "the trace has no lines"
+grep -q 'internal/pool/loop\.go:[0-9]' "$log" || fail "the trace has no lines"
 rm "$log"
 
 echo "== manual"
