@@ -1,10 +1,11 @@
-// Package docs holds the documents. Its tests compare what they say with the code.
+// Package docs holds the documents. Its tests compare the documents with the code.
 package docs
 
 import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,7 +13,7 @@ import (
 	"testing"
 )
 
-// Every name in the tour is declared in the file that it links to.
+// TestTourNamesExist checks that every name in the tour is declared in the file that it links to.
 func TestTourNamesExist(t *testing.T) {
 	page, err := os.ReadFile("tour.md")
 	if err != nil {
@@ -75,26 +76,89 @@ func receiver(t ast.Expr) string {
 	return ""
 }
 
-// Links between documents lead somewhere.
+// TestLinksLeadSomewhere checks that every link between documents leads to a file, and to a heading
+// of that file if the link has an anchor.
 func TestLinksLeadSomewhere(t *testing.T) {
-	pages, err := filepath.Glob("*.md")
+	pages := []string{"../README.md"}
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			pages = append(pages, path)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages = append(pages, "../README.md")
-	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#\s]*)(#[^)\s]*)?\)`)
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			if strings.Contains(m[1], "://") {
+			file, anchor := m[1], strings.TrimPrefix(m[2], "#")
+			if strings.Contains(file, "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+			target := page
+			if file != "" {
+				target = filepath.Join(filepath.Dir(page), file)
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links to %s: %v", page, m[1], err)
+			} else if anchor != "" && !headings(t, target)[anchor] {
+				t.Errorf("%s links to %s, which has no heading #%s", page, target, anchor)
 			}
 		}
+	}
+}
+
+// headings returns the anchors of a document's headings, as GitHub makes them.
+func headings(t *testing.T, path string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(string(text), -1) {
+		plain := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors[strings.ReplaceAll(plain, " ", "-")] = true
+	}
+	return anchors
+}
+
+// TestDecisionsAreListed checks that DESIGN.md lists every decision once, with a link to it.
+func TestDecisionsAreListed(t *testing.T) {
+	overview, err := os.ReadFile("DESIGN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| \[(\d+)\]\((\S+)#decision-(\d+)-`).FindAllStringSubmatch(string(overview), -1) {
+		if m[1] != m[3] || listed[m[1]] {
+			t.Errorf("decision %s in the list: links to decision %s, or is listed twice", m[1], m[3])
+		}
+		listed[m[1]] = true
+	}
+	pages, err := filepath.Glob("design/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^## Decision (\d+): `).FindAllStringSubmatch(string(text), -1) {
+			total++
+			if !listed[m[1]] {
+				t.Errorf("DESIGN.md does not list decision %s of %s", m[1], page)
+			}
+		}
+	}
+	if total != len(listed) {
+		t.Errorf("design/ has %d decisions, DESIGN.md lists %d", total, len(listed))
 	}
 }
