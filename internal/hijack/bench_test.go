@@ -12,7 +12,7 @@ import (
 
 // BenchmarkConnect compares the two ways in: what it takes to connect, be upgraded, echo once and leave. Time and
 // allocations are those of the whole process, but the client's part, plain system calls, is the same in both and allocates nothing.
-// docs/DESIGN.md has a run of it.
+// docs/measurements.md has a run of it.
 func BenchmarkConnect(b *testing.B) {
 	eachWay(b, func(b *testing.B, addr *unix.SockaddrInet4) {
 		b.ReportAllocs()

@@ -18,7 +18,7 @@ func Recv(fd int, p []byte) (int, error) { return recv(fd, p, 0) }
 func Peek(fd int, p []byte) (int, error) { return recv(fd, p, unix.MSG_PEEK) }
 
 // recvfrom and sendto do the same as read and write on a socket, and reach it
-// by a shorter way: BenchmarkSystemCalls, docs/DESIGN.md.
+// by a shorter way: BenchmarkSystemCalls, docs/measurements.md.
 func recv(fd int, p []byte, flags int) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM,
