@@ -1,9 +1,9 @@
-# An image of nothing but the server, some 18 MB, configured by environment variables alone:
+# Builds an image of about 18 MB that contains only the server. Environment variables configure it:
 #
 #	docker build -t wsecho --build-arg VERSION="$(git describe --tags --always --dirty)" .
 #	docker run --rm -p 8080:8080 --ulimit nofile=1048576 -e WSECHO_MAX_MESSAGE=1MiB wsecho
 #
-# e2e/image has its test.
+# e2e/image tests the image.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -15,14 +15,14 @@ RUN CGO_ENABLED=0 make build VERSION="$VERSION" COMMIT="$COMMIT"
 
 FROM scratch
 COPY --from=build /src/bin/wsecho /wsecho
-# By number, for there is no /etc/passwd; nobody in particular.
+# An arbitrary unprivileged user, by number, because the image has no /etc/passwd.
 USER 65532:65532
 EXPOSE 8080
-# SIGTERM drains. docker stop allows 10 s in all: 7 s for silent peers leave enough time for requests to
-# the admin endpoints and for the log, which come after. Raise both together: docker stop -t 20.
+# SIGTERM drains. docker stop allows 10 s in total; 7 s for peers that do not answer leave enough time for requests to
+# the admin endpoints and for the log afterwards. Raise both together: docker stop -t 20.
 STOPSIGNAL SIGTERM
 ENV WSECHO_DRAIN_TIMEOUT=7s
-# The check asks for /healthz at WSECHO_ADMIN, and gives up by itself after 3 s. With WSECHO_ADMIN=none
-# there is nothing to ask: docker run --no-healthcheck.
+# The check requests /healthz at WSECHO_ADMIN, and times out after 3 s. It fails with WSECHO_ADMIN=none: use
+# docker run --no-healthcheck then.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/wsecho", "-healthcheck"]
 ENTRYPOINT ["/wsecho"]

@@ -14,15 +14,16 @@ import (
 	"wsecho/internal/pool"
 )
 
-// operations is the admin server; the zero operations is none.
+// operations is the admin server. The zero value serves nothing.
 type operations struct {
 	sockets   []socket
 	listeners []net.Listener // of the sockets
 	server    *admin.Server
 }
 
-// listenAdmin opens the listening sockets of the admin endpoints, if they are wanted. Nothing is answered there
-// before serve. Those before are open already.
+// listenAdmin opens the listening sockets of the admin endpoints; addr is empty for none. Requests
+// wait until serve. An error names the socket of before, those that are already open, that is in
+// the way.
 func listenAdmin(addr string, before []socket, log *slog.Logger) (*operations, error) {
 	o := &operations{}
 	if addr == "" {
@@ -46,7 +47,7 @@ func listenAdmin(addr string, before []socket, log *slog.Logger) (*operations, e
 		}
 		o.listeners = append(o.listeners, l)
 		if !s.IsLoopback() {
-			log.Warn("the admin endpoints can be reached from other machines: profiles and peers' addresses are there", "admin", s.String())
+			log.Warn("admin endpoints can be reached from other machines, with profiles and peer addresses (-admin)", "admin", s.String())
 		}
 	}
 	return o, nil
@@ -66,7 +67,7 @@ func (o *operations) serve(p *pool.Pool, cfg *pool.Config, lines *logQueue) {
 	})
 }
 
-// addr is where it listens, with commas between several addresses; empty: nowhere.
+// addr returns the listening addresses, separated by commas, or "" if there are none.
 func (o *operations) addr() string {
 	all := make([]string, len(o.sockets))
 	for i, s := range o.sockets {
@@ -75,7 +76,7 @@ func (o *operations) addr() string {
 	return strings.Join(all, ",")
 }
 
-// failed delivers the error that keeps it from serving on.
+// failed returns the channel for the error that stops the admin server, or nil if there is none.
 func (o *operations) failed() <-chan error {
 	if o.server == nil {
 		return nil

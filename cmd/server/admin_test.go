@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// asks asks the admin server, without keeping the connection.
-func (s *server) asks(path string) (status int, body string) {
+// get requests a path from the admin server on a new connection.
+func (s *server) get(path string) (status int, body string) {
 	s.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: soon}
 	response, err := client.Get("http://" + s.admin + path)
@@ -28,28 +28,28 @@ func (s *server) asks(path string) (status int, body string) {
 
 func (s *server) wantsStatus(path string, status int) string {
 	s.t.Helper()
-	got, body := s.asks(path)
+	got, body := s.get(path)
 	if got != status {
-		s.t.Errorf("%s: %d, %q; want %d", path, got, body, status)
+		s.t.Errorf("%s: status %d, body %q; want status %d", path, got, body, status)
 	}
 	return body
 }
 
-// A load balancer hears of a drain at once, and an operator sees all of it.
-func TestAdminDuringADrain(t *testing.T) {
+// In a drain, /readyz fails at once, and the other admin endpoints answer until the end.
+func TestAdminEndpointsDuringDrain(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
 	p := s.dial()
 	s.wantsStatus("/readyz", http.StatusOK)
 	s.signals <- syscall.SIGTERM
 	p.Wants(goingAway, "the drain has begun")
 	if body := s.wantsStatus("/readyz", http.StatusServiceUnavailable); body != "draining\n" {
-		t.Errorf("readyz says %q", body)
+		t.Errorf("/readyz: body %q, want %q", body, "draining\n")
 	}
 	s.wantsStatus("/healthz", http.StatusOK)
 	metrics := s.wantsStatus("/metrics", http.StatusOK)
 	for _, want := range []string{"wsecho_draining 1\n", "wsecho_ready 0\n", "\nwsecho_handshakes_total{status=\"101\"} 1\n"} {
 		if !strings.Contains(metrics, want) {
-			t.Errorf("no %q in the metrics", want)
+			t.Errorf("/metrics lacks %q", want)
 		}
 	}
 	p.Sends(maskedClose)
@@ -57,18 +57,18 @@ func TestAdminDuringADrain(t *testing.T) {
 	s.wantsExit(exitDrained)
 }
 
-func TestNoAdmin(t *testing.T) {
+func TestAdminNoneOpensNoListener(t *testing.T) {
 	s := start(t, "-admin", "none")
 	if s.admin != "" {
-		t.Errorf("the admin server is at %s", s.admin)
+		t.Errorf("admin listener at %s, want none", s.admin)
 	}
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)
 }
 
-// Idle connections to the admin server take descriptors, but not the places of connections. The
-// kernel gives out the lowest free descriptor, so these make the next connection's a high one.
-func TestIdleAdminConnectionsTakeNoPlace(t *testing.T) {
+// Idle admin connections do not count against -max-conns. Since the kernel assigns the lowest free
+// descriptor, they also give the next connection a high descriptor.
+func TestIdleAdminConnectionsDoNotCountAsConnections(t *testing.T) {
 	s := start(t, "-workers", "1", "-max-conns", "2", "-drain-timeout", "0s")
 	before := openDescriptors(t)
 	const idle = 400 // more than -max-conns and the server's own descriptors
@@ -79,10 +79,10 @@ func TestIdleAdminConnectionsTakeNoPlace(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	eventually(t, "the admin server has accepted them", func() bool { return openDescriptors(t) >= before+2*idle })
+	eventually(t, "the admin server has accepted the idle connections", func() bool { return openDescriptors(t) >= before+2*idle })
 	p := s.dial()
 	p.Sends(maskedHello)
-	p.Wants(hello, "there is room for a connection")
+	p.Wants(hello, "the connection is accepted and echoed")
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)
 }
@@ -96,12 +96,12 @@ func openDescriptors(t *testing.T) int {
 	return len(open)
 }
 
-func TestLogConnections(t *testing.T) {
+func TestLogConnectionsLogsOpenAndClose(t *testing.T) {
 	s := start(t, "-log-connections")
 	p := s.dial()
 	opened := s.wantsLog("connection opened")
 	if opened["peer"] != p.LocalAddr().String() {
-		t.Errorf("opened: %v", opened)
+		t.Errorf("connection opened: got %v, want peer %v", opened, p.LocalAddr())
 	}
 	p.Sends(maskedHello + maskedClose)
 	p.Wants(hello, "an echo")
@@ -110,7 +110,7 @@ func TestLogConnections(t *testing.T) {
 	closed := s.wantsLog("connection closed")
 	if closed["peer"] != p.LocalAddr().String() || closed["code"] != 1001.0 || closed["reason"] != "completed" ||
 		closed["bytes_in"].(float64) < 11+8 || closed["bytes_out"].(float64) < 7+4 || closed["duration"] == nil {
-		t.Errorf("closed: %v", closed)
+		t.Errorf("connection closed: got %v, want peer %v, code 1001, reason completed, byte counts and a duration", closed, p.LocalAddr())
 	}
 	s.signals <- syscall.SIGTERM
 	s.wantsLog("stopped")

@@ -10,8 +10,8 @@ import (
 	"wsecho/internal/pool"
 )
 
-// check prints what this machine allows and how many connections that makes. It
-// returns exitFailed if they are fewer than -max-conns asks for.
+// check prints the limits of a machine and the number of connections that they allow. It returns
+// exitFailed if they allow fewer than -max-conns.
 func (s *settings) check(m limits.Machine, w io.Writer) int {
 	needs := s.poolConfig(nil).Needs()
 	load := limits.Load{Descriptors: needs.Descriptors(), Memory: needs.Memory(), Ends: 1}
@@ -22,12 +22,12 @@ func (s *settings) check(m limits.Machine, w io.Writer) int {
 	least := limits.Smallest(all)
 	allowed, wanted := least.Allows(), int64(s.maxConns)
 
-	fmt.Fprintf(w, "This machine is good for %s connections. What ends first: %s.\n\n", format.Thousands(allowed), least.Name)
+	fmt.Fprintf(w, "This machine allows %s connections. The first limit reached: %s.\n\n", format.Thousands(allowed), least.Name)
 	writeLimits(w, all, least)
 	fmt.Fprintf(w, `
-Of memory the server has %s for itself with its -buffer-budget, the rest is for
-connections that hold nothing in it. Of tcp_mem a connection holds a page while
-bytes are in flight, as on all of them when they are told to go.
+The server takes %s of memory for itself, including its -buffer-budget; the rest is
+for idle connections. A connection takes a page of tcp_mem while bytes are in flight,
+as on all connections at once in a drain.
 `, format.Bytes(load.Memory))
 	writeBursts(w, m)
 
@@ -47,10 +47,10 @@ bytes are in flight, as on all of them when they are told to go.
 	return exitDrained
 }
 
-// writeLimits writes a row for each limit.
+// writeLimits writes a table with a row for each limit, and marks the first one reached.
 func writeLimits(w io.Writer, all []limits.Limit, least limits.Limit) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "limit\there\tfor others\teach\tconnections")
+	fmt.Fprintln(t, "limit\tvalue\tother use\tper connection\tconnections")
 	for _, l := range all {
 		allows := "any number"
 		if n := l.Allows(); n != limits.Unlimited {
@@ -64,7 +64,7 @@ func writeLimits(w io.Writer, all []limits.Limit, least limits.Limit) {
 	t.Flush()
 }
 
-// writeRemedies says what to do for more.
+// writeRemedies writes what to change for more connections.
 func writeRemedies(w io.Writer, all []limits.Limit) {
 	for _, conns := range []int64{100_000, 1_000_000} {
 		short := limits.Short(all, conns)
@@ -72,17 +72,17 @@ func writeRemedies(w io.Writer, all []limits.Limit) {
 			fmt.Fprintf(w, "%s connections are allowed.\n", format.Thousands(conns))
 			continue
 		}
-		fmt.Fprintf(w, "For %s connections (deploy/sysctl.d/):\n", format.Thousands(conns))
+		fmt.Fprintf(w, "Changes for %s connections (see deploy/sysctl.d/):\n", format.Thousands(conns))
 		for _, l := range short {
 			fmt.Fprintf(w, "  %s\n", l.HowTo(conns))
 		}
 	}
 }
 
-// writeBursts writes what bounds how fast connections come, or how many come from one place, and not how
-// many there are.
+// writeBursts writes the limits on the rate of new connections and on connections from one address,
+// which do not limit the total.
 func writeBursts(w io.Writer, m limits.Machine) {
-	fmt.Fprint(w, "\nThese do not bound their number, but how many come at once, or from where:\n\n")
+	fmt.Fprint(w, "\nThese settings limit bursts of new connections, or connections from one address, but not the total:\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value int64, what string) {
 		text := "unknown"
@@ -91,12 +91,12 @@ func writeBursts(w io.Writer, m limits.Machine) {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", name, text, what)
 	}
-	row("net.core.somaxconn", m.Somaxconn, "wait to be accepted, a listener")
-	row("net.ipv4.tcp_max_syn_backlog", m.SynBacklog, "have begun, a listener; then SYN cookies")
-	row("net.core.netdev_max_backlog", m.PacketQueue, "packets wait for a CPU; more are lost")
-	row("net.ipv4.ip_local_port_range", m.LocalPorts, "ports, for a client or proxy at one address")
+	row("net.core.somaxconn", m.Somaxconn, "connections waiting to be accepted, per listener")
+	row("net.ipv4.tcp_max_syn_backlog", m.SynBacklog, "handshakes in progress, per listener; beyond, SYN cookies")
+	row("net.core.netdev_max_backlog", m.PacketQueue, "packets waiting for a CPU; further ones are dropped")
+	row("net.ipv4.ip_local_port_range", m.LocalPorts, "ports of a client or proxy with one address")
 	if m.Conntrack != limits.Unknown && !m.Tracks() {
-		row("nf_conntrack_max", m.Conntrack, "no firewall rule tracks connections now")
+		row("nf_conntrack_max", m.Conntrack, "not in use: no firewall rule tracks connections")
 	}
 	t.Flush()
 }

@@ -6,7 +6,7 @@ import (
 	"wsecho/internal/pool"
 )
 
-// logConn writes the line of one connection event. A worker calls it, so log must not block.
+// logConn logs a connection event. The worker waits for it, so log must not block.
 func logConn(log *slog.Logger, e *pool.ConnEvent) {
 	peer := "unix"
 	if e.Peer.IsValid() {

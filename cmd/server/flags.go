@@ -18,12 +18,12 @@ import (
 	"wsecho/internal/pool"
 )
 
-// settings are what the command line and the environment say.
+// settings hold the values of all flags, from the command line and the environment.
 type settings struct {
 	listen           addresses
 	unixMode         unixMode
 	unixGroup        unixGroup
-	admin            string // empty: none
+	admin            string // empty: no admin endpoints
 	workers          int
 	maxConns         int
 	maxConnsPerIP    int
@@ -42,15 +42,14 @@ type settings struct {
 	mutexProfileFraction int
 	blockProfileRate     int
 
-	justCheck   bool
+	checkOnly   bool
 	healthcheck bool
 	version     bool
 }
 
 const envPrefix = "WSECHO"
 
-// parse reads the settings. Its errors say which flag or variable, what value,
-// and what is wrong with it.
+// parse reads the settings. Its errors name the flag or variable, the value, and the cause.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
 	if err := flags.Parse(fs, args, envPrefix); err != nil {
@@ -63,54 +62,54 @@ func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("wsecho")
 	s.listen.set(fs, "listen", ":8080",
-		"`address` to serve on: host:port, [IPv6]:port, unix:/path, or unix:@name in the abstract namespace. :port is IPv6 and IPv4, 0.0.0.0:port is IPv4 only, [::]:port is IPv6 only, a name is all of its addresses. May be repeated, or a list with commas. Sockets that systemd hands over are served in its place")
+		"`address` to listen on: host:port, [IPv6]:port, unix:/path, or unix:@name in the abstract namespace. :port listens on IPv6 and IPv4, 0.0.0.0:port on IPv4 only, [::]:port on IPv6 only, a host name on all of its addresses. Repeat the flag or separate addresses with commas. Not used if systemd passes sockets (LISTEN_FDS)")
 	flags.Var(fs, &s.unixMode, "unix-mode", unixMode{}, parseUnixMode,
-		"`octal` permissions of the unix sockets of -listen, such as 0660; connecting needs permission to write. umask: what the umask leaves of 0777")
+		"`octal` permissions of the -listen unix sockets, such as 0660; clients need write permission to connect. umask: 0777 without the bits of the umask")
 	flags.Var(fs, &s.unixGroup, "unix-group", unixGroup{}, parseUnixGroup,
-		"`group` of the unix sockets of -listen, by name or number. none: the server's own")
+		"`group` of the -listen unix sockets, by name or number. none: the server's own group")
 	flags.Var(fs, &s.admin, "admin", "127.0.0.1:6060", adminAddress,
-		"`address` of the admin endpoints (metrics, health, profiles), host:port as for -listen; they are for operators only. none: there are none")
+		"`address` of the admin endpoints (metrics, health, profiles), host:port as for -listen; for operators only. none: no admin endpoints")
 	flags.Var(fs, &s.workers, "workers", runtime.GOMAXPROCS(0), flags.Int(1, 4096),
-		"`number` of event loops; the default is the CPUs that may be used")
+		"`number` of event loops; the default is the number of usable CPUs (GOMAXPROCS)")
 	flags.Var(fs, &s.maxConns, "max-conns", 0, flags.Int(0, math.MaxInt32),
-		"`number` of connections; one more gets 503. 0: what the limit of descriptors allows, at most 4194304")
+		"maximum `number` of connections; further ones get 503. 0: what the descriptor limit allows, at most 4194304")
 	flags.Var(fs, &s.maxConnsPerIP, "max-conns-per-ip", 0, flags.Int(0, math.MaxInt32),
-		"`number` of connections from one IPv4 address or one IPv6 /64; one more gets 503. 0: no limit")
+		"maximum `number` of connections per IPv4 address or IPv6 /64; further ones get 503. 0: no limit")
 	flags.Var(fs, &s.maxMessage, "max-message", 0, flags.Size(0, math.MaxInt64),
-		"longest message, in `bytes`; a longer one ends with close code 1009. 0: no limit")
+		"maximum message length in `bytes`; a longer message ends the connection with close code 1009. 0: no limit")
 	flags.Var(fs, &s.maxHeader, "max-header", 16<<10, flags.Size(256, pool.BufferSize/2),
-		"longest opening request, in `bytes`; a longer one gets 431")
+		"maximum length of the opening request in `bytes`; a longer one gets 431")
 	flags.Var(fs, &s.handshakeTimeout, "handshake-timeout", 10*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
-		"`time` for the opening request to arrive whole; a slower one gets 408")
+		"`time` for the opening request to arrive completely; a slower one gets 408")
 	flags.Var(fs, &s.idleTimeout, "idle-timeout", 0, flags.Duration(0, pool.MaxTimeout),
-		"`time` of silence after which a connection is closed with 1001; at a third of it it is sent a ping. 0: never")
+		"`time` without data from the peer, after which the server closes the connection with 1001; after a third of it the server sends a ping. 0: never")
 	flags.Var(fs, &s.writeTimeout, "write-timeout", 30*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
-		"`time` for which a peer may leave unread what it was sent, before it is cut off; it begins anew as long as the peer acknowledges 256 bytes per second")
+		"`time` after which the server disconnects a peer that does not read; it starts again while the peer acknowledges at least 256 bytes per second")
 	flags.Var(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, flags.Duration(0, pool.MaxTimeout),
-		"`time` that peers have to answer Close 1001 after SIGTERM, SIGINT or SIGHUP")
+		"`time` that peers have to answer close code 1001 after SIGTERM, SIGINT or SIGHUP")
 	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(pool.BufferSize, 64<<30),
-		"most memory for unfinished frames and unread replies of all connections, in `bytes`")
+		"maximum memory in `bytes` for the unfinished frames and unread replies of all connections together")
 	s.subprotocols.set(fs, "subprotocols", subprotocols,
-		"subprotocols to agree to: any, which takes the first that is offered, or a `list` with commas")
+		"subprotocols to accept, as a comma-separated `list`. any: the first one that the client offers")
 	s.origins.set(fs, "origins", origins,
-		"origins to admit: any, or a `list` with commas of host or host:port. Without port, every port is admitted; *.example.com is every host below example.com; null is what sandboxed pages send. A request without Origin is always admitted")
+		"origins to accept: any, or a comma-separated `list` of host or host:port without scheme; others get 403. A host without port accepts every port, *.example.com every host below example.com, null sandboxed pages. A request without Origin is always accepted")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
-	fs.BoolVar(&s.justCheck, "check", false,
-		"print what this machine allows, how many connections that makes, and what to change for more; the exit status is 1 if -max-conns is more")
+	fs.BoolVar(&s.checkOnly, "check", false,
+		"print how many connections this machine allows, which limit is reached first and what to change for more, and exit; the exit status is 1 if -max-conns is higher")
 	fs.BoolVar(&s.healthcheck, "healthcheck", false,
-		"ask the running server whose -admin this is whether it is healthy (/healthz), and exit with 0 if it says so, or with 1 and the reason; for containers")
+		"request /healthz from the running server at -admin, and exit with 0 if it is healthy, or with 1 and the reason; for containers")
 	fs.BoolVar(&s.logConnections, "log-connections", false,
-		"log a line for each connection that comes, and one for its end with peer, close code, bytes and duration")
+		"log a line when a connection opens, and one when it closes, with peer, close code, bytes and duration")
 	flags.Var(fs, &s.mutexProfileFraction, "mutex-profile-fraction", 0, flags.Int(0, math.MaxInt32),
-		"sample one of so many `contentions` of mutexes for /debug/pprof/mutex; 1: all, 0: none")
+		"record one in this many mutex `contentions` in /debug/pprof/mutex; 1: all, 0: none")
 	flags.Var(fs, &s.blockProfileRate, "block-profile-rate", 0, flags.Int(0, math.MaxInt32),
-		"sample one blocking event for so many `nanoseconds` spent blocked for /debug/pprof/block; 1: all, 0: none")
+		"record one blocking event per this many `nanoseconds` spent blocked in /debug/pprof/block; 1: all, 0: none")
 	flags.Version(fs, &s.version)
 	return s, fs
 }
 
-// logFormat is a handler that writes to w in the format of -log.
+// logFormat returns a handler that writes to w in the format of -log.
 func (s *settings) logFormat(w io.Writer) slog.Handler {
 	if s.log == "json" {
 		return slog.NewJSONHandler(w, nil)
@@ -118,9 +117,9 @@ func (s *settings) logFormat(w io.Writer) slog.Handler {
 	return slog.NewTextHandler(w, nil)
 }
 
-// help explains every flag.
+// help writes the text of -h. deploy/manual makes the man page from it.
 func help(w io.Writer) {
-	fmt.Fprint(w, `wsecho is a WebSocket echo server: it sends back what it is sent.
+	fmt.Fprint(w, `wsecho is a WebSocket echo server: it returns every message that it receives.
 
 usage: wsecho [flags]
 
@@ -128,21 +127,22 @@ usage: wsecho [flags]
 	_, fs := newSettings()
 	flags.Explain(w, fs, envPrefix)
 	fmt.Fprint(w, `
-Each flag may be given by the environment variable beside it instead. Bytes are a
-number, or one with KiB, MiB or GiB; times are like 500ms, 10s or 1h30m.
+The environment variable beside a flag sets it as well; the flag takes precedence.
+Bytes are a number, optionally with KiB, MiB or GiB; times are like 500ms, 10s or 1h30m.
 
-SIGTERM, SIGINT and SIGHUP end it: no connection is accepted any more, every peer
-is told 1001, and the exit status is 0. A second SIGTERM or SIGINT ends it at once.
-SIGHUP is ignored if it was when the server started, as by nohup(1). The exit status
-is 1 if it cannot start or a part fails, 2 if a flag is wrong.
+SIGTERM, SIGINT and SIGHUP drain: the server accepts no new connections, closes every
+connection with 1001, and exits with status 0. A second SIGTERM or SIGINT ends it at
+once. SIGHUP is ignored if it was ignored at start, as by nohup(1). The exit status is
+1 if the server cannot start or a part of it fails, and 2 if a flag is wrong.
 
-The server never waits for stderr. Lines of the log that stderr does not take are
-dropped and counted: wsecho_log_lines_lost_total in /metrics, and a line in the log
-once it works again.
+The server never blocks on stderr. It drops and counts log lines that stderr does not
+take (wsecho_log_lines_lost_total in /metrics), and logs the count when stderr works
+again.
 `)
 }
 
-// adminAddress is the address of the admin endpoints; "" and "none" are none, for an empty environment variable counts as unset.
+// adminAddress parses the address of the admin endpoints. It returns "" for "none", and for "",
+// because an empty environment variable counts as unset.
 func adminAddress(text string) (string, error) {
 	if text == "" || text == "none" {
 		return "", nil
@@ -161,7 +161,7 @@ type list []string
 
 func (l list) String() string { return strings.Join(l, ",") }
 
-// choice is a flag that is "any", or a list.
+// choice is the value of a flag that is "any" or a list.
 type choice[T any] struct {
 	any     bool
 	members []T
@@ -219,7 +219,7 @@ func subprotocols(members []string) ([]string, error) {
 		switch {
 		case err != nil:
 		case slices.Contains(members[:i], m):
-			err = errors.New("is there twice")
+			err = errors.New("is in the list twice")
 		case len(m) > 1 && m[0] == '\'' && m[len(m)-1] == '\'':
 			err = errors.New("is in quotes")
 		}
@@ -230,8 +230,8 @@ func subprotocols(members []string) ([]string, error) {
 	return members, nil
 }
 
-// wrongMember returns the error of one member of a list. It names the member, unless that is the
-// whole list.
+// wrongMember adds the member to the error of one member of a list, unless the list has no other
+// member.
 func wrongMember(member string, members []string, err error) error {
 	if len(members) == 1 {
 		return err
@@ -239,7 +239,7 @@ func wrongMember(member string, members []string, err error) error {
 	return fmt.Errorf("has the member %q, which %w", member, err)
 }
 
-// poolConfig returns the pool that the settings ask for. Its descriptors have yet to be fitted to a limit.
+// poolConfig returns the pool configuration of the settings. Call fit before using it.
 func (s *settings) poolConfig(log *slog.Logger) *pool.Config {
 	return &pool.Config{
 		Workers:          s.workers,
@@ -263,7 +263,7 @@ func (s *settings) poolConfig(log *slog.Logger) *pool.Config {
 	}
 }
 
-// fit fits a pool to the process's limit of descriptors. The error names the flag.
+// fit fits a pool to the descriptor limit of the process. Its errors name the flag.
 func (s *settings) fit(cfg *pool.Config, descriptors int) error {
 	err := cfg.Fit(descriptors)
 	switch {

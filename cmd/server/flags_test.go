@@ -2,22 +2,24 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-func TestFlagsAndEnvironment(t *testing.T) {
+func TestFlagsOverrideEnvironment(t *testing.T) {
 	t.Setenv("WSECHO_LISTEN", "127.0.0.1:1, unix:/a")
 	t.Setenv("WSECHO_WORKERS", "7")
 	t.Setenv("WSECHO_IDLE_TIMEOUT", "90s")
 	t.Setenv("WSECHO_ORIGINS", "example.com,example.org:8080")
-	t.Setenv("WSECHO_VERSION", "1.2.3") // a deployment's own, and no reason not to start
+	t.Setenv("WSECHO_VERSION", "1.2.3") // belongs to the deployment, and must not fail the start
 	s, err := parse([]string{"-workers", "3", "-max-message", "1MiB", "-subprotocols", "chat"})
 	if err != nil {
 		t.Fatal(err)
@@ -26,21 +28,21 @@ func TestFlagsAndEnvironment(t *testing.T) {
 		t.Errorf("-listen %s, want %s", got, want)
 	}
 	if s.workers != 3 {
-		t.Errorf("-workers %d: the command line comes before the environment", s.workers)
+		t.Errorf("-workers %d, want 3: the command line overrides the environment", s.workers)
 	}
 	if s.idleTimeout != 90*time.Second || s.maxMessage != 1<<20 || s.version {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v, want -idle-timeout 90s, -max-message 1MiB and no -version", s)
 	}
 	if got := s.origins.String(); s.origins.any || got != "example.com,example.org:8080" {
-		t.Errorf("-origins %s", got)
+		t.Errorf("-origins %s, want example.com,example.org:8080", got)
 	}
 	if want := (choice[string]{members: []string{"chat"}}); !reflect.DeepEqual(s.subprotocols, want) {
 		t.Errorf("-subprotocols %+v, want %+v", s.subprotocols, want)
 	}
 }
 
-// What could never match is refused at the start, and not connection by connection.
-func TestListsThatMatchNothing(t *testing.T) {
+// A list member that could never match is a usage error.
+func TestInvalidListMembers(t *testing.T) {
 	for _, c := range []struct{ flag, value, cause string }{
 		{"origins", "https://app.example.com", "it has a scheme"},
 		{"origins", "*", "\"any\" admits every origin"},
@@ -59,7 +61,7 @@ func TestListsThatMatchNothing(t *testing.T) {
 		{"subprotocols", "\"chat\"", "is not a token"},
 		{"subprotocols", "'chat'", "in quotes"},
 		{"subprotocols", "chät", "is not a token"},
-		{"subprotocols", "chat, soap, chat", "has the member \"chat\", which is there twice"},
+		{"subprotocols", "chat, soap, chat", "has the member \"chat\", which is in the list twice"},
 		{"subprotocols", "any,chat", "any must stand alone"},
 		{"subprotocols", ",chat", "empty member"},
 	} {
@@ -78,13 +80,13 @@ func wantsError(t *testing.T, err error, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if err == nil || !strings.Contains(err.Error(), w) {
-			t.Errorf("%v; want %q", err, words)
+			t.Errorf("got error %v, want %q in it", err, words)
 			return
 		}
 	}
 }
 
-func TestLists(t *testing.T) {
+func TestListsAreNormalized(t *testing.T) {
 	for _, c := range []struct{ flag, value, want string }{
 		{"origins", "Example.com , *.example.com:443,[::1],null", "example.com,*.example.com:443,[::1],null"},
 		{"origins", "any", "any"},
@@ -102,12 +104,12 @@ func TestLists(t *testing.T) {
 			got = s.subprotocols.String()
 		}
 		if got != c.want {
-			t.Errorf("-%s %q is %q, want %q", c.flag, c.value, got, c.want)
+			t.Errorf("-%s %q: got %q, want %q", c.flag, c.value, got, c.want)
 		}
 	}
 }
 
-func TestListenIsRepeated(t *testing.T) {
+func TestListenMayBeRepeated(t *testing.T) {
 	s, err := parse([]string{"-listen", ":1", "-listen", "[::1]:2,:3"})
 	if err != nil {
 		t.Fatal(err)
@@ -117,51 +119,71 @@ func TestListenIsRepeated(t *testing.T) {
 	}
 }
 
-// What -h and the README say of the flags is what they are.
-func TestFlagsAreExplained(t *testing.T) {
+// explained matches a flag in the text of -h, with its default if it has one.
+var explained = regexp.MustCompile(`(?m)^  -([a-z-]+) .*\n   .*?(?: \(default (.*)\))?$`)
+
+// flagRow matches a row of the README's table of flags.
+var flagRow = regexp.MustCompile("(?m)^\\| `-([a-z-]+)` \\| `([^`]+)` \\| ([^|]+) \\|$")
+
+// -h explains every flag. The README's table of flags has the same flags, with the same defaults.
+func TestHelpAndREADMEListEveryFlag(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var explained bytes.Buffer
-	help(&explained)
+	var text bytes.Buffer
+	help(&text)
+	inHelp := map[string]string{} // defaults by flag
+	for _, m := range explained.FindAllStringSubmatch(text.String(), -1) {
+		inHelp[m[1]] = cmp.Or(m[2], "none")
+	}
 	_, fs := newSettings()
 	fs.VisitAll(func(f *flag.Flag) {
-		if !strings.Contains(explained.String(), "  -"+f.Name+" ") {
-			t.Errorf("-h does not explain -%s", f.Name)
-		}
-		if !strings.Contains(string(readme), "| `-"+f.Name+"` |") {
-			t.Errorf("the README does not explain -%s", f.Name)
-		}
-		_, row, _ := strings.Cut(string(readme), "| `-"+f.Name+"` |")
-		row, _, _ = strings.Cut(row, "\n")
-		byDefault, isTime := strings.CutSuffix(f.DefValue, "m0s")
-		if isTime {
-			byDefault += "m"
-		}
-		switch f.Name {
-		case "workers", "max-conns", "version": // depend on the machine
-		default:
-			if !strings.Contains(row, strings.TrimSuffix(byDefault, "s")) {
-				t.Errorf("the README has -%s with another default than %q", f.Name, f.DefValue)
-			}
+		if got, ok := inHelp[f.Name]; !ok || got != cmp.Or(f.DefValue, "none") {
+			t.Errorf("-h has -%s: %v, with default %q; want default %q", f.Name, ok, got, cmp.Or(f.DefValue, "none"))
 		}
 	})
-}
+	inHelp["workers"] = "GOMAXPROCS" // -h has this machine's value
 
-func TestVersionAndHelp(t *testing.T) {
-	for arg, want := range map[string]string{"-version": "commit", "-h": "usage:", "--help": "usage:"} {
-		status, stdout, stderr := runs(t, arg)
-		if status != 0 || stderr != "" {
-			t.Errorf("%s: exit status %d, %q", arg, status, stderr)
+	_, table, _ := strings.Cut(string(readme), "\n## Flags\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	inREADME := map[string]string{}
+	for _, m := range flagRow.FindAllStringSubmatch(table, -1) {
+		if _, twice := inREADME[m[1]]; twice {
+			t.Errorf("the README has two rows for -%s", m[1])
 		}
-		if !strings.Contains(stdout, want) {
-			t.Errorf("%s prints %q", arg, stdout)
+		inREADME[m[1]] = m[2]
+	}
+	if rows := strings.Count(table, "\n| `-"); rows != len(inREADME) {
+		t.Errorf("the README's table has %d rows of flags, %d of them with flag, default and meaning", rows, len(inREADME))
+	}
+	for name, byDefault := range inHelp {
+		if got, ok := inREADME[name]; !ok {
+			t.Errorf("the README's table lacks -%s", name)
+		} else if got != byDefault {
+			t.Errorf("the README's default of -%s is %q, want %q as in -h", name, got, byDefault)
+		}
+	}
+	for name := range inREADME {
+		if _, ok := inHelp[name]; !ok {
+			t.Errorf("the README's table has -%s, which -h does not have", name)
 		}
 	}
 }
 
-// full is an output that takes no more than so many bytes.
+func TestVersionAndHelpPrintToStdout(t *testing.T) {
+	for arg, want := range map[string]string{"-version": "commit", "-h": "usage:", "--help": "usage:"} {
+		status, stdout, stderr := runs(t, arg)
+		if status != 0 || stderr != "" {
+			t.Errorf("%s: exit status %d, stderr %q; want 0 and nothing", arg, status, stderr)
+		}
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%s: stdout %q, want %q in it", arg, stdout, want)
+		}
+	}
+}
+
+// full is a writer that accepts its value in bytes, and then fails with ENOSPC.
 type full int
 
 func (f *full) Write(b []byte) (int, error) {
@@ -172,13 +194,13 @@ func (f *full) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// Output that is lost is no success.
-func TestStdoutIsFull(t *testing.T) {
+// Output that stdout does not take makes the program fail.
+func TestFullStdoutIsAFailure(t *testing.T) {
 	for _, arg := range []string{"-version", "-h", "-check"} {
 		for _, room := range []full{0, 10} {
 			var stderr bytes.Buffer
 			if status := run([]string{arg}, &room, &stderr, nil); status != exitFailed || !strings.Contains(stderr.String(), "stdout: no space left") {
-				t.Errorf("%s: exit status %d, %q", arg, status, stderr.String())
+				t.Errorf("%s: exit status %d, stderr %q; want %d and the error of stdout", arg, status, stderr.String(), exitFailed)
 			}
 		}
 	}

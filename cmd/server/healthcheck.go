@@ -12,17 +12,18 @@ import (
 	"time"
 )
 
-// healthTimeout is how long -healthcheck waits for an answer. The server answers within a second.
+// healthTimeout limits how long -healthcheck waits for a response. A server answers within a
+// second.
 const healthTimeout = 3 * time.Second
 
-// askHealth asks the server whose admin endpoints are at addr for /healthz. The error says why that
-// server is not healthy.
+// askHealth requests /healthz from the admin endpoints at addr. It returns nil if the server is
+// healthy; otherwise the error has the reason.
 func askHealth(addr string) error {
 	if addr == "" {
-		return errors.New("-admin none: without admin endpoints there is nothing to ask")
+		return errors.New("-admin none: the server has no admin endpoints, so there is nothing to ask")
 	}
 	if _, port, err := net.SplitHostPort(addr); err == nil && port == "0" {
-		return fmt.Errorf("-admin %s: port 0 stands for any port: give the one in the server's log", addr)
+		return fmt.Errorf("-admin %s: port 0 stands for any port; use the port in the server's log", addr)
 	}
 	client := http.Client{
 		Timeout: healthTimeout,
@@ -37,7 +38,7 @@ func askHealth(addr string) error {
 				return c, err
 			},
 		},
-		// A server that redirects is not wsecho.
+		// wsecho does not redirect, so the server would be another one.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	response, err := client.Get("http://localhost/healthz")
@@ -48,7 +49,7 @@ func askHealth(addr string) error {
 		case inner.Timeout():
 			err = fmt.Errorf("no answer within %v", healthTimeout)
 		default:
-			err = inner.Err // without the URL, which is not the address
+			err = inner.Err // without the URL, whose host is not the dialed address
 		}
 		return fmt.Errorf("-admin %s: %w", addr, err)
 	}
@@ -60,8 +61,8 @@ func askHealth(addr string) error {
 	return nil
 }
 
-// reachable returns the addresses to dial, in turn, for a server that listens at addr: those of
-// loopback if it listens on all addresses.
+// reachable returns the addresses to dial, in order, for a server that listens at addr: the
+// loopback addresses if addr stands for all addresses.
 func reachable(addr string) []string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -11,23 +11,24 @@ import (
 	"testing"
 )
 
-// wantsHealth runs wsecho -healthcheck: healthy if reason is empty.
+// wantsHealth runs wsecho -healthcheck. It wants a healthy server if reason is empty, and otherwise
+// a failure with that reason.
 func wantsHealth(t *testing.T, admin, reason string) {
 	t.Helper()
 	status, stdout, stderr := runs(t, "-healthcheck", "-admin", admin)
 	switch {
 	case stdout != "":
-		t.Errorf("-admin %s: stdout has %q", admin, stdout)
+		t.Errorf("-admin %s: stdout %q, want nothing", admin, stdout)
 	case reason == "" && (status != 0 || stderr != ""):
-		t.Errorf("-admin %s: exit status %d, %q; want it healthy", admin, status, stderr)
+		t.Errorf("-admin %s: exit status %d, stderr %q; want 0 and no output", admin, status, stderr)
 	case reason != "" && (status != 1 || !strings.Contains(stderr, "wsecho: -healthcheck: -admin "+admin) || !strings.Contains(stderr, reason)):
-		t.Errorf("-admin %s: exit status %d, %q; want 1 and %q", admin, status, stderr, reason)
+		t.Errorf("-admin %s: exit status %d, stderr %q; want 1 and %q", admin, status, stderr, reason)
 	}
 }
 
-// A running server is healthy at every spelling of its address, and during a drain; one that has
-// ended is not.
-func TestHealthcheck(t *testing.T) {
+// The check succeeds for a running server with every notation of its address, and during a drain.
+// It fails for a server that has ended.
+func TestHealthcheckSucceedsUntilServerEnds(t *testing.T) {
 	s := start(t, "-admin", ":0")
 	_, port, err := net.SplitHostPort(s.admin)
 	if err != nil {
@@ -38,9 +39,9 @@ func TestHealthcheck(t *testing.T) {
 	}
 	t.Setenv("WSECHO_ADMIN", ":"+port)
 	if status, _, stderr := runs(t, "-healthcheck"); status != 0 {
-		t.Errorf("with WSECHO_ADMIN: exit status %d, %q", status, stderr)
+		t.Errorf("with WSECHO_ADMIN: exit status %d, stderr %q; want 0", status, stderr)
 	}
-	t.Setenv("HTTP_PROXY", "http://192.0.2.1:1") // is not asked
+	t.Setenv("HTTP_PROXY", "http://192.0.2.1:1") // is not used
 	wantsHealth(t, "127.0.0.1:"+port, "")
 
 	p := s.dial()
@@ -53,8 +54,8 @@ func TestHealthcheck(t *testing.T) {
 	wantsHealth(t, "127.0.0.1:"+port, "connection refused")
 }
 
-// A server that listens on all addresses of one family is found, too.
-func TestHealthcheckByFamily(t *testing.T) {
+// The check reaches a server that listens on all addresses of one family only.
+func TestHealthcheckTriesBothFamilies(t *testing.T) {
 	for network, host := range map[string]string{"tcp4": "0.0.0.0", "tcp6": "[::]"} {
 		l, err := net.Listen(network, host+":0")
 		if err != nil {
@@ -72,18 +73,18 @@ func TestHealthcheckByFamily(t *testing.T) {
 	}
 }
 
-func TestHealthcheckSaysWhy(t *testing.T) {
+func TestHealthcheckFailureHasReason(t *testing.T) {
 	for name, answer := range map[string]struct {
-		text   string // empty: none; the connection stays open
+		text   string // empty: no response, and the connection stays open
 		reason string
 	}{
-		"503":            {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 23\r\n\r\nworker 1 does not turn\n", `/healthz answers 503 Service Unavailable: "worker 1 does not turn\n"`},
-		"404":            {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404 Not Found"},
-		"elsewhere":      {"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "302 Found"},
-		"half an answer": {"HTTP/1.1 200", "no answer within 3s"},
-		"hangs":          {"", "no answer within 3s"},
-		"endless":        {"HTTP/1.1 500 Internal Server Error\r\n\r\n" + strings.Repeat("x", 4096), "500 Internal Server Error"},
-		"no HTTP":        {"SSH-2.0-OpenSSH\r\n", "malformed HTTP"},
+		"503":             {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 23\r\n\r\nworker 1 does not turn\n", `/healthz answers 503 Service Unavailable: "worker 1 does not turn\n"`},
+		"404":             {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404 Not Found"},
+		"redirect":        {"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "302 Found"},
+		"half a response": {"HTTP/1.1 200", "no answer within 3s"},
+		"hangs":           {"", "no answer within 3s"},
+		"endless":         {"HTTP/1.1 500 Internal Server Error\r\n\r\n" + strings.Repeat("x", 4096), "500 Internal Server Error"},
+		"not HTTP":        {"SSH-2.0-OpenSSH\r\n", "malformed HTTP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -107,7 +108,7 @@ func TestHealthcheckSaysWhy(t *testing.T) {
 			wantsHealth(t, l.Addr().String(), answer.reason)
 		})
 	}
-	t.Run("nothing is accepted", func(t *testing.T) {
+	t.Run("connection not accepted", func(t *testing.T) {
 		t.Parallel()
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -116,7 +117,7 @@ func TestHealthcheckSaysWhy(t *testing.T) {
 		defer l.Close()
 		wantsHealth(t, l.Addr().String(), "no answer within 3s")
 	})
-	t.Run("there is no admin server", func(t *testing.T) {
+	t.Run("no admin endpoints", func(t *testing.T) {
 		wantsHealth(t, "none", "nothing to ask")
 		wantsHealth(t, "127.0.0.1:0", "port 0")
 	})

@@ -14,7 +14,7 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// addresses is the flag -listen. It may be repeated; what is set replaces the default.
+// addresses is the value of -listen. The flag may be repeated; its first use replaces the default.
 type addresses struct {
 	all   []netpoll.Address
 	isSet bool
@@ -36,7 +36,7 @@ func (l *addresses) String() string {
 	return strings.Join(texts, ",")
 }
 
-// Set adds a list. Its error names the address that is wrong.
+// Set adds the addresses of a comma-separated list. Its error names the invalid address.
 func (l *addresses) Set(text string) error {
 	if !l.isSet {
 		l.all, l.isSet = nil, true
@@ -52,7 +52,7 @@ func (l *addresses) Set(text string) error {
 		}
 		for _, other := range l.all {
 			if a.Same(other) {
-				return fmt.Errorf("listen %s: it is the same address as %s", a, other)
+				return fmt.Errorf("listen %s: is the same address as %s", a, other)
 			}
 		}
 		l.all = append(l.all, a)
@@ -60,7 +60,7 @@ func (l *addresses) Set(text string) error {
 	return nil
 }
 
-// unixMode is the flag -unix-mode.
+// unixMode is the value of -unix-mode.
 type unixMode struct {
 	isSet bool // otherwise the umask decides
 	mode  fs.FileMode
@@ -86,7 +86,7 @@ func (m unixMode) String() string {
 	return fmt.Sprintf("%#04o", uint32(m.mode))
 }
 
-// unixGroup is the flag -unix-group; its zero value is none.
+// unixGroup is the value of -unix-group. The zero value is none.
 type unixGroup struct {
 	text string
 	id   int
@@ -100,41 +100,41 @@ func parseUnixGroup(text string) (unixGroup, error) {
 	if g, err := user.LookupGroup(text); err == nil {
 		number = g.Gid
 	}
-	// To chown(2), the highest number means no change.
+	// chown(2) takes the highest number for no change.
 	id, err := strconv.ParseUint(number, 10, 32)
 	if err != nil || id == 1<<32-1 {
-		return unixGroup{}, errors.New("is neither a group of this machine nor a group's number")
+		return unixGroup{}, errors.New("is neither a group of this machine nor a group number")
 	}
 	return unixGroup{text, int(id)}, nil
 }
 
 func (g unixGroup) String() string { return g.text }
 
-// checkUnix returns an error if -unix-mode or -unix-group is to restrict a socket that has no
-// permissions.
+// checkUnix returns an error if -unix-mode or -unix-group is set with an abstract socket, which has
+// no permissions.
 func (s *settings) checkUnix() error {
 	for _, a := range s.listen.all {
 		if a.IsAbstract() && (s.unixMode.isSet || s.unixGroup.text != "") {
-			return fmt.Errorf("-listen %s: an abstract socket has neither mode nor group, and admits every local user: use a path, or leave out -unix-mode and -unix-group", a)
+			return fmt.Errorf("-listen %s: an abstract socket has neither mode nor group, and every local user can connect: use a path, or remove -unix-mode and -unix-group", a)
 		}
 	}
 	return nil
 }
 
-// A socket is a listening socket, and the address of a flag that it was opened for.
+// A socket is a listening socket, with the flag and the address that it was opened for.
 type socket struct {
 	netpoll.Listener
 	flag    string
 	address netpoll.Address
 }
 
-// listenAt opens the sockets of an address that a flag gives. The error names the flag, the address and,
-// if it is one of those before, the socket that is in the way.
+// listenAt opens the sockets of an address that a flag gives. The error names the flag and the
+// address, and the socket of before that is in the way, if one is.
 func listenAt(flag string, a netpoll.Address, c netpoll.ListenConfig, before []socket, log *slog.Logger) ([]socket, error) {
 	listeners, unavailable, err := c.Listen(a)
 	for _, other := range before {
 		if other.Excludes(err) {
-			err = fmt.Errorf("%w; %s %s listens there", err, other.flag, other.address)
+			err = fmt.Errorf("%w: %s %s listens there", err, other.flag, other.address)
 			break
 		}
 	}
@@ -142,7 +142,7 @@ func listenAt(flag string, a netpoll.Address, c netpoll.ListenConfig, before []s
 		return nil, fmt.Errorf("%s %s: %w", flag, a, err)
 	}
 	for _, err := range unavailable {
-		log.Warn("not listening on an address of the name, which this machine does not have", "flag", flag, "name", a, "err", err)
+		log.Warn("skipping an address of the name that this machine does not have", "flag", flag, "name", a, "err", err)
 	}
 	sockets := make([]socket, len(listeners))
 	for i, l := range listeners {
@@ -151,7 +151,7 @@ func listenAt(flag string, a netpoll.Address, c netpoll.ListenConfig, before []s
 	return sockets, nil
 }
 
-// listenAll opens the sockets of -listen, or none.
+// listenAll opens the sockets of -listen. On an error it leaves none open.
 func (s *settings) listenAll(log *slog.Logger) (all []socket, err error) {
 	config := netpoll.ListenConfig{
 		SetMode: s.unixMode.isSet, Mode: s.unixMode.mode,
@@ -186,7 +186,7 @@ func closeAll(listeners []netpoll.Listener) {
 	}
 }
 
-// texts returns where the listeners listen, as their String methods say.
+// texts returns the addresses of the listeners.
 func texts(listeners []netpoll.Listener) (all []string) {
 	for _, l := range listeners {
 		all = append(all, l.String())

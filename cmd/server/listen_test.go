@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// wantsFailure runs the server with flags that it cannot start with.
+// wantsFailure runs the server with flags that it must fail to start with.
 func wantsFailure(t *testing.T, args []string, status int, wants ...string) {
 	t.Helper()
 	t.Setenv("WSECHO_ADMIN", "127.0.0.1:0")
@@ -27,18 +27,18 @@ func wantsFailure(t *testing.T, args []string, status int, wants ...string) {
 		}
 		for _, want := range wants {
 			if !strings.Contains(stderr.String(), want) {
-				t.Errorf("%q is not in %q", want, stderr.String())
+				t.Errorf("stderr %q, want %q in it", stderr.String(), want)
 			}
 		}
 	case <-time.After(soon):
 		signals <- syscall.SIGTERM
 		<-exit
-		t.Errorf("it starts: %s", stderr.String())
+		t.Errorf("the server starts, want a failure; stderr %s", stderr.String())
 	}
 }
 
-// A wrong address ends the start before anything is opened. The error names flag, address and cause.
-func TestListenFlagIsWrong(t *testing.T) {
+// An invalid address is a usage error that names the flag, the address and the cause.
+func TestInvalidAddressIsUsageError(t *testing.T) {
 	tooLong := "unix:/" + strings.Repeat("x", 129)
 	for _, c := range []struct {
 		args  []string
@@ -74,14 +74,15 @@ func TestListenFlagIsWrong(t *testing.T) {
 	}
 }
 
-// An address that cannot be listened on is named, and so is another of this server that is in its way.
-func TestCannotListen(t *testing.T) {
+// If the server cannot listen on an address, the error names it, and the server's other address
+// that is in the way.
+func TestListenErrorNamesAddressInTheWay(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free := func() string { // most probably
+	free := func() string { // a port that is most probably free
 		l, err := net.Listen("tcp4", "0.0.0.0:0")
 		if err != nil {
 			t.Fatal(err)
@@ -101,11 +102,11 @@ func TestCannotListen(t *testing.T) {
 		args  []string
 		wants []string
 	}{
-		{"two that overlap", []string{"-listen", "127.0.0.1:" + a + ",:" + a}, []string{"-listen :" + a, "address already in use", "-listen 127.0.0.1:" + a}},
+		{"overlapping addresses", []string{"-listen", "127.0.0.1:" + a + ",:" + a}, []string{"-listen :" + a, "address already in use", "-listen 127.0.0.1:" + a}},
 		{"the same socket", []string{"-listen", "unix:" + socket + ",unix:" + dir + "/./socket"}, []string{"-listen unix:" + dir + "/./socket", "address already in use", "-listen unix:" + socket + " listens there"}},
 		{"the admin endpoints", []string{"-admin", "127.0.0.1:" + b, "-listen", ":" + b}, []string{"-listen :" + b, "address already in use", "-admin 127.0.0.1:" + b}},
 		{"a file", []string{"-listen", "unix:" + file}, []string{"-listen unix:" + file, "address already in use", "not a socket"}},
-		{"a name that is taken", []string{"-listen", "localhost:" + strings.TrimPrefix(taken.Addr().String(), "127.0.0.1:")}, []string{"-listen localhost:", taken.Addr().String(), "address already in use"}},
+		{"a name whose port is taken", []string{"-listen", "localhost:" + strings.TrimPrefix(taken.Addr().String(), "127.0.0.1:")}, []string{"-listen localhost:", taken.Addr().String(), "address already in use"}},
 		{"an unknown name", []string{"-listen", "wsecho.invalid:80"}, []string{"-listen wsecho.invalid:80", "lookup"}},
 		{"an unknown interface", []string{"-listen", "[fe80::1%none0]:80"}, []string{"-listen [fe80::1%none0]:80", "no interface none0"}},
 		{"an unknown admin name", []string{"-admin", "wsecho.invalid:80"}, []string{"-admin wsecho.invalid:80", "lookup"}},
@@ -113,15 +114,15 @@ func TestCannotListen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) { wantsFailure(t, c.args, exitFailed, c.wants...) })
 	}
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
-		t.Errorf("a start that failed has left its socket: %v", err)
+		t.Errorf("the socket remains after a failed start: %v", err)
 	}
 	if _, err := os.Lstat(file); err != nil {
 		t.Error(err)
 	}
 }
 
-// hasIPv6 skips a test where the machine has no IPv6.
-func hasIPv6(t *testing.T) {
+// needsIPv6 skips the test if the machine has no IPv6.
+func needsIPv6(t *testing.T) {
 	t.Helper()
 	l, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
@@ -143,13 +144,14 @@ func connects(host, addr string) bool {
 	return true
 }
 
-// Both flags take a literal address as its own family, and an address without a host as both; the log says which. Operators are
-// warned of admin endpoints that other machines can reach, and of no others.
-func TestFamilies(t *testing.T) {
-	hasIPv6(t)
+// With -listen and -admin, a literal address means its own family only, and an address without a
+// host means both, as the log shows. The log has a warning if other machines can reach the admin
+// endpoints.
+func TestAddressFamilies(t *testing.T) {
+	needsIPv6(t)
 	for addr, want := range map[string]struct {
 		v4, v6, warns bool
-		says          string
+		logged        string
 	}{
 		":0":          {true, true, true, ":"},
 		"0.0.0.0:0":   {true, false, true, "0.0.0.0:"},
@@ -160,8 +162,8 @@ func TestFamilies(t *testing.T) {
 		t.Run(addr, func(t *testing.T) {
 			s := start(t, "-listen", addr, "-admin", addr)
 			for flag, at := range map[string]string{"-listen": s.listens[1].(string), "-admin": s.admin} {
-				if !strings.HasPrefix(at, want.says) {
-					t.Errorf("%s %s is said to be %s, want %s and a port", flag, addr, at, want.says)
+				if !strings.HasPrefix(at, want.logged) {
+					t.Errorf("%s %s: logged as %s, want %s and a port", flag, addr, at, want.logged)
 				}
 				if v4, v6 := connects("127.0.0.1", at), connects("::1", at); v4 != want.v4 || v6 != want.v6 {
 					t.Errorf("%s %s: IPv4 %v, IPv6 %v; want %v, %v", flag, addr, v4, v6, want.v4, want.v6)
@@ -170,14 +172,14 @@ func TestFamilies(t *testing.T) {
 			s.signals <- syscall.SIGTERM
 			s.wantsExit(exitDrained)
 			if warned := strings.Contains(s.before, "can be reached from other machines"); warned != want.warns {
-				t.Errorf("warned: %v, want %v; %v", warned, want.warns, s.before)
+				t.Errorf("warning %v, want %v; log %v", warned, want.warns, s.before)
 			}
 		})
 	}
 }
 
-// Every address of a name is served that this machine has.
-func TestLocalhost(t *testing.T) {
+// A name stands for all of its addresses that this machine has.
+func TestNameListensOnAllItsAddresses(t *testing.T) {
 	addrs, err := net.LookupHost("localhost")
 	if err != nil {
 		t.Skip(err)
@@ -192,7 +194,7 @@ func TestLocalhost(t *testing.T) {
 		}
 		for flag, at := range map[string]string{"-listen": s.listens[1].(string), "-admin": strings.Split(s.admin, ",")[0]} {
 			if !connects(addr, at) {
-				t.Errorf("%s localhost does not listen on %s", flag, addr)
+				t.Errorf("%s localhost: cannot connect to %s", flag, addr)
 			}
 		}
 	}
@@ -214,7 +216,7 @@ func TestUnixModeAndGroup(t *testing.T) {
 		{[]string{"-unix-mode", "0660", "-unix-group", "54321"}, 0o660, 54321},
 	} {
 		if c.gid != os.Getgid() && os.Getuid() != 0 {
-			t.Log("only root can give a file to any group")
+			t.Log("only root can assign any group")
 			continue
 		}
 		path := filepath.Join(t.TempDir(), "socket")

@@ -13,51 +13,52 @@ import (
 )
 
 const (
-	// logQueueSize is how many bytes of the log may wait for stderr, some 3,000 lines. As many
-	// again may be on their way to it.
+	// logQueueSize is the capacity of the queue in bytes, about 3,000 lines. As many bytes again may
+	// be in the batch that the writer is writing.
 	logQueueSize = 512 << 10
 
-	// keptBuffer is how much of that is kept once the log has caught up.
+	// keptBuffer is the largest buffer, in bytes, that the queue keeps when it is empty.
 	keptBuffer = 64 << 10
 
-	// lossEvery is how often the writer tries to report lost lines while there is nothing else to
-	// write.
+	// lossEvery is the interval at which the writer tries to report lost lines while the queue is
+	// empty.
 	lossEvery = 2 * time.Second
 
-	// retryPause is the pause before a write that EAGAIN has refused is tried again.
+	// retryPause is the pause before the writer retries a write that failed with EAGAIN.
 	retryPause = 20 * time.Millisecond
 
-	// flushTimeout is how long the server waits at its end for the log to be written.
+	// flushTimeout limits how long the server waits at exit for the log to be written.
 	flushTimeout = time.Second
 
-	// hastyFlush is flushTimeout after a second signal.
+	// hastyFlush replaces flushTimeout after a second signal.
 	hastyFlush = 100 * time.Millisecond
 )
 
-// logQueue is the only way to stderr. Write puts lines into a bounded queue and returns at once; one
-// goroutine writes them. A line that finds the queue full, or that stderr refuses, is dropped and
-// counted: no other part of the server waits for stderr, or ends because of it. The Go runtime does:
-// it reports a panic or SIGQUIT itself.
+// logQueue writes the log to stderr without blocking its callers. Write puts lines into a bounded
+// queue and returns at once; one goroutine writes them. The queue drops and counts lines that find
+// it full or that stderr refuses, so no other part of the server waits for stderr or fails because
+// of it. The exception is the Go runtime, which writes the report of a panic or SIGQUIT directly.
 type logQueue struct {
 	log *slog.Logger // writes to the queue
 
-	lost atomic.Uint64 // lines dropped
+	lost atomic.Uint64 // dropped lines
 
 	mu     sync.Mutex
 	queue  []byte // whole lines
 	closed bool
 
-	wake    chan struct{} // has a token when there is something in the queue, or closed is set
-	written chan struct{} // closed when the writer has ended
+	wake    chan struct{} // has a token when the queue is not empty or closed is set
+	written chan struct{} // closed when the writer ends
 
-	// The writer's own.
+	// Owned by the writer.
 	out      io.Writer
-	direct   slog.Handler // writes to out, around the queue
-	reported uint64       // of lost
-	torn     bool         // the last byte written is in the middle of a line
+	direct   slog.Handler // writes to out, bypassing the queue
+	reported uint64       // part of lost that the log has reported
+	torn     bool         // the last byte written was not the end of a line
 }
 
-// newLogQueue starts a queue for out. Its log, and its report of lost lines, have the given format.
+// newLogQueue returns a queue that writes to out, and starts its writer. The log and the report of
+// lost lines use the given format.
 func newLogQueue(out io.Writer, format func(io.Writer) slog.Handler) *logQueue {
 	q := &logQueue{out: out, wake: make(chan struct{}, 1), written: make(chan struct{})}
 	q.log = slog.New(format(q))
@@ -66,7 +67,7 @@ func newLogQueue(out io.Writer, format func(io.Writer) slog.Handler) *logQueue {
 	return q
 }
 
-// Write queues whole lines, or drops them. It never fails: no caller could report it.
+// Write queues whole lines, or drops them. It never fails, since no caller could report the error.
 func (q *logQueue) Write(lines []byte) (int, error) {
 	q.mu.Lock()
 	fits := !q.closed && len(q.queue)+len(lines) <= logQueueSize
@@ -89,7 +90,7 @@ func (q *logQueue) wakeUp() {
 	}
 }
 
-// close waits until what is queued has been written, for at most a time. Later lines are dropped.
+// close waits until the queued lines are written, for at most timeout. Later lines are dropped.
 func (q *logQueue) close(timeout time.Duration) {
 	q.mu.Lock()
 	q.closed = true
@@ -101,8 +102,8 @@ func (q *logQueue) close(timeout time.Duration) {
 	}
 }
 
-// writeAll is the writer. It writes line by line: a line of up to 4 KiB then stays whole in a pipe
-// that other processes write to as well.
+// writeAll is the writer. It writes line by line, so that a line of up to 4 KiB (PIPE_BUF) stays
+// whole in a pipe that other processes write to as well.
 func (q *logQueue) writeAll() {
 	defer close(q.written)
 	var batch []byte
@@ -134,7 +135,7 @@ func (q *logQueue) writeAll() {
 	}
 }
 
-// reportLost writes how many lines were lost since the last such report, if any were. If that
+// reportLost writes the number of lines lost since the last report, if there are any. If that
 // fails, writeAll calls it again after the next lines, or after lossEvery.
 func (q *logQueue) reportLost() {
 	lost := q.lost.Load()
@@ -148,7 +149,7 @@ func (q *logQueue) reportLost() {
 	}
 }
 
-// writeLine writes a line to out.
+// writeLine writes a line to out, and first ends a line that an earlier write left incomplete.
 func (q *logQueue) writeLine(line []byte) (int, error) {
 	if q.torn {
 		line = append([]byte("\n"), line...)
@@ -158,7 +159,7 @@ func (q *logQueue) writeLine(line []byte) (int, error) {
 		if n += m; n > 0 {
 			q.torn = line[n-1] != '\n'
 		}
-		// Another process that shares stderr has made it non-blocking after this one was started.
+		// EAGAIN means that another process that shares stderr has made it non-blocking.
 		if !errors.Is(err, syscall.EAGAIN) {
 			return n, err
 		}

@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// stderr is an output whose moods a test sets: it takes lines, refuses them, or blocks.
+// stderr is a writer whose behaviour a test sets: it accepts lines, fails, or blocks.
 type stderr struct {
 	mu      sync.Mutex
-	turned  *sync.Cond
+	changed *sync.Cond // blocked or err
 	blocked bool
 	err     error // of every write, unless it is nil
-	room    int   // bytes taken before err
+	room    int   // bytes accepted before err
 	text    bytes.Buffer
 }
 
 func newStderr() *stderr {
 	s := &stderr{}
-	s.turned = sync.NewCond(&s.mu)
+	s.changed = sync.NewCond(&s.mu)
 	return s
 }
 
@@ -36,7 +36,7 @@ func (s *stderr) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.blocked {
-		s.turned.Wait()
+		s.changed.Wait()
 	}
 	if s.err != nil {
 		n := min(len(b), s.room)
@@ -47,16 +47,16 @@ func (s *stderr) Write(b []byte) (int, error) {
 	return s.text.Write(b)
 }
 
-// is sets its mood.
-func (s *stderr) is(blocked bool, err error, room int) {
+// set sets what later writes do.
+func (s *stderr) set(blocked bool, err error, room int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocked, s.err, s.room = blocked, err, room
-	s.turned.Broadcast()
+	s.changed.Broadcast()
 }
 
-// works has it take lines again.
-func (s *stderr) works() { s.is(false, nil, 0) }
+// works makes later writes succeed.
+func (s *stderr) works() { s.set(false, nil, 0) }
 
 func (s *stderr) String() string {
 	s.mu.Lock()
@@ -66,56 +66,56 @@ func (s *stderr) String() string {
 
 func asJSON(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) }
 
-// lossReport is the count in the report of lost lines.
+// lossReport matches the report of lost lines and its count.
 var lossReport = regexp.MustCompile(`"log lines were lost[^"]*","count":(\d+)`)
 
 func eventually(t *testing.T, what string, yes func() bool) {
 	t.Helper()
 	for end := time.Now().Add(soon); !yes(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
 
-func TestLogIsWritten(t *testing.T) {
+func TestLogWritesLinesInOrder(t *testing.T) {
 	out := newStderr()
 	q := newLogQueue(out, asJSON)
 	const many = 1000
 	for i := range many {
 		q.log.Info("line", "i", i)
 		if i%100 == 0 {
-			time.Sleep(time.Millisecond) // the writer takes some, and reports nothing lost
+			time.Sleep(time.Millisecond) // lets the writer take a batch; it must not report lost lines
 		}
 	}
 	q.close(soon)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != many || q.lost.Load() != 0 {
-		t.Fatalf("%d lines, %d lost; want %d and a report of nothing", len(lines), q.lost.Load(), many)
+		t.Fatalf("%d lines written, %d lost; want %d and 0", len(lines), q.lost.Load(), many)
 	}
 	for i, line := range lines {
 		if !strings.Contains(line, fmt.Sprintf(`"i":%d}`, i)) {
-			t.Fatalf("line %d is %s", i, line)
+			t.Fatalf("line %d is %s, want i=%d", i, line, i)
 		}
 	}
 }
 
-// While a write blocks, lines beyond the limit are dropped and counted; the log reports them when the
-// write returns.
-func TestLogBlocks(t *testing.T) {
+// While a write to stderr blocks, the queue drops and counts further lines. The log reports them
+// when the write returns.
+func TestLogDropsLinesWhileStderrBlocks(t *testing.T) {
 	out := newStderr()
-	out.is(true, nil, 0)
+	out.set(true, nil, 0)
 	q := newLogQueue(out, asJSON)
 	line := []byte(strings.Repeat("x", 99) + "\n")
 	const many = 4 * logQueueSize / 100
 	for range many {
 		if n, err := q.Write(line); n != len(line) || err != nil {
-			t.Fatalf("Write: %d, %v", n, err)
+			t.Fatalf("Write returns %d, %v; want %d, nil", n, err, len(line))
 		}
 	}
 	lost := q.lost.Load()
 	if least := uint64(many - 2*logQueueSize/100); lost < least {
-		t.Errorf("%d lines were dropped, want at least %d", lost, least)
+		t.Errorf("%d lines dropped, want at least %d", lost, least)
 	}
 	out.works()
 	eventually(t, "the loss is reported", func() bool { return lossReport.MatchString(out.String()) })
@@ -123,23 +123,24 @@ func TestLogBlocks(t *testing.T) {
 	q.close(soon)
 	text := out.String()
 	if got := strings.Count(text, string(line)); uint64(got) != many-lost {
-		t.Errorf("%d lines are written, %d of %d were dropped", got, lost, many)
+		t.Errorf("%d lines written, want %d: %d of %d were dropped", got, many-lost, lost, many)
 	}
 	if count := lossReport.FindStringSubmatch(text); count[1] != fmt.Sprint(lost) {
-		t.Errorf("%s lines are reported lost, want %d", count[1], lost)
+		t.Errorf("%s lines reported as lost, want %d", count[1], lost)
 	}
 	if !strings.HasSuffix(text, "\nat last\n") {
-		t.Errorf("the log ends with %q", text[max(0, len(text)-300):])
+		t.Errorf("the log ends with %q, want the last line", text[max(0, len(text)-300):])
 	}
 }
 
-// Lines that fail are counted. The log reports them when it works again, even without another line.
-func TestLogFails(t *testing.T) {
+// The queue counts lines that stderr refuses. The log reports them when stderr works again, even if
+// no other line follows.
+func TestLogCountsLinesThatFail(t *testing.T) {
 	for _, cause := range []error{syscall.EPIPE, syscall.ENOSPC, syscall.EIO, syscall.EFBIG, io.ErrShortWrite} {
 		t.Run(cause.Error(), func(t *testing.T) {
 			t.Parallel()
 			out := newStderr()
-			out.is(false, cause, 0)
+			out.set(false, cause, 0)
 			q := newLogQueue(out, asJSON)
 			for range 3 {
 				q.log.Info("lost")
@@ -151,17 +152,17 @@ func TestLogFails(t *testing.T) {
 			q.close(soon)
 			if text := out.String(); strings.Contains(text, `"lost"`) || len(lossReport.FindAllString(text, -1)) != 1 ||
 				!strings.Contains(text, `"count":3}`) || !strings.Contains(text, `"last"`) {
-				t.Errorf("the log is %s", text)
+				t.Errorf("the log is %s, want one report of 3 lost lines and the last line", text)
 			}
 		})
 	}
 }
 
-// A disk that fills up in the middle of a line does not spoil the next line.
-func TestLogIsTorn(t *testing.T) {
+// If the disk fills up in the middle of a line, the next line still starts on a new line.
+func TestLogEndsTornLineFirst(t *testing.T) {
 	out := newStderr()
 	q := newLogQueue(out, asJSON)
-	out.is(false, syscall.ENOSPC, 20)
+	out.set(false, syscall.ENOSPC, 20)
 	q.log.Info("torn")
 	eventually(t, "the line is counted", func() bool { return q.lost.Load() == 1 })
 	out.works()
@@ -169,52 +170,52 @@ func TestLogIsTorn(t *testing.T) {
 	q.close(soon)
 	torn, rest, _ := strings.Cut(out.String(), "\n")
 	if len(torn) != 20 {
-		t.Errorf("the torn line is %q", torn)
+		t.Errorf("the torn line is %q, want 20 bytes", torn)
 	}
 	for line := range strings.Lines(rest) {
 		if !json.Valid([]byte(line)) {
-			t.Errorf("%q is no whole line", line)
+			t.Errorf("%q is not a complete record", line)
 		}
 	}
 	if strings.Count(rest, "\n") != 2 || !strings.Contains(rest, `"whole"`) {
-		t.Errorf("the log goes on with %q", rest)
+		t.Errorf("after the torn line: %q, want two lines", rest)
 	}
 }
 
-// A stderr that another process has made non-blocking is not broken when it is full.
-func TestLogWouldBlock(t *testing.T) {
+// If another process has made stderr non-blocking, a full stderr loses no line.
+func TestLogRetriesAfterEAGAIN(t *testing.T) {
 	out := newStderr()
-	out.is(false, syscall.EAGAIN, 5)
+	out.set(false, syscall.EAGAIN, 5)
 	q := newLogQueue(out, asJSON)
 	q.log.Info("slow")
-	eventually(t, "it is full", func() bool { return len(out.String()) == 5 })
+	eventually(t, "stderr is full", func() bool { return len(out.String()) == 5 })
 	out.works()
 	q.close(soon)
 	if text := out.String(); !json.Valid([]byte(text)) || q.lost.Load() != 0 {
-		t.Errorf("%d lines are lost of %q", q.lost.Load(), text)
+		t.Errorf("%d lines lost, log %q; want 0 and a complete record", q.lost.Load(), text)
 	}
 }
 
-// The end does not wait for a log that blocks, and what comes after the end is counted.
-func TestLogEnds(t *testing.T) {
+// close does not wait longer than its timeout for a stderr that blocks. Lines after it are counted.
+func TestLogCloseTimesOut(t *testing.T) {
 	out := newStderr()
-	out.is(true, nil, 0)
+	out.set(true, nil, 0)
 	q := newLogQueue(out, asJSON)
 	q.log.Info("never written")
 	q.close(time.Millisecond) // returns
-	q.log.Info("too late")
+	q.log.Info("after close")
 	if lost := q.lost.Load(); lost != 1 {
-		t.Errorf("%d lines lost, want the one that came too late", lost)
+		t.Errorf("%d lines lost, want 1: the line after close", lost)
 	}
 	out.works()
 	<-q.written
 }
 
-// Nothing of the memory that a burst took is kept.
-func TestLogGivesMemoryBack(t *testing.T) {
+// After a burst the queue keeps no large buffer.
+func TestLogReleasesMemoryAfterBurst(t *testing.T) {
 	out := newStderr()
 	q := newLogQueue(out, asJSON)
-	out.is(true, nil, 0)
+	out.set(true, nil, 0)
 	for range 2 * logQueueSize / 1000 {
 		q.Write(bytes.Repeat([]byte{'x'}, 1000))
 		q.Write([]byte("\n"))
@@ -230,12 +231,13 @@ func TestLogGivesMemoryBack(t *testing.T) {
 	}
 	q.close(soon)
 	if kept := cap(q.queue); kept > keptBuffer {
-		t.Errorf("%d bytes are kept", kept)
+		t.Errorf("the queue keeps %d bytes, want at most %d", kept, keptBuffer)
 	}
 }
 
-// The metric counts lost lines, and the log tells of them once it works again.
-func TestLostLinesAreCounted(t *testing.T) {
+// The metric wsecho_log_lines_lost_total counts lost lines, and the log reports them when stderr
+// works again.
+func TestLostLinesAreInMetricsAndLog(t *testing.T) {
 	out := newStderr()
 	s := startWith(t, func(w io.Writer) io.Writer {
 		return writerFunc(func(b []byte) (int, error) {
@@ -253,9 +255,9 @@ func TestLostLinesAreCounted(t *testing.T) {
 		return ""
 	}
 	if n := lost(); n != "0" {
-		t.Errorf("%q lines are lost at start", n)
+		t.Errorf("%q lines lost at start, want 0", n)
 	}
-	out.is(false, errors.New("away"), 0)
+	out.set(false, errors.New("failing"), 0)
 	p := s.dial()
 	eventually(t, "one line is lost", func() bool { return lost() == "1" })
 	out.works()
@@ -263,7 +265,7 @@ func TestLostLinesAreCounted(t *testing.T) {
 	p.Wants("\x88\x02\x03\xe9", "a close")
 	p.WantsEnd()
 	if report := s.wantsLog("log lines were lost: stderr was full or broken"); report["count"] != 1.0 || report["level"] != "WARN" {
-		t.Errorf("the report is %v", report)
+		t.Errorf("the report is %v, want count 1 and level WARN", report)
 	}
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)

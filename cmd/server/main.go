@@ -1,4 +1,4 @@
-// Command server is wsecho: a WebSocket server that sends back what it is sent.
+// Command server is wsecho, a WebSocket server that returns every message that it receives.
 //
 //	wsecho -listen :8080
 //
@@ -26,30 +26,31 @@ import (
 	"wsecho/internal/pool"
 )
 
-// gcPercent is what Go's heap grows by before it is collected, unless GOGC is set. It has nothing of a connection in it, and so is
-// of a MiB or two however many there are; the runtime's least heap, 4 MiB at 100 %, is smaller in proportion.
+// gcPercent is the growth of Go's heap, in percent, at which it is collected, unless GOGC is set.
+// The heap holds no connection state and stays at 1 to 2 MiB, whatever the connection count. The
+// runtime's minimum heap size, 4 MiB at 100 %, shrinks in proportion.
 const gcPercent = 25
 
 // Exit statuses.
 const (
-	exitDrained = 0 // asked to stop, and every connection was told
-	exitFailed  = 1 // could not start, a part failed, or was told a second time to stop
+	exitDrained = 0 // a signal stopped the server, and the drain is complete
+	exitFailed  = 1 // the server could not start, a part failed, or a second signal ended the drain
 	exitUsage   = flags.ExitUsage
 )
 
 func main() {
-	// SIGPIPE would end the server when it writes to a pipe without a reader, SIGTTOU would stop it
-	// when it writes to a terminal with tostop. Ignored, the write fails or passes.
+	// SIGPIPE would end the server when it writes to a pipe without a reader, and SIGTTOU would stop
+	// it when it writes to a terminal with tostop set. With both ignored, the write fails or succeeds.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) has it
+	if !signal.Ignored(syscall.SIGHUP) { // as it is under nohup(1)
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, signals))
 }
 
-// run is the program: from arguments to exit status.
+// run runs the program with the given arguments and returns its exit status.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, err := parse(args)
 	lines, flush := newLogQueue(stderr, s.logFormat), flushTimeout
@@ -59,7 +60,7 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 		return printed(out, lines, status)
 	}
 	switch {
-	case s.justCheck:
+	case s.checkOnly:
 		m, err := limits.Here()
 		if err != nil {
 			fmt.Fprintf(lines, "wsecho: -check: %v\n", err)
@@ -86,7 +87,8 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	return exitDrained
 }
 
-// printed returns the exit status of a program that only prints: status if stdout has taken all of it.
+// printed returns the exit status of a program that only prints: status, or exitFailed if stdout
+// did not take all output.
 func printed(stdout *bufio.Writer, stderr io.Writer, status int) int {
 	if err := stdout.Flush(); err != nil {
 		fmt.Fprintf(stderr, "wsecho: stdout: %v\n", err)
@@ -95,7 +97,7 @@ func printed(stdout *bufio.Writer, stderr io.Writer, status int) int {
 	return status
 }
 
-// cleanup undoes the steps of serve, the last one first.
+// cleanup holds functions that undo the steps of serve. They run in reverse order.
 type cleanup []func()
 
 func (c *cleanup) add(undo func()) { *c = append(*c, undo) }
@@ -106,8 +108,8 @@ func (c *cleanup) run() {
 	}
 }
 
-// serve serves until a signal asks it to stop or a part of it fails, and then drains. A second signal ends
-// the drain.
+// serve runs the server until a signal arrives or a part of it fails, and then drains. A second
+// signal ends the drain.
 func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	log := lines.log
 	var steps cleanup
@@ -147,11 +149,11 @@ func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	steps.add(ops.close) // before the pool, which it asks
+	steps.add(ops.close) // closes before the pool, which the admin endpoints query
 
 	p.Start()
 	ops.serve(p, cfg, lines)
-	runtime.GC() // so that the first collection's own memory is not attributed to connections
+	runtime.GC() // keeps the memory of the first collection out of measurements of connections
 	log.Info("serving", "listen", texts(listeners), "sockets", origin(names), "admin", ops.addr(), "workers", cfg.Workers, "max_conns", cfg.MaxConns,
 		"descriptors", limit, "version", flags.BuildVersion())
 	systemd := supervise(p, log)
@@ -168,7 +170,7 @@ func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	}
 	systemd.stopping(s.drainTimeout)
 	if err := drain(p, s.drainTimeout, signals); err != nil {
-		steps = nil // the workers still run, and the kernel undoes everything at exit
+		steps = nil // the workers still run; the kernel cleans up at exit
 		return err
 	}
 	if s, err := p.Snapshot(context.Background()); err == nil {
@@ -178,16 +180,15 @@ func serve(s *settings, lines *logQueue, signals <-chan os.Signal) error {
 	return failure
 }
 
-// leastDrain is what a drain gets even if a second signal comes at once, as it
-// does from timeout(1), which signals its child and then the group that the child is in. Where nobody is connected
-// it is plenty.
+// leastDrain is the minimum time for a drain. timeout(1) sends two signals at once, one to its
+// child and one to the child's process group; a server without connections still drains cleanly.
 const leastDrain = 20 * time.Millisecond
 
-// errSecondSignal is the error of a drain that a second signal has ended.
+// errSecondSignal is returned by drain if a second signal ended it.
 var errSecondSignal = errors.New("a second signal ended the drain")
 
-// drain shuts the pool down, unless a second signal says that there is no time
-// to. SIGHUP does not say so: systemd (SendSIGHUP=) and closing terminals send it beside another signal.
+// drain shuts the pool down, until a second signal ends it. SIGHUP does not count as the second
+// one: systemd (SendSIGHUP=) and closing terminals send it along with another signal.
 func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error {
 	least := time.After(leastDrain)
 	drained := make(chan struct{})
@@ -211,7 +212,8 @@ func drain(p *pool.Pool, timeout time.Duration, signals <-chan os.Signal) error 
 	}
 }
 
-// origin says where the listening sockets are from: ours, or the names of those that systemd has opened.
+// origin returns the value of the log key sockets: "own" if the server opened its listening
+// sockets, or the names of the sockets that systemd opened.
 func origin(names []string) any {
 	if len(names) == 0 {
 		return "own"
@@ -219,7 +221,7 @@ func origin(names []string) any {
 	return names
 }
 
-// logTotals says what has been done, as the last line of the log.
+// logTotals logs the counters since start. It is the last line of the log.
 func logTotals(log *slog.Logger, c pool.Counters) {
 	var frames uint64
 	for _, n := range c.Echo.FramesOut {
@@ -236,7 +238,7 @@ func logTotals(log *slog.Logger, c pool.Counters) {
 		"idle_timeouts", c.IdleTimeouts, slog.Group("refused", "full", c.RefusedFull, "per_ip", c.RefusedPerIP, "at_once", c.RefusedAtOnce))
 }
 
-// messages is how many have been echoed, of either type.
+// messages returns the number of messages echoed, text and binary.
 func messages(c pool.Counters) (sum uint64) {
 	for _, n := range c.Echo.Messages {
 		sum += n

@@ -17,8 +17,8 @@ import (
 	"wsecho/internal/testpeer"
 )
 
-// A server is run in this process, with a log that can be waited on and
-// signals that are sent by hand.
+// A server is a server that runs in this process. Tests wait for its log lines and send its signals
+// through channels.
 type server struct {
 	t       *testing.T
 	log     chan map[string]any
@@ -26,18 +26,18 @@ type server struct {
 	exit    chan int
 	addr    string
 	admin   string
-	listens []any  // where it says that it listens
-	before  string // the log before it says that it serves
+	listens []any  // addresses in the log line "serving"
+	before  string // log lines before "serving"
 }
 
-const soon = 10 * time.Second // long enough for anything that is going to happen
+const soon = 10 * time.Second // long enough for anything that should happen
 
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	return startWith(t, func(w io.Writer) io.Writer { return w }, args...)
 }
 
-// startWith is start with something between the server and its log.
+// startWith is start with a writer between the server and its log.
 func startWith(t *testing.T, stderr func(io.Writer) io.Writer, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, log: make(chan map[string]any, 64), signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
@@ -71,7 +71,7 @@ func (s *server) wantsLog(msg string) map[string]any {
 	return s.wantsLogAfter(msg, func(map[string]any) {})
 }
 
-// wantsLogAfter is wantsLog that also looks at the records before.
+// wantsLogAfter waits as wantsLog does, and calls before for each earlier record.
 func (s *server) wantsLogAfter(msg string, before func(map[string]any)) map[string]any {
 	s.t.Helper()
 	deadline := time.After(soon)
@@ -86,7 +86,7 @@ func (s *server) wantsLogAfter(msg string, before func(map[string]any)) map[stri
 			}
 			before(record)
 		case <-deadline:
-			s.t.Fatalf("no log line %q", msg)
+			s.t.Fatalf("timed out waiting for the log line %q", msg)
 		}
 	}
 }
@@ -99,11 +99,11 @@ func (s *server) wantsExit(status int) {
 			s.t.Errorf("exit status %d, want %d", got, status)
 		}
 	case <-time.After(soon):
-		s.t.Fatal("the server does not end")
+		s.t.Fatal("timed out waiting for the server to end")
 	}
 }
 
-// dial opens a WebSocket.
+// dial opens a WebSocket connection.
 func (s *server) dial() *testpeer.Peer {
 	s.t.Helper()
 	return testpeer.Dial(s.t, "tcp", s.addr).Upgrades()
@@ -117,7 +117,7 @@ const (
 	maskedClose = "\x88\x82\x00\x00\x00\x00\x03\xe9"
 )
 
-func TestDrain(t *testing.T) {
+func TestSignalDrains(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			s := start(t)
@@ -126,35 +126,35 @@ func TestDrain(t *testing.T) {
 			p.Wants(hello, "an echo")
 			p.Sends(maskedHello)
 			s.signals <- sig
-			p.Wants(hello, "what was sent before the signal is echoed")
-			p.Wants(goingAway, "everybody is told 1001")
+			p.Wants(hello, "a message sent before the signal is echoed")
+			p.Wants(goingAway, "the connection is closed with 1001")
 			p.Sends(maskedClose)
 			p.WantsEnd()
 			stopped := s.wantsLog("stopped")
 			s.wantsExit(exitDrained)
 			if stopped["messages"] != 2.0 || stopped["upgraded"] != 1.0 {
-				t.Errorf("totals: %v", stopped)
+				t.Errorf("totals %v, want 2 messages and 1 upgraded", stopped)
 			}
 			if codes := fmt.Sprint(stopped["codes"]); codes != "map[1001:1]" {
-				t.Errorf("codes: %s", codes)
+				t.Errorf("codes %s, want map[1001:1]", codes)
 			}
 		})
 	}
 }
 
-func TestDrainTimeout(t *testing.T) {
+func TestDrainTimeoutCutsConnections(t *testing.T) {
 	s := start(t, "-drain-timeout", "100ms")
 	p := s.dial()
 	s.signals <- syscall.SIGTERM
 	stopped := s.wantsLog("stopped")
 	s.wantsExit(exitDrained)
 	if ended := fmt.Sprint(stopped["ended"]); ended != "map[cut by shutdown:1]" {
-		t.Errorf("ended: %s", ended)
+		t.Errorf("ended %s, want map[cut by shutdown:1]", ended)
 	}
-	p.Wants(goingAway, "it was told before it was cut")
+	p.Wants(goingAway, "a close frame before the cut")
 }
 
-func TestSecondSignal(t *testing.T) {
+func TestSecondSignalEndsDrain(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
 	s.dial()
 	s.signals <- syscall.SIGTERM
@@ -165,7 +165,7 @@ func TestSecondSignal(t *testing.T) {
 }
 
 // systemd and closing terminals send SIGHUP along with another signal: it does not end a drain.
-func TestHangupEndsNoDrain(t *testing.T) {
+func TestSecondSIGHUPDoesNotEndDrain(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
 	p := s.dial()
 	s.signals <- syscall.SIGHUP
@@ -173,7 +173,7 @@ func TestHangupEndsNoDrain(t *testing.T) {
 	s.signals <- syscall.SIGHUP
 	select {
 	case status := <-s.exit:
-		t.Fatalf("exit status %d before the peer has answered", status)
+		t.Fatalf("exit status %d before the peer has answered the close frame", status)
 	case <-time.After(5 * leastDrain):
 	}
 	p.Sends(maskedClose)
@@ -181,8 +181,8 @@ func TestHangupEndsNoDrain(t *testing.T) {
 	s.wantsExit(exitDrained)
 }
 
-// timeout(1) says everything twice.
-func TestSignalToldTwice(t *testing.T) {
+// timeout(1) sends its signal twice at once. A server without connections drains all the same.
+func TestTwoSignalsAtOnceDrain(t *testing.T) {
 	s := start(t, "-drain-timeout", "1h")
 	s.signals <- syscall.SIGTERM
 	s.signals <- syscall.SIGTERM
@@ -190,7 +190,7 @@ func TestSignalToldTwice(t *testing.T) {
 	s.wantsExit(exitDrained)
 }
 
-func TestUnixListener(t *testing.T) {
+func TestUnixSocketIsRemovedAtExit(t *testing.T) {
 	path := t.TempDir() + "/socket"
 	s := start(t, "-listen", "unix:"+path)
 	c, err := net.Dial("unix", path)
@@ -201,11 +201,11 @@ func TestUnixListener(t *testing.T) {
 	s.signals <- syscall.SIGTERM
 	s.wantsExit(exitDrained)
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("the socket is still there: %v", err)
+		t.Errorf("the socket still exists: %v", err)
 	}
 }
 
-// runs runs the program to its end. If it serves instead of ending, the test fails.
+// runs runs the program until it exits. The test fails if the program serves instead.
 func runs(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, log bytes.Buffer
@@ -214,7 +214,7 @@ func runs(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	select {
 	case status = <-exit:
 	case <-time.After(soon):
-		t.Errorf("wsecho %q does not end", args)
+		t.Errorf("timed out waiting for wsecho %q to exit", args)
 		signals <- syscall.SIGTERM
 		signals <- syscall.SIGTERM
 		status = <-exit
@@ -222,8 +222,8 @@ func runs(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	return status, out.String(), log.String()
 }
 
-// Every failure to start names the flag, the value and the cause.
-func TestCannotStart(t *testing.T) {
+// Every error at start names the flag, the value and the cause.
+func TestStartErrorNamesFlagValueAndCause(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -243,16 +243,16 @@ func TestCannotStart(t *testing.T) {
 		{"no port", []string{"-listen", "localhost"}, [2]string{}, exitUsage, []string{"-listen", "localhost", "missing port"}},
 		{"admin port in use", []string{"-admin", inUse}, [2]string{}, exitFailed, []string{"-admin", inUse, "address already in use"}},
 		{"admin without port", []string{"-admin", "localhost"}, [2]string{}, exitUsage, []string{"-admin", "localhost", "not host:port"}},
-		{"no bool", []string{"-log-connections=maybe"}, [2]string{}, exitUsage, []string{"-log-connections", "maybe"}},
-		{"no fraction", []string{"-mutex-profile-fraction", "-1"}, [2]string{}, exitUsage, []string{"-mutex-profile-fraction", "-1", "not between"}},
-		{"no rate", []string{"-block-profile-rate", "1ms"}, [2]string{}, exitUsage, []string{"-block-profile-rate", "1ms", "not a whole number"}},
+		{"not a boolean", []string{"-log-connections=maybe"}, [2]string{}, exitUsage, []string{"-log-connections", "maybe"}},
+		{"negative fraction", []string{"-mutex-profile-fraction", "-1"}, [2]string{}, exitUsage, []string{"-mutex-profile-fraction", "-1", "not between"}},
+		{"rate is not a number", []string{"-block-profile-rate", "1ms"}, [2]string{}, exitUsage, []string{"-block-profile-rate", "1ms", "not a whole number"}},
 		{"no directory", []string{"-listen", "unix:/nowhere/socket"}, [2]string{}, exitFailed, []string{"-listen", "unix:/nowhere/socket", "no such file"}},
-		{"beyond the descriptors", []string{"-max-conns", "2000000000"}, [2]string{}, exitFailed, []string{"-max-conns", "2000000000", "descriptor limit"}},
-		{"no number", []string{"-workers", "many"}, [2]string{}, exitUsage, []string{"-workers", "many", "not a whole number"}},
+		{"beyond the descriptor limit", []string{"-max-conns", "2000000000"}, [2]string{}, exitFailed, []string{"-max-conns", "2000000000", "descriptor limit"}},
+		{"not a number", []string{"-workers", "many"}, [2]string{}, exitUsage, []string{"-workers", "many", "not a whole number"}},
 		{"too small", []string{"-workers", "0"}, [2]string{}, exitUsage, []string{"-workers", "0", "not between 1 and"}},
-		{"no size", []string{"-max-header", "8kb"}, [2]string{}, exitUsage, []string{"-max-header", "8kb", "8KiB"[1:]}},
+		{"not a size", []string{"-max-header", "8kb"}, [2]string{}, exitUsage, []string{"-max-header", "8kb", "8KiB"[1:]}},
 		{"overflow", []string{"-max-message", "9999999999GiB"}, [2]string{}, exitUsage, []string{"-max-message", "9999999999GiB", "not a number of bytes"}},
-		{"no time", []string{"-idle-timeout", "5"}, [2]string{}, exitUsage, []string{"-idle-timeout", "5", "not a time"}},
+		{"not a time", []string{"-idle-timeout", "5"}, [2]string{}, exitUsage, []string{"-idle-timeout", "5", "not a time"}},
 		{"negative time", []string{"-drain-timeout", "-1s"}, [2]string{}, exitUsage, []string{"-drain-timeout", "-1s", "not between"}},
 		{"no such word", []string{"-log", "xml"}, [2]string{}, exitUsage, []string{"-log", "xml", "text, json"}},
 		{"empty member", []string{"-origins", "a,,b"}, [2]string{}, exitUsage, []string{"-origins", "a,,b", "empty member"}},
@@ -271,14 +271,14 @@ func TestCannotStart(t *testing.T) {
 			}
 			for _, want := range c.wants {
 				if !strings.Contains(stderr, want) {
-					t.Errorf("%q is not in %q", want, stderr)
+					t.Errorf("stderr %q, want %q in it", stderr, want)
 				}
 			}
 		})
 	}
 }
 
-func TestMaxConns(t *testing.T) {
+func TestConnectionLimitsRefuseWith503(t *testing.T) {
 	for flag, reason := range map[string]string{
 		"-max-conns":        "no room for another connection",
 		"-max-conns-per-ip": "too many connections from your address",
@@ -296,13 +296,13 @@ func TestMaxConns(t *testing.T) {
 			}
 			for _, p := range []*testpeer.Peer{first, second} {
 				p.Sends(maskedHello)
-				p.Wants(hello, "the others do not notice")
+				p.Wants(hello, "the other connections are not affected")
 			}
 			first.Sends(maskedClose)
 			first.Wants("\x88\x02\x03\xe9", "a close")
 			first.WantsEnd()
-			// The place is free when the server has seen the FIN, which is not
-			// something a peer can see; so it may take some more tries.
+			// The server frees the place when it receives the FIN. A peer cannot observe that, so try
+			// several times.
 			deadline := time.Now().Add(soon)
 			for {
 				response, err := http.Get("http://" + s.addr)
@@ -310,7 +310,7 @@ func TestMaxConns(t *testing.T) {
 					break
 				}
 				if time.Now().After(deadline) {
-					t.Fatal("a closed connection's place is not given to another")
+					t.Fatal("the server still refuses connections after one has closed")
 				}
 			}
 			s.signals <- syscall.SIGTERM

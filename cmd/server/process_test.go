@@ -23,9 +23,9 @@ import (
 	"wsecho/internal/testpeer"
 )
 
-// What only a process of its own shows: signals, and what stderr is.
+// The tests in this file need a separate process: they test signals and kinds of stderr.
 
-// asProgram is the environment variable that makes this test binary the program.
+// asProgram is the environment variable that makes this test binary run the program.
 const asProgram = "TEST_IS_THE_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is the program in a process of its own, which listens at a unix socket.
+// process is a server in its own process, which listens on a unix socket.
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -44,10 +44,10 @@ type process struct {
 	exited chan struct{}
 }
 
-// launch prepares the server. A shell runs setup first, and then becomes the server.
+// launch prepares a server. A shell first runs setup, and then executes the server.
 func launch(t *testing.T, stderr *os.File, setup string, args ...string) *process {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "wsecho") // t.TempDir's name is too long for a socket's path
+	dir, err := os.MkdirTemp("", "wsecho") // the name of t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +81,10 @@ func (p *process) starts() {
 func (p *process) dial() *testpeer.Peer {
 	p.t.Helper()
 	var c net.Conn
-	eventually(p.t, "it listens", func() (listens bool) {
+	eventually(p.t, "the server listens", func() (listens bool) {
 		select {
 		case <-p.exited:
-			p.t.Fatalf("the server has left: %v", p.cmd.ProcessState)
+			p.t.Fatalf("the server has ended: %v", p.cmd.ProcessState)
 		default:
 		}
 		var err error
@@ -106,14 +106,14 @@ func (p *process) wantsExit(status int) {
 	select {
 	case <-p.exited:
 		if got := p.cmd.ProcessState; got.ExitCode() != status {
-			p.t.Errorf("%v, want exit status %d", got, status)
+			p.t.Errorf("got %v, want exit status %d", got, status)
 		}
 	case <-time.After(soon):
-		p.t.Fatal("the server does not end")
+		p.t.Fatal("timed out waiting for the server to end")
 	}
 }
 
-// pipe is a pipe as small as they come.
+// pipe returns a blocking pipe with the smallest capacity.
 func pipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -128,7 +128,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// fill writes until no more fits, through a description of its own: the caller's stays blocking.
+// fill writes to w until it is full. It opens w again, so that w itself stays blocking.
 func fill(t *testing.T, w *os.File) {
 	t.Helper()
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
@@ -141,7 +141,7 @@ func fill(t *testing.T, w *os.File) {
 
 func fillUp(t *testing.T, fd int, write func([]byte) error) {
 	t.Helper()
-	const full = 100 // ms for which nothing fits: a terminal makes room some time after a write
+	const full = 100 // ms without room: a terminal makes room some time after a write
 	for chunk := bytes.Repeat([]byte{'\n'}, 4096); ; {
 		err := write(chunk)
 		switch {
@@ -159,7 +159,7 @@ func fillUp(t *testing.T, fd int, write func([]byte) error) {
 	}
 }
 
-// socketPair is a stream socket as journald's, and its other end.
+// socketPair returns a stream socket like that of journald, and its other end.
 func socketPair(t *testing.T) (ours, theirs *os.File) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -171,7 +171,7 @@ func socketPair(t *testing.T) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// terminal is a pseudo-terminal and its master.
+// terminal returns a pseudo-terminal and its master.
 func terminal(t *testing.T) (master, tty *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -202,53 +202,53 @@ func setNonblock(t *testing.T, f *os.File, on bool) {
 	}
 }
 
-// Whatever stderr is, the server echoes, refuses one connection too many, and drains: every peer is
-// told 1001, and the exit status is 0.
-func TestStderrIsBroken(t *testing.T) {
+// Whatever the state of stderr, the server echoes, refuses a connection beyond -max-conns, and
+// drains with 1001 and exit status 0.
+func TestServerWorksWithBrokenStderr(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		stderr func(t *testing.T) (f *os.File, setup string)
-		later  func(t *testing.T, f *os.File) // once it serves
+		later  func(t *testing.T, f *os.File) // called when the server accepts connections
 	}{
-		{name: "the pipe has no reader", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "pipe without reader", stderr: func(t *testing.T) (*os.File, string) {
 			r, w := pipe(t)
 			r.Close()
 			return w, ""
 		}},
-		{name: "the pipe has no reader, and SIGPIPE is ignored", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "pipe without reader, SIGPIPE ignored", stderr: func(t *testing.T) (*os.File, string) {
 			r, w := pipe(t)
 			r.Close()
 			return w, "trap '' PIPE;"
 		}},
-		{name: "the pipe is full", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "full pipe", stderr: func(t *testing.T) (*os.File, string) {
 			_, w := pipe(t)
 			fill(t, w)
 			return w, ""
 		}},
-		{name: "the pipe is full, and does not block", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "full non-blocking pipe", stderr: func(t *testing.T) (*os.File, string) {
 			_, w := pipe(t)
 			fill(t, w)
 			setNonblock(t, w, true)
 			return w, ""
 		}},
-		{name: "the pipe fills up, and no longer blocks", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "pipe that becomes full and non-blocking", stderr: func(t *testing.T) (*os.File, string) {
 			_, w := pipe(t)
 			return w, ""
 		}, later: func(t *testing.T, w *os.File) {
 			setNonblock(t, w, true)
 			fill(t, w)
 		}},
-		{name: "journald has gone", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "journald has closed the socket", stderr: func(t *testing.T) (*os.File, string) {
 			ours, theirs := socketPair(t)
 			theirs.Close()
 			return ours, ""
 		}},
-		{name: "journald hangs", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "journald does not read", stderr: func(t *testing.T) (*os.File, string) {
 			ours, _ := socketPair(t)
 			fillUp(t, int(ours.Fd()), func(b []byte) error { return unix.Sendto(int(ours.Fd()), b, unix.MSG_DONTWAIT, nil) })
 			return ours, ""
 		}},
-		{name: "the disk is full", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "full disk", stderr: func(t *testing.T) (*os.File, string) {
 			f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -256,7 +256,7 @@ func TestStderrIsBroken(t *testing.T) {
 			t.Cleanup(func() { f.Close() })
 			return f, ""
 		}},
-		{name: "the file is as long as it may be", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "file at its size limit", stderr: func(t *testing.T) (*os.File, string) {
 			f, err := os.OpenFile(filepath.Join(t.TempDir(), "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 			if err != nil {
 				t.Fatal(err)
@@ -267,14 +267,14 @@ func TestStderrIsBroken(t *testing.T) {
 			}
 			return f, "ulimit -f 1;"
 		}},
-		{name: "it is closed", stderr: func(*testing.T) (*os.File, string) { return nil, "exec 2>&-;" }},
-		{name: "it is read-only", stderr: func(*testing.T) (*os.File, string) { return nil, "exec 2</dev/null;" }},
-		{name: "the terminal shows nothing", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "closed", stderr: func(*testing.T) (*os.File, string) { return nil, "exec 2>&-;" }},
+		{name: "read-only", stderr: func(*testing.T) (*os.File, string) { return nil, "exec 2</dev/null;" }},
+		{name: "full terminal", stderr: func(t *testing.T) (*os.File, string) {
 			_, tty := terminal(t)
 			fill(t, tty)
 			return tty, ""
 		}},
-		{name: "the terminal has gone", stderr: func(t *testing.T) (*os.File, string) {
+		{name: "closed terminal", stderr: func(t *testing.T) (*os.File, string) {
 			master, tty := terminal(t)
 			master.Close()
 			return tty, ""
@@ -290,12 +290,12 @@ func TestStderrIsBroken(t *testing.T) {
 				c.later(t, stderr)
 			}
 			second := server.dial()
-			server.wantsRefusal() // a line by the pool, as opposed to those of connections
+			server.wantsRefusal() // logs a warning of the pool, not a line of a connection
 			first.Sends(maskedHello)
 			first.Wants(hello, "an echo")
 			server.signals(syscall.SIGTERM)
 			for _, p := range []*testpeer.Peer{first, second} {
-				p.Wants(goingAway, "every peer is told")
+				p.Wants(goingAway, "the connection is closed with 1001")
 				p.Sends(maskedClose)
 				p.WantsEnd()
 			}
@@ -304,7 +304,7 @@ func TestStderrIsBroken(t *testing.T) {
 	}
 }
 
-// wantsRefusal wants a connection to be refused as one too many.
+// wantsRefusal opens one connection too many, and wants a 503.
 func (p *process) wantsRefusal() {
 	p.t.Helper()
 	c, err := net.Dial("unix", p.socket)
@@ -315,13 +315,13 @@ func (p *process) wantsRefusal() {
 	c.SetDeadline(time.Now().Add(soon))
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
 	if response, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || response.StatusCode != http.StatusServiceUnavailable {
-		p.t.Fatalf("one connection too many: %v, %v", response, err)
+		p.t.Fatalf("beyond -max-conns: response %v, err %v; want 503", response, err)
 	}
 }
 
-// While nothing reads the log, readiness ends, no connection is accepted, and a second signal ends the
-// drain at once.
-func TestLogIsBlockedInADrain(t *testing.T) {
+// While stderr blocks, a drain still fails /readyz and closes the listener, and a second signal
+// still ends it.
+func TestDrainWhileStderrBlocks(t *testing.T) {
 	r, w := pipe(t)
 	process := launch(t, w, "", "-log-connections", "-admin", "127.0.0.1:0", "-drain-timeout", "1h")
 	process.starts()
@@ -349,11 +349,11 @@ func TestLogIsBlockedInADrain(t *testing.T) {
 	began := time.Now()
 	process.signals(syscall.SIGTERM)
 	process.wantsExit(exitFailed)
-	t.Logf("a second signal ends it within %v", time.Since(began))
+	t.Logf("a second signal ended the server within %v", time.Since(began))
 }
 
 // SIGHUP drains, unless the server was started with SIGHUP ignored.
-func TestHangup(t *testing.T) {
+func TestSIGHUPDrains(t *testing.T) {
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -363,21 +363,21 @@ func TestHangup(t *testing.T) {
 	process.starts()
 	p := process.dial()
 	process.signals(syscall.SIGHUP)
-	p.Wants(goingAway, "every peer is told")
+	p.Wants(goingAway, "the connection is closed with 1001")
 	p.Sends(maskedClose)
 	p.WantsEnd()
 	process.wantsExit(exitDrained)
 	if text, err := os.ReadFile(log.Name()); err != nil || !bytes.Contains(text, []byte(`"msg":"stopped"`)) {
-		t.Errorf("the log is %s, %v", text, err)
+		t.Errorf("the log is %s, err %v; want the line \"stopped\"", text, err)
 	}
 }
 
-func TestHangupIsIgnoredUnderNohup(t *testing.T) {
+func TestSIGHUPIsIgnoredUnderNohup(t *testing.T) {
 	process := launch(t, nil, "trap '' HUP;")
 	process.starts()
 	p := process.dial()
 	process.signals(syscall.SIGHUP)
-	for range 100 { // the signal has been handled long before the last one
+	for range 100 { // by the last connection, the signal has long been handled
 		process.dial().Close()
 	}
 	p.Sends(maskedHello)
@@ -389,8 +389,9 @@ func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	process.wantsExit(exitDrained)
 }
 
-// A program that only prints says so if stdout does not take it, and does not die of it.
-func TestStdoutIsBroken(t *testing.T) {
+// If stdout does not take the output of a program that only prints, the program exits with status 1
+// and an error on stderr.
+func TestBrokenStdoutIsAFailure(t *testing.T) {
 	devFull, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -405,14 +406,14 @@ func TestStdoutIsBroken(t *testing.T) {
 			process.cmd.Stdout, process.cmd.Stderr = stdout, &stderr
 			process.cmd.Run()
 			if status := process.cmd.ProcessState; status.ExitCode() != exitFailed || !strings.Contains(stderr.String(), want) {
-				t.Errorf("%s: %v, %q; want exit status 1 and %q", arg, status, stderr.String(), want)
+				t.Errorf("%s: %v, stderr %q; want exit status 1 and %q", arg, status, stderr.String(), want)
 			}
 		}
 	}
 }
 
-// A wrong flag ends the program with its status, even if stderr takes no word of it.
-func TestUsageErrorOnABlockedStderr(t *testing.T) {
+// A usage error ends the program with exit status 2, even if stderr takes no output.
+func TestUsageErrorWithBrokenStderr(t *testing.T) {
 	_, full := pipe(t)
 	fill(t, full)
 	r, broken := pipe(t)
@@ -426,29 +427,29 @@ func TestUsageErrorOnABlockedStderr(t *testing.T) {
 		process.cmd.Wait()
 		kill.Stop()
 		if status := process.cmd.ProcessState; status.ExitCode() != exitUsage {
-			t.Errorf("%v, want exit status 2", status)
+			t.Errorf("got %v, want exit status 2", status)
 		}
 	}
 }
 
-// A background job that writes to a terminal with tostop is not stopped.
-func TestTerminalStopsNoServer(t *testing.T) {
+// A terminal with tostop set does not stop a server that runs in the background and writes to it.
+func TestBackgroundServerIgnoresTostop(t *testing.T) {
 	_, tty := terminal(t)
 	process := launch(t, tty, "", "-log-connections")
-	// The shell leads the session. With set -m its background job is a process group of its own.
+	// The shell is the session leader. With set -m, its background job has its own process group.
 	process.cmd.Args[2] = `stty tostop <&2; set -m; "$0" "$@" & wait $!`
 	process.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
 	process.starts()
 	p := process.dial()
-	server := serverOf(t, p) // the shell's child, and not its end
+	server := serverOf(t, p) // the shell's child, which outlives the shell
 	t.Cleanup(func() { _ = syscall.Kill(server, syscall.SIGKILL) })
-	for range 100 { // the first lines have been written long before the last echo
+	for range 100 { // by the last echo, the first lines have long been written
 		p.Sends(maskedHello)
 		p.Wants(hello, "an echo")
 	}
 }
 
-// serverOf returns the process at the other end of a unix socket.
+// serverOf returns the process ID at the other end of a unix socket.
 func serverOf(t *testing.T, p *testpeer.Peer) int {
 	t.Helper()
 	raw, err := p.Conn.(*net.UnixConn).SyscallConn()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes cmd/server/default.pgo, by which the compiler decides what to inline in bin/wsecho (go help build, -pgo): a CPU profile of a
-# server under the loads of benchmarks/, through its own admin endpoint. Repeat it after changes to what every message passes through.
+# Writes cmd/server/default.pgo, the profile that guides the compiler's inlining in bin/wsecho (go help build, -pgo).
+# It is a CPU profile of a server under the loads of benchmarks/, taken through the admin endpoint. Run it again after a
+# change to the code that every message passes through.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

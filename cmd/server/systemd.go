@@ -18,12 +18,12 @@ import (
 	"wsecho/internal/pool"
 )
 
-// What is between systemd and the server: the listening sockets that it hands
-// over (sd_listen_fds(3)), and what it is told (sd_notify(3)). Without systemd,
+// This file has the server's interface to systemd: the listening sockets that systemd passes
+// (sd_listen_fds(3)), and the notifications that the server sends (sd_notify(3)). Without systemd,
 // NOTIFY_SOCKET, WATCHDOG_USEC and LISTEN_FDS are not set, and all of this does nothing.
 
-// inherit takes the sockets that systemd listens at for the server, and their names; or none, if
-// there are none.
+// inherit returns the listening sockets that systemd has passed, and their names. There are none if
+// LISTEN_FDS is not set.
 func inherit() (listeners []netpoll.Listener, names []string, err error) {
 	for i, f := range activation.Files(true) {
 		l, inheritErr := netpoll.Inherit(f)
@@ -42,137 +42,140 @@ func inherit() (listeners []netpoll.Listener, names []string, err error) {
 }
 
 const (
-	// statusEvery is how old the figures get that systemctl status shows. A watchdog may
-	// want to hear more often.
+	// statusEvery is the interval at which the server updates its status in systemctl status. A
+	// watchdog may require a shorter one.
 	statusEvery = 10 * time.Second
 
-	// stopMargin is what a stop may take beyond the drain's time.
+	// stopMargin is the time that a stop may take in addition to -drain-timeout.
 	stopMargin = 5 * time.Second
 
-	// notifyTimeout is how long a message may wait for systemd to read those before it.
+	// notifyTimeout limits how long sending a notification may wait for systemd to read earlier ones.
 	notifyTimeout = time.Second
 )
 
-// supervisor tells systemd, if it started the server, how the server fares. Only its own goroutine
-// sends: nothing else waits when systemd does not read.
+// supervisor notifies systemd of the server's state, if systemd started the server. Only its own
+// goroutine sends, so nothing else waits if systemd does not read.
 type supervisor struct {
 	pool     *pool.Pool
 	log      *slog.Logger
-	socket   string        // of systemd
-	watchdog time.Duration // systemd ends the server after so long a silence; 0: it does not
+	socket   string        // systemd's, from NOTIFY_SOCKET
+	watchdog time.Duration // systemd kills the server if no WATCHDOG=1 arrives for this long; 0: never
 
-	news  chan string // what stopping has to say
-	leave context.CancelFunc
-	left  chan struct{} // closed when nothing more is told
+	stop chan string        // the notification that a drain has begun
+	quit context.CancelFunc // ends run
+	done chan struct{}      // closed when run has ended
 
 	draining atomic.Bool
 
-	// attend's own.
-	owed string // lines that systemd must be told, and could not be yet
-	deaf bool   // the last message failed, and the log says so
+	// Owned by run.
+	unsent string // lines that systemd needs and has not received yet
+	failed bool   // the last notification failed, and the log has a warning
 }
 
-// supervise tells systemd that the server serves, and from then on how it fares.
+// supervise notifies systemd that the server is ready, and from then on of its state.
 func supervise(p *pool.Pool, log *slog.Logger) *supervisor {
-	s := &supervisor{pool: p, log: log, socket: os.Getenv("NOTIFY_SOCKET"), news: make(chan string, 1), left: make(chan struct{})}
-	ctx, leave := context.WithCancel(context.Background())
-	s.leave = leave
+	s := &supervisor{pool: p, log: log, socket: os.Getenv("NOTIFY_SOCKET"), stop: make(chan string, 1), done: make(chan struct{})}
+	ctx, quit := context.WithCancel(context.Background())
+	s.quit = quit
 	var err error
 	if s.watchdog, err = daemon.SdWatchdogEnabled(true); err != nil {
-		log.Warn("systemd's watchdog is not answered", "err", err)
+		log.Warn("invalid systemd watchdog settings, the watchdog will not be notified", "err", err)
 	}
 	if s.socket != "" {
-		go s.attend(ctx)
+		go s.run(ctx)
 	} else {
-		close(s.left)
+		close(s.done)
 	}
 	return s
 }
 
-// attend asks the workers again and again whether their loops turn, and tells systemd. The watchdog is
-// answered only if every one of them has said so; a timer alone would show no more than that there are timers.
-func (s *supervisor) attend(ctx context.Context) {
-	defer close(s.left)
-	defer s.tellNews()
+// run checks periodically that all workers are healthy, and notifies systemd. It sends WATCHDOG=1
+// only if every worker has answered: a timer alone would prove only that timers work.
+func (s *supervisor) run(ctx context.Context) {
+	defer close(s.done)
+	defer s.sendStop()
 	every, patience := statusEvery, statusEvery/2
 	if s.watchdog > 0 {
-		// A prompt answer and a slow one after it are three quarters of its time apart.
+		// At worst a prompt answer and the slow one after it are three quarters of the watchdog's time
+		// apart.
 		every, patience = min(every, s.watchdog/2), s.watchdog/4
 	}
-	s.announce(daemon.SdNotifyReady)
+	s.sendReliably(daemon.SdNotifyReady)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for last := (figures{at: time.Now()}); ; {
-		if err := s.turning(ctx, patience); ctx.Err() != nil {
+		if err := s.healthy(ctx, patience); ctx.Err() != nil {
 			return
 		} else if err != nil {
-			s.log.Error("the watchdog gets no answer", "err", err)
-			s.tell("STATUS=" + strings.ReplaceAll(err.Error(), "\n", "; "))
+			s.log.Error("unhealthy, not notifying the systemd watchdog", "err", err)
+			s.send("STATUS=" + strings.ReplaceAll(err.Error(), "\n", "; "))
 		} else {
 			next := s.figures()
-			s.tell("STATUS=" + next.since(last) + "\n" + daemon.SdNotifyWatchdog)
+			s.send("STATUS=" + next.since(last) + "\n" + daemon.SdNotifyWatchdog)
 			last = next
 		}
 		select {
 		case <-ticker.C:
-		case news := <-s.news:
-			s.announce(news)
+		case message := <-s.stop:
+			s.sendReliably(message)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (s *supervisor) turning(ctx context.Context, patience time.Duration) error {
+// healthy returns an error that names the workers that do not answer within patience.
+func (s *supervisor) healthy(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return s.pool.Healthy(ctx)
 }
 
-// stopping tells systemd that a drain has begun, and that it may take longer than the unit's
-// TimeoutStopSec says if -drain-timeout does.
+// stopping notifies systemd that a drain has begun, and extends the unit's TimeoutStopSec if
+// -drain-timeout is longer.
 func (s *supervisor) stopping(drainTimeout time.Duration) {
 	s.draining.Store(true)
-	s.news <- fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d\nSTATUS=draining, %d connections left",
+	s.stop <- fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d\nSTATUS=draining, %d connections left",
 		daemon.SdNotifyStopping, (drainTimeout + stopMargin).Microseconds(), s.pool.Open())
 }
 
-// end ends the telling, once the pool has drained.
+// end ends the notifications. Call it after the drain.
 func (s *supervisor) end() {
-	s.leave()
-	<-s.left
+	s.quit()
+	<-s.done
 }
 
-// tellNews announces what stopping has said meanwhile.
-func (s *supervisor) tellNews() {
+// sendStop sends the notification of stopping, if it is still in the channel.
+func (s *supervisor) sendStop() {
 	select {
-	case news := <-s.news:
-		s.announce(news)
+	case message := <-s.stop:
+		s.sendReliably(message)
 	default:
 	}
 }
 
-// announce tells systemd what it must hear. If that fails, all later messages begin with it until one
-// arrives: without READY=1 or EXTEND_TIMEOUT_USEC systemd would kill a healthy server.
-func (s *supervisor) announce(lines string) {
-	s.owed += lines + "\n"
-	s.tell("")
+// sendReliably sends lines that systemd must receive. If that fails, every later notification
+// begins with them until one succeeds: without READY=1 or EXTEND_TIMEOUT_USEC systemd would kill a
+// healthy server.
+func (s *supervisor) sendReliably(lines string) {
+	s.unsent += lines + "\n"
+	s.send("")
 }
 
-// tell sends a message to systemd.
-func (s *supervisor) tell(message string) {
-	message = strings.TrimSuffix(s.owed+message, "\n")
+// send sends a notification to systemd, and logs the first of successive failures.
+func (s *supervisor) send(message string) {
+	message = strings.TrimSuffix(s.unsent+message, "\n")
 	err := notify(s.socket, message)
 	if err == nil {
-		s.owed = ""
-	} else if !s.deaf {
-		s.log.Warn("systemd cannot be told", "message", message, "err", err)
+		s.unsent = ""
+	} else if !s.failed {
+		s.log.Warn("cannot notify systemd", "message", message, "err", err)
 	}
-	s.deaf = err != nil
+	s.failed = err != nil
 }
 
-// notify sends a message to a notify socket. Unlike daemon.SdNotify, it does not wait for ever for a
-// systemd that does not read.
+// notify sends a message to a notify socket. Unlike daemon.SdNotify, it waits at most notifyTimeout
+// if systemd does not read.
 func notify(socket, message string) error {
 	c, err := net.Dial("unixgram", socket)
 	if err != nil {
@@ -186,7 +189,7 @@ func notify(socket, message string) error {
 	return err
 }
 
-// figures are what systemctl status shows, at one time.
+// figures are a snapshot of the values that systemctl status shows.
 type figures struct {
 	at                time.Time
 	draining          bool
@@ -203,7 +206,7 @@ func (s *supervisor) figures() figures {
 	return figures{time.Now(), s.draining.Load(), c.Open, messages(c.Counters), c.BytesIn, c.BytesOut}
 }
 
-// since says how many connections there are, and how busy they have been since before.
+// since returns the status text: the connection count, and the rates since before.
 func (f figures) since(before figures) string {
 	if f.draining {
 		return fmt.Sprintf("draining, %d connections left", f.open)

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// systemd is the other end of the notify socket. Its messages are sets of lines.
+// systemd is the receiving end of a notify socket. A notification is a set of lines.
 type systemd struct {
 	t *testing.T
 	c *net.UnixConn
 }
 
-// listens makes the notify socket; a name with @ in front is one outside of the file system, such
-// as systemd uses in containers.
+// listens opens a notify socket and sets NOTIFY_SOCKET. A name that begins with @ is an abstract
+// socket, as systemd uses in containers.
 func listens(t *testing.T, name string) *systemd {
 	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -32,7 +32,7 @@ func listens(t *testing.T, name string) *systemd {
 	return &systemd{t, c}
 }
 
-// hears returns the lines of the next message that comes within a time.
+// hears returns the lines of the next notification, and false if none arrives in time.
 func (s *systemd) hears(within time.Duration) (lines []string, ok bool) {
 	s.t.Helper()
 	if err := s.c.SetReadDeadline(time.Now().Add(within)); err != nil {
@@ -43,7 +43,7 @@ func (s *systemd) hears(within time.Duration) (lines []string, ok bool) {
 	return strings.Split(string(message[:n]), "\n"), err == nil
 }
 
-// waitsFor waits for a message that has a line, and returns all of it.
+// waitsFor waits for a notification with a matching line, and returns all of its lines.
 func (s *systemd) waitsFor(line string) []string {
 	s.t.Helper()
 	match := regexp.MustCompile("^(?:" + line + ")$")
@@ -57,12 +57,13 @@ func (s *systemd) waitsFor(line string) []string {
 		}
 		heard = append(heard, lines)
 	}
-	s.t.Fatalf("systemd waits in vain for %s, and hears %q", line, heard)
+	s.t.Fatalf("timed out waiting for the notification %s; received %q", line, heard)
 	return nil
 }
 
-// From the first word to the last: what systemctl shows, and what the watchdog lives on.
-func TestSystemdIsTold(t *testing.T) {
+// systemd receives READY=1, the status, the watchdog's notifications, and STOPPING=1 with the time
+// for the drain.
+func TestSystemdNotifications(t *testing.T) {
 	for name, socket := range map[string]string{
 		"path":     filepath.Join(t.TempDir(), "notify"),
 		"abstract": "@wsecho-test-" + strconv.Itoa(os.Getpid()),
@@ -73,14 +74,14 @@ func TestSystemdIsTold(t *testing.T) {
 			t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 			s := start(t, "-drain-timeout", "90s")
 			if first, _ := systemd.hears(soon); first[0] != "READY=1" {
-				t.Errorf("the first message is %q", first)
+				t.Errorf("the first notification is %q, want READY=1", first)
 			}
 			p := s.dial()
 			began := time.Now()
 			systemd.waitsFor("WATCHDOG=1")
 			systemd.waitsFor("WATCHDOG=1")
 			if d := time.Since(began); d < 50*time.Millisecond {
-				t.Errorf("two answers to the watchdog within %v: they are to come at half of its time", d)
+				t.Errorf("two watchdog notifications within %v, want half of WATCHDOG_USEC between them", d)
 			}
 			systemd.waitsFor("STATUS=1 connections, 0 messages/s, 0.0 MiB/s in, 0.0 MiB/s out")
 			for range 100 {
@@ -92,10 +93,10 @@ func TestSystemdIsTold(t *testing.T) {
 			s.signals <- syscall.SIGTERM
 			stopping := systemd.waitsFor("STOPPING=1")
 			if want := []string{"EXTEND_TIMEOUT_USEC=95000000", "STATUS=draining, 1 connections left"}; strings.Join(stopping[1:], " ") != strings.Join(want, " ") {
-				t.Errorf("while stopping it says %q, want %q", stopping[1:], want)
+				t.Errorf("STOPPING=1 comes with %q, want %q", stopping[1:], want)
 			}
-			p.Wants(goingAway, "everybody is told")
-			systemd.waitsFor("WATCHDOG=1") // for as long as the workers turn
+			p.Wants(goingAway, "the connection is closed with 1001")
+			systemd.waitsFor("WATCHDOG=1") // the workers are healthy during the drain, too
 			p.Sends(maskedClose)
 			p.WantsEnd()
 			s.wantsExit(exitDrained)
@@ -103,29 +104,29 @@ func TestSystemdIsTold(t *testing.T) {
 	}
 }
 
-// Without a watchdog only the figures are told.
-func TestSystemdHasNoWatchdog(t *testing.T) {
+// Without a watchdog, the server sends only its status, every statusEvery.
+func TestSystemdWithoutWatchdog(t *testing.T) {
 	systemd := listens(t, filepath.Join(t.TempDir(), "notify"))
 	t.Setenv("WATCHDOG_USEC", "200000")
-	t.Setenv("WATCHDOG_PID", "1") // which is somebody else's
+	t.Setenv("WATCHDOG_PID", "1") // another process
 	s := start(t)
 	systemd.waitsFor("READY=1")
 	systemd.waitsFor("STATUS=0 connections, .*")
 	if lines, ok := systemd.hears(300 * time.Millisecond); ok {
-		t.Errorf("systemd hears %q long before statusEvery is over", lines)
+		t.Errorf("notification %q before statusEvery has passed, want none", lines)
 	}
 	s.signals <- syscall.SIGTERM
 	systemd.waitsFor("STOPPING=1")
 	s.wantsExit(exitDrained)
 }
 
-// Who cannot be told is no reason not to serve.
-func TestSystemdDoesNotListen(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+// The server serves even if it cannot notify systemd.
+func TestServerWorksWithoutNotifySocket(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "missing"))
 	t.Setenv("WATCHDOG_USEC", "soon")
 	s := start(t)
-	s.wantsLog("systemd's watchdog is not answered")
-	s.wantsLog("systemd cannot be told")
+	s.wantsLog("invalid systemd watchdog settings, the watchdog will not be notified")
+	s.wantsLog("cannot notify systemd")
 	p := s.dial()
 	p.Sends(maskedHello)
 	p.Wants(hello, "an echo")
@@ -134,8 +135,8 @@ func TestSystemdDoesNotListen(t *testing.T) {
 	s.wantsExit(exitDrained)
 }
 
-// The unit gives the drain its time, and a margin.
-func TestUnitGivesTheDrainItsTime(t *testing.T) {
+// TimeoutStopSec in the unit is at least the default -drain-timeout plus stopMargin.
+func TestUnitAllowsTimeForDrain(t *testing.T) {
 	unit, err := os.ReadFile("../../deploy/systemd/wsecho.service")
 	if err != nil {
 		t.Fatal(err)
@@ -148,32 +149,32 @@ func TestUnitGivesTheDrainItsTime(t *testing.T) {
 	}
 	settings, _ := newSettings()
 	if least := settings.drainTimeout + stopMargin; stop < least {
-		t.Errorf("TimeoutStopSec=%v, want at least %v: -drain-timeout and a margin", stop, least)
+		t.Errorf("TimeoutStopSec=%v, want at least %v: -drain-timeout plus stopMargin", stop, least)
 	}
 }
 
-// One failed READY=1 must not make systemd kill a healthy server: the server sends it again, and answers
-// the watchdog.
-func TestSystemdListensLater(t *testing.T) {
+// The server repeats a READY=1 that failed until it succeeds once: without it systemd would kill a
+// healthy server.
+func TestReadyIsSentAgainAfterFailure(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
 	t.Setenv("NOTIFY_SOCKET", socket)
 	t.Setenv("WATCHDOG_USEC", "200000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	s := start(t)
-	s.wantsLog("systemd cannot be told")
+	s.wantsLog("cannot notify systemd")
 	systemd := listens(t, socket)
 	systemd.waitsFor("READY=1")
 	systemd.waitsFor("WATCHDOG=1")
 	if lines, _ := systemd.hears(soon); lines[0] == "READY=1" {
-		t.Errorf("READY=1 is told again after it has arrived: %q", lines)
+		t.Errorf("READY=1 is sent again after it has arrived: %q", lines)
 	}
 	s.signals <- syscall.SIGTERM
 	systemd.waitsFor("STOPPING=1")
 	s.wantsExit(exitDrained)
 }
 
-// A systemd that reads nothing does not keep the server from serving, or from draining.
-func TestSystemdDoesNotRead(t *testing.T) {
+// The server serves and drains even if systemd does not read its notifications.
+func TestServerWorksWhileSystemdDoesNotRead(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
 	listens(t, socket)
 	full, err := net.Dial("unixgram", socket)
@@ -196,17 +197,17 @@ func TestSystemdDoesNotRead(t *testing.T) {
 	p.Wants(goingAway, "the drain has begun")
 	p.Sends(maskedClose)
 	p.WantsEnd()
-	s.wantsLog("systemd cannot be told")
+	s.wantsLog("cannot notify systemd")
 	s.wantsExit(exitDrained)
 }
 
-// STATUS has rates: what has come between two looks, divided by the time between them.
-func TestFigures(t *testing.T) {
+// STATUS has rates: the differences between two snapshots, divided by the time between them.
+func TestStatusHasRates(t *testing.T) {
 	at := time.Now()
 	before := figures{at: at, messages: 1000, bytesIn: 10 << 20, bytesOut: 100 << 20}
 	now := figures{at: at.Add(2 * time.Second), open: 3, messages: 1010, bytesIn: 13 << 20, bytesOut: 105 << 20}
 	if got, want := now.since(before), "3 connections, 5 messages/s, 1.5 MiB/s in, 2.5 MiB/s out"; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 	now.draining = true
 	if got, want := now.since(before), "draining, 3 connections left"; got != want {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the Debian package of this source in bin/. The same commit makes the same package, byte for byte.
+# Builds the Debian package in bin/. The build is reproducible: the same commit yields the same package, byte for byte.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -12,11 +12,12 @@ export SOURCE_DATE_EPOCH DEB_VERSION DEB_ARCH
 stage=bin/deb
 rm -rf "$stage" bin/wsecho_*.deb
 mkdir -p "$stage/sysctl.d"
-# Static: the package depends on no other. Without the symbol table and DWARF, which are 4.5 of 14.5 MB and half of the
-# package: profiles, panics and what SIGABRT writes have their names from Go's own table (pclntab), which stays.
+# The programs are static, so the package depends on no other. They have no symbol table and no DWARF, which would be
+# 4.5 of 14.5 MB and half of the package. Profiles, panics and the traces of SIGABRT take names from Go's own table
+# (pclntab), which stays.
 CGO_ENABLED=0 make --no-print-directory build BIN="$stage" STRIP='-s -w'
 
-# manual PROGRAM ARGUMENT... turns what PROGRAM -h says into something else.
+# manual PROGRAM ARGUMENT... converts the output of PROGRAM -h to a man page or a file of variables.
 manual() {
 	program=$1
 	shift
@@ -24,7 +25,7 @@ manual() {
 }
 day=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%d)
 manual wsecho -version "$DEB_VERSION" -date "$day" -see 'wsload(1), systemd.service(5), systemd.socket(5)' \
-	-files '/etc/default/wsecho:environment variables of wsecho.service,/usr/share/doc/wsecho/sysctl.d:kernel settings for very many connections: to be copied to /etc/sysctl.d' |
+	-files '/etc/default/wsecho:environment variables of wsecho.service,/usr/share/doc/wsecho/sysctl.d:kernel settings for very many connections; copy them to /etc/sysctl.d' |
 	gzip -9n >"$stage/wsecho.1.gz"
 manual wsload -version "$DEB_VERSION" -date "$day" -see 'wsecho(1)' | gzip -9n >"$stage/wsload.1.gz"
 manual wsecho -environment >"$stage/wsecho.default"
@@ -32,7 +33,7 @@ manual wsecho -environment >"$stage/wsecho.default"
 gzip -9n >"$stage/changelog.gz" <<EOF
 wsecho ($DEB_VERSION) unstable; urgency=medium
 
-  * Built from $describe; git log has the changes.
+  * Build of $describe; see git log for the changes.
 
  -- wsecho maintainers <wsecho@example.org>  $(LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" -R)
 EOF

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Runs lintian on the package, installs it, runs what is in it, removes and purges it, and looks at what is left: nothing.
+# Tests the Debian package: runs lintian, installs it, runs its programs, removes and purges it, and checks that no file
+# remains.
 #
 #	deploy/deb/test.sh bin/wsecho_1.2.3_amd64.deb
 #
-# It does so on top of a throwaway layer over this machine's files, with its real dpkg; the machine does not notice.
-# Where such a layer may not be mounted, in some containers, it is the machine itself if CI=true, and skipped otherwise.
+# The test uses this machine's dpkg in a throwaway overlay over its file system, and does not change the machine. If no
+# overlay can be mounted, as in some containers, the test runs on the machine itself if CI=true, and is skipped
+# otherwise.
 set -eu
 package=$(realpath "$1")
 
@@ -13,9 +15,9 @@ fail() {
 	exit 1
 }
 
-# unavailable ends the test because of what this machine cannot do, which CI must.
+# unavailable REASON skips the test, or fails it in CI.
 unavailable() {
-	if [ "${CI:-}" = true ]; then fail "CI must have it: $*"; fi
+	if [ "${CI:-}" = true ]; then fail "required in CI: $*"; fi
 	echo "skipped: $*"
 	exit 0
 }
@@ -23,9 +25,9 @@ unavailable() {
 if [ "${INSIDE:-}" = "" ]; then
 	echo "== lintian"
 	if command -v lintian >/dev/null; then
-		lintian --allow-root --fail-on error,warning "$package" || fail "lintian has found errors or warnings"
+		lintian --allow-root --fail-on error,warning "$package" || fail "lintian reports errors or warnings"
 	elif [ "${CI:-}" = true ]; then
-		fail "CI must have lintian"
+		fail "lintian is not installed, and CI needs it"
 	else
 		echo "skipped: lintian is not installed"
 	fi
@@ -34,15 +36,15 @@ if [ "${INSIDE:-}" = "" ]; then
 		command -v "$program" >/dev/null || unavailable "$program is not installed"
 	done
 	if [ "$(id -u)" != 0 ]; then
-		echo "skipped: only root installs packages" # in CI too: its user may be any
+		echo "skipped: only root installs packages" # also in CI, which may run as any user
 		exit 0
 	fi
-	if dpkg -s wsecho >/dev/null 2>&1; then unavailable "wsecho is installed here already"; fi
+	if dpkg -s wsecho >/dev/null 2>&1; then unavailable "wsecho is already installed on this machine"; fi
 	layer=$(mktemp -d)
 	cp "$package" "$layer/package.deb"
 	cp "$0" "$layer/test.sh"
 	status=0
-	# Everything is mounted in a namespace of its own, and gone with it. No network but loopback: ports are free.
+	# All mounts are in a separate namespace and end with it. Its network has only loopback, so all ports are free.
 	# shellcheck disable=SC2016
 	unshare --mount --net --pid --fork sh -euc '
 		mount -t tmpfs tmpfs "$1" -o size=512m
@@ -78,12 +80,12 @@ for want in /usr/bin/wsecho /usr/bin/wsload /lib/systemd/system/wsecho.service /
 	echo "$files" | grep -qx "$want" || fail "$want is not in the package"
 done
 for unit in wsecho.service wsecho.socket; do
-	if find /etc/systemd -name "$unit" | grep .; then fail "$unit is enabled, which nobody has asked for"; fi
+	if find /etc/systemd -name "$unit" | grep .; then fail "$unit is enabled, want it disabled"; fi
 done
 
 echo "== run"
 /usr/bin/wsecho -version
-[ "$(/usr/bin/wsecho -version | cut -d ' ' -f 1)" = wsecho ] || fail "another program"
+[ "$(/usr/bin/wsecho -version | cut -d ' ' -f 1)" = wsecho ] || fail "/usr/bin/wsecho is another program"
 set -a
 # shellcheck disable=SC1091
 . /etc/default/wsecho
@@ -105,7 +107,7 @@ wait $server || fail "the server's exit status is not 0"
 trap - EXIT
 cat "$log"
 
-# The binaries are stripped. What the watchdog's SIGABRT writes names functions and lines all the same.
+# The binaries are stripped. The trace of the watchdog's SIGABRT must still have function names and line numbers.
 WSECHO_LISTEN=127.0.0.1:0 WSECHO_ADMIN=127.0.0.1:0 WSECHO_LOG=text /usr/bin/wsecho 2>"$log" &
 server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
@@ -114,10 +116,10 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 kill -ABRT $server
-if wait $server; then fail "SIGABRT has not ended the server"; fi
+if wait $server; then fail "the server survives SIGABRT"; fi
 trap - EXIT
-grep -q '^wsecho/internal/pool\.(\*worker)\.run(' "$log" || fail "the trace has no name of a worker's function: $(cat "$log")"
-grep -q 'internal/pool/loop\.go:[0-9]' "$log" || fail "the trace has no lines"
+grep -q '^wsecho/internal/pool\.(\*worker)\.run(' "$log" || fail "the trace lacks the name of a worker's function: $(cat "$log")"
+grep -q 'internal/pool/loop\.go:[0-9]' "$log" || fail "the trace lacks line numbers"
 rm "$log"
 
 echo "== manual"
@@ -127,10 +129,10 @@ for page in wsecho wsload; do
 	gzip -dc "/usr/share/man/man1/$page.1.gz" | grep -q 'SH OPTIONS' || fail "no options in $page(1)"
 done
 
-echo "== what the administrator changed stays, through another installation and a removal"
+echo "== changes by the administrator survive an upgrade and a removal"
 echo 'WSECHO_LOG=json' >>/etc/default/wsecho
 dpkg --install "$package"
-grep -q '^WSECHO_LOG=json' /etc/default/wsecho || fail "an upgrade has undone a change"
+grep -q '^WSECHO_LOG=json' /etc/default/wsecho || fail "an upgrade has undone a change in /etc/default/wsecho"
 enabled() { find /etc/systemd -name 'wsecho.*' | sort; }
 links=
 if command -v systemctl >/dev/null; then
@@ -142,31 +144,31 @@ if command -v systemctl >/dev/null; then
 	systemctl --quiet disable wsecho.service wsecho.socket
 	dpkg --install "$package"
 	[ -z "$(enabled)" ] || fail "an upgrade has enabled what was disabled: $(enabled)"
-	systemctl --quiet mask wsecho.socket # as README advises, to have the server listen by itself
+	systemctl --quiet mask wsecho.socket # as the README advises, so that the server listens by itself
 	dpkg --install "$package"
 	[ "$(systemctl is-enabled wsecho.socket || true)" = masked ] || fail "an upgrade has unmasked the socket"
 	systemctl --quiet unmask wsecho.socket
 	systemctl --quiet enable wsecho.service
 fi
 dpkg --remove wsecho
-[ "$(enabled)" = "$links" ] || fail "a removal has changed what is enabled, which is for the purge: $(enabled)"
-[ -f /etc/default/wsecho ] || fail "removal is no purge"
+[ "$(enabled)" = "$links" ] || fail "a removal has changed what is enabled, which only a purge may do: $(enabled)"
+[ -f /etc/default/wsecho ] || fail "the removal has deleted /etc/default/wsecho, which only a purge may do"
 for path in $files; do
-	[ "$path" = /etc/default/wsecho ] || [ ! -e "$path" ] || fail "$path is still there after removal"
+	[ "$path" = /etc/default/wsecho ] || [ ! -e "$path" ] || fail "$path still exists after the removal"
 done
 
 echo "== purge"
 dpkg --purge wsecho
-if dpkg -s wsecho >/dev/null 2>&1; then fail "still known to dpkg"; fi
+if dpkg -s wsecho >/dev/null 2>&1; then fail "dpkg still lists wsecho"; fi
 for path in $files; do
-	[ ! -e "$path" ] || fail "$path is still there after the purge"
+	[ ! -e "$path" ] || fail "$path still exists after the purge"
 done
 left=$(find /etc /lib/systemd /usr/lib/systemd /usr/share /var -xdev -name '*wsecho*' ! -path '*/overlay*' 2>/dev/null || true)
 [ -z "$left" ] || fail "left behind: $left"
 if [ "$INSIDE" = layer ]; then
-	# All that was written at all, by whatever program: files, and what covers a deleted file. Directories may be new copies.
-	# dpkg's and man's own books are not the package's.
+	# The upper directory has everything that any program has written: files, and the markers of deleted ones. Directories
+	# may be mere copies. The databases of dpkg and man do not belong to the package.
 	left=$(cd /run/upper && find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/cache/*')
 	[ -z "$left" ] || fail "left behind: $left"
 fi
-echo "PASS: installed, run, removed and purged; nothing is left"
+echo "PASS: installed, run, removed and purged; no file remains"

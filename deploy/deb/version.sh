@@ -1,11 +1,12 @@
 #!/bin/sh
-# Prints the Debian version of what `git describe --tags --always --dirty` says ($1), for a commit
-# of a date as 20260131120000 ($2). Later commits have higher versions, and tags are higher than what leads to them:
+# Prints the Debian version for the output of `git describe --tags --always --dirty` ($1) and the date of the commit,
+# such as 20260131120000 ($2). Later commits have higher versions, and a tag has a higher version than the commits
+# before it:
 #
 #	v1.2.3                1.2.3
 #	v1.2.3-rc.1           1.2.3~rc.1
 #	v1.2.3-4-gabcdef0     1.2.3+4.gabcdef0
-#	abcdef0               0~20260131120000.gabcdef0      there is no tag
+#	abcdef0               0~20260131120000.gabcdef0      without a tag
 #	…-dirty               …+dirty
 set -eu
 describe=$1 date=$2
@@ -29,5 +30,5 @@ v[0-9]*)
 	;;
 *) version=0~$date.g$describe ;;
 esac
-# Whatever else a tag may have, a version may not; a hyphen would begin a revision.
+# Replace characters of a tag that a version must not contain. A hyphen would start a Debian revision.
 printf '%s\n' "$version$dirty" | tr -c '0-9A-Za-z.+~\n' .

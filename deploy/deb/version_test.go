@@ -1,4 +1,4 @@
-// Package deb is the Debian package: build.sh makes it, test.sh tries it.
+// Package deb holds the Debian package: build.sh builds it, test.sh tests it.
 package deb
 
 import (
@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Versions in the order in which dpkg is to see them.
-func TestVersions(t *testing.T) {
+// Every version is valid for dpkg, and higher than the one before it in the table.
+func TestVersionsAreValidAndIncrease(t *testing.T) {
 	var last string
 	for _, c := range []struct{ describe, date, want string }{
 		{"abcdef0", "20260131120000", "0~20260131120000.gabcdef0"},
@@ -27,7 +27,7 @@ func TestVersions(t *testing.T) {
 		out, err := exec.Command("./version.sh", c.describe, c.date).CombinedOutput()
 		got := strings.TrimSuffix(string(out), "\n")
 		if err != nil || got != c.want {
-			t.Errorf("%s is version %q, %v; want %q", c.describe, got, err, c.want)
+			t.Errorf("version.sh %s prints %q, err %v; want %q", c.describe, got, err, c.want)
 		}
 		dpkg(t, "--validate-version", got)
 		if last != "" {
@@ -37,12 +37,12 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// dpkg says no by its exit status.
+// dpkg runs dpkg, and fails the test if its exit status is not 0.
 func dpkg(t *testing.T, args ...string) {
 	t.Helper()
 	if _, err := exec.LookPath("dpkg"); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("CI must have it: ", err)
+			t.Fatal("CI needs this program: ", err)
 		}
 		t.Skip(err)
 	}

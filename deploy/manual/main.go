@@ -1,5 +1,5 @@
-// Command manual turns what a program's -h says into its man page, or into a file of its
-// environment variables, so that all three say the same.
+// Command manual converts the output of a program's -h to its man page, or to a file of its
+// environment variables, so that the three have the same content.
 //
 //	wsecho -h | manual -version 1.2.3 -date 2026-01-31 -see 'wsload(1)' > wsecho.1
 //	wsecho -h | manual -environment > /etc/default/wsecho
@@ -17,10 +17,10 @@ import (
 
 func main() {
 	environment := flag.Bool("environment", false, "write a file of environment variables instead of a man page")
-	version := flag.String("version", "", "of the program, for the page's foot")
-	date := flag.String("date", "", "of the page, as 2026-01-31")
-	files := flag.String("files", "", "a list with commas of files that the program reads, each with its meaning behind a colon")
-	see := flag.String("see", "", "other pages, for SEE ALSO")
+	version := flag.String("version", "", "program `version` in the footer of the page")
+	date := flag.String("date", "", "`date` of the page, such as 2026-01-31")
+	files := flag.String("files", "", "comma-separated `list` of files that the program reads, each with a colon and a description")
+	see := flag.String("see", "", "`text` of SEE ALSO, the related pages")
 	flag.Parse()
 	h, err := parse(os.Stdin)
 	if err != nil {
@@ -34,19 +34,19 @@ func main() {
 	}
 }
 
-// help is what -h says.
+// help is the parsed output of -h.
 type help struct {
 	program string
 	about   string // begins with the program's name
 	usage   string
 	options []option
-	notes   []string // paragraphs; one whose lines are indented is a list
+	notes   []string // paragraphs; indented lines form a list
 }
 
 type option struct {
 	name, unit, variable string
 	text, byDefault      string
-	varies               bool // the default is this machine's, and another's on another
+	varies               bool // the default depends on the machine
 }
 
 var (
@@ -54,8 +54,8 @@ var (
 	defaultTail = regexp.MustCompile(` \(default (.*)\)$`)
 )
 
-// parse reads the help. It has: what the program is, "usage:", the flags of flags.Explain, and notes, all with
-// an empty line between.
+// parse parses the output of -h. Separated by empty lines, that is: a description of the program,
+// "usage:", the flags as flags.Explain writes them, and notes.
 func parse(r io.Reader) (*help, error) {
 	h := &help{}
 	var paragraph []string
@@ -88,7 +88,7 @@ func parse(r io.Reader) (*help, error) {
 		return nil, err
 	}
 	if h.usage == "" || h.options == nil {
-		return nil, fmt.Errorf("this is not what -h says: %d flags, usage %q", len(h.options), h.usage)
+		return nil, fmt.Errorf("input is not the output of -h: it has %d flags and the usage %q", len(h.options), h.usage)
 	}
 	return h, nil
 }
@@ -109,7 +109,7 @@ func parseOptions(lines []string) (options []option) {
 	return options
 }
 
-// page is what the man page says besides.
+// page holds the parts of the man page that -h does not have.
 type page struct{ version, date, files, see string }
 
 func (h *help) writePage(w io.Writer, p page) {
@@ -146,7 +146,7 @@ func (h *help) writePage(w io.Writer, p page) {
 	}
 }
 
-// writeNote writes a paragraph, or the members of a list: a term, two spaces or more, its meaning.
+// writeNote writes a paragraph, or the items of a list: a term, at least two spaces, its meaning.
 func writeNote(w io.Writer, text string) {
 	fmt.Fprint(w, ".PP\n")
 	for line := range strings.SplitSeq(text, "\n") {
@@ -159,7 +159,8 @@ func writeNote(w io.Writer, text string) {
 	}
 }
 
-// roff is text that roff takes for text. A hyphen that may be typed is not to become another character.
+// roff escapes text for roff. It keeps hyphens as ASCII, so that readers can copy flags from the
+// page.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")
@@ -173,8 +174,8 @@ func roff(text string) string {
 
 // writeEnvironment writes each variable with its default, commented out.
 func (h *help) writeEnvironment(w io.Writer) {
-	fmt.Fprintf(w, "# The environment of %s.service: what %s is told without flags. These are the defaults.\n"+
-		"# Take away the # and restart the service (systemctl restart %[1]s) for a change.\n", h.program, h.program)
+	fmt.Fprintf(w, "# Environment variables of %s.service, which set the flags of %s. The values are the defaults.\n"+
+		"# To change one, remove the # and restart the service (systemctl restart %[1]s).\n", h.program, h.program)
 	for _, o := range h.options {
 		if o.variable == "" {
 			continue
@@ -188,7 +189,7 @@ func (h *help) writeEnvironment(w io.Writer) {
 	}
 }
 
-// wrap breaks text into lines of some 95 characters.
+// wrap breaks text into lines of about 95 characters.
 func wrap(text, newline string) string {
 	var b strings.Builder
 	column := 0

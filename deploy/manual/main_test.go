@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// program builds a program, and returns its path and what its -h says.
-func program(t *testing.T, pkg string) (path, said string) {
+// program builds a program, and returns its path and the output of its -h.
+func program(t *testing.T, pkg string) (path, helpText string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), filepath.Base(pkg))
 	if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
@@ -24,12 +24,13 @@ func program(t *testing.T, pkg string) (path, said string) {
 	return path, string(out)
 }
 
-// The real programs' pages have every flag, and the variables file is one that the program takes as it is.
-func TestPagesAndVariables(t *testing.T) {
+// The man pages of the real programs have every flag and variable, and the programs accept the
+// defaults in the file of variables.
+func TestPagesAndVariablesMatchHelp(t *testing.T) {
 	for _, pkg := range []string{"wsecho/cmd/server", "wsecho/loadtest"} {
 		t.Run(pkg, func(t *testing.T) {
-			binary, said := program(t, pkg)
-			h, err := parse(strings.NewReader(said))
+			binary, helpText := program(t, pkg)
+			h, err := parse(strings.NewReader(helpText))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -38,24 +39,24 @@ func TestPagesAndVariables(t *testing.T) {
 			h.writeEnvironment(&variables)
 			page := rendered(t, roffed.Bytes())
 
-			flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(said, -1)
+			flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(helpText, -1)
 			if len(flags) < 10 {
-				t.Fatalf("only %d flags are explained", len(flags))
+				t.Fatalf("-h has %d flags, want at least 10", len(flags))
 			}
 			for _, f := range flags {
 				if !regexp.MustCompile(`(?m)^ +-` + f[1] + `\b`).MatchString(page) {
-					t.Errorf("the page has no -%s", f[1])
+					t.Errorf("the page lacks -%s", f[1])
 				}
 			}
-			names := regexp.MustCompile(`WS[A-Z]+_[A-Z_]+`).FindAllString(said, -1)
+			names := regexp.MustCompile(`WS[A-Z]+_[A-Z_]+`).FindAllString(helpText, -1)
 			for _, name := range names {
 				if !strings.Contains(page, name) || !strings.Contains(variables.String(), "\n#"+name+"=") {
-					t.Errorf("%s is missing in the page, or in the file of variables", name)
+					t.Errorf("the page or the file of variables lacks %s", name)
 				}
 			}
 			for _, section := range []string{"NAME", "SYNOPSIS", "OPTIONS", "FILES", "SEE ALSO"} {
 				if !strings.Contains(page, "\n"+section+"\n") {
-					t.Errorf("the page has no %s", section)
+					t.Errorf("the page lacks the section %s", section)
 				}
 			}
 
@@ -65,18 +66,18 @@ func TestPagesAndVariables(t *testing.T) {
 				cmd.Env = append(cmd.Env, s[1])
 			}
 			if out, err := cmd.CombinedOutput(); err != nil || len(set) < 5 {
-				t.Errorf("%d defaults are taken from the environment: %v\n%s", len(set), err, out)
+				t.Errorf("with %d defaults in the environment, want at least 5: err %v\n%s", len(set), err, out)
 			}
 		})
 	}
 }
 
-// rendered is what man shows; it fails the test if the formatter finds fault with the page.
+// rendered returns the page as man shows it. The test fails if the formatter reports a warning.
 func rendered(t *testing.T, roffed []byte) string {
 	t.Helper()
 	if _, err := exec.LookPath("groff"); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("CI must have it: ", err)
+			t.Fatal("CI needs this program: ", err)
 		}
 		t.Skip(err)
 	}
@@ -91,10 +92,10 @@ func rendered(t *testing.T, roffed []byte) string {
 	return "\n" + string(out)
 }
 
-func TestWhatIsNoHelp(t *testing.T) {
-	for _, said := range []string{"", "wsecho: cannot start", "wsecho is\n\nusage: wsecho\n"} {
-		if _, err := parse(strings.NewReader(said)); err == nil {
-			t.Errorf("%q is taken for help", said)
+func TestOtherInputIsAnError(t *testing.T) {
+	for _, text := range []string{"", "wsecho: cannot start", "wsecho is\n\nusage: wsecho\n"} {
+		if _, err := parse(strings.NewReader(text)); err == nil {
+			t.Errorf("%q is parsed as the output of -h, want an error", text)
 		}
 	}
 }

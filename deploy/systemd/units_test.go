@@ -1,5 +1,6 @@
-// Package systemd is the units, and this test of what systemd makes of them. e2e tests the server in them, without
-// systemd; test/ runs them under a real one.
+// Package systemd holds the systemd units, and tests that check them with systemd-analyze. e2e
+// tests the server's interface to systemd without systemd; test/run.sh runs the units under a real
+// one.
 package systemd
 
 import (
@@ -11,15 +12,15 @@ import (
 	"testing"
 )
 
-const mostExposed = "15" // tenths
+const maxExposure = "15" // tenths: 1.5 in the scale of systemd-analyze security
 
-// analyze runs systemd-analyze, whose output is returned.
+// analyze runs systemd-analyze and returns its output.
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	const program = "systemd-analyze"
 	if _, err := exec.LookPath(program); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("CI must have it: ", err)
+			t.Fatal("CI needs this program: ", err)
 		}
 		t.Skip(err)
 	}
@@ -29,7 +30,8 @@ func analyze(t *testing.T, args ...string) (string, error) {
 	return string(out), err
 }
 
-// units copies the units to where what they start exists, changed as edit says.
+// units writes copies of the units, changed by edit, whose ExecStart program exists, and returns
+// their paths.
 func units(t *testing.T, edit *strings.Replacer) (paths []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,7 +51,7 @@ func units(t *testing.T, edit *strings.Replacer) (paths []string) {
 	return paths
 }
 
-func TestUnitsAreRight(t *testing.T) {
+func TestUnitsAreValid(t *testing.T) {
 	verify := func(edit *strings.Replacer) (string, error) {
 		return analyze(t, append([]string{"verify", "--man=no"}, units(t, edit)...)...)
 	}
@@ -57,13 +59,13 @@ func TestUnitsAreRight(t *testing.T) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 	if out, err := verify(strings.NewReplacer("LimitNOFILE=", "LimitNOFILES=")); err == nil && out == "" {
-		t.Error("systemd-analyze verify says nothing to a directive that does not exist")
+		t.Error("systemd-analyze verify accepts an unknown directive, want an error")
 	}
 }
 
-func TestServiceIsHardened(t *testing.T) {
+func TestServiceExposureIsLow(t *testing.T) {
 	security := func(edit *strings.Replacer) (string, error) {
-		return analyze(t, "security", "--offline=true", "--threshold="+mostExposed, units(t, edit)[0])
+		return analyze(t, "security", "--offline=true", "--threshold="+maxExposure, units(t, edit)[0])
 	}
 	out, err := security(strings.NewReplacer())
 	if err != nil {
@@ -72,6 +74,6 @@ func TestServiceIsHardened(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	t.Log(lines[len(lines)-1])
 	if out, err := security(strings.NewReplacer("DynamicUser=yes", "User=root", "PrivateUsers=yes", "", "SystemCallFilter", "#")); err == nil {
-		t.Errorf("systemd-analyze security is content with a service run by root:\n%s", out)
+		t.Errorf("systemd-analyze security accepts a service that runs as root, want an error:\n%s", out)
 	}
 }

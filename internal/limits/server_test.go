@@ -17,9 +17,9 @@ func TestREADMEStatesWhatTheServerNeeds(t *testing.T) {
 	readme := strings.Join(strings.Fields(string(text)), " ")
 	const mib = 1 << 20
 	for _, want := range []string{
-		fmt.Sprintf("(%d MiB, of which 10 are pages of the binary; %d MiB more once it has been scraped) + %d MiB + 512 KiB × workers + %d B × connections + 65/64 × -buffer-budget",
+		fmt.Sprintf("(%d MiB, of which 10 are pages of the binary; %d MiB more after the first scrape) + %d MiB + 512 KiB × workers + %d B × connections + 65/64 × -buffer-budget",
 			StartMemory/mib, ScrapeMemory/mib, HeapGrowth/mib, SlotMemory),
-		fmt.Sprintf("less %d and %d a worker or a quarter", ProcessDescriptors, WorkerDescriptors),
+		fmt.Sprintf("(%d + %d per worker, at most a quarter of the limit)", ProcessDescriptors, WorkerDescriptors),
 	} {
 		if !strings.Contains(readme, want) {
 			t.Errorf("the README does not say %q", want)

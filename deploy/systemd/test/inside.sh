@@ -1,32 +1,33 @@
 #!/bin/bash
-# What run.sh's machine does, with systemd as PID 1. It is all written to the serial console; the last line is the result.
+# Runs inside the virtual machine of run.sh, under systemd as PID 1. The output goes to the serial console; the last
+# line is the result.
 set -Eeuo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_PAGER='' SYSTEMD_COLORS=0 LC_ALL=C.UTF-8
 trap 'echo "wsecho-test: FAIL: line $LINENO: $BASH_COMMAND"; journalctl --no-pager -o cat -n 60 -u wsecho.service -u wsecho.socket; exit 1' ERR
 
 shows() {
 	echo "\$ $*"
-	"$@" || test $? = 3 # what systemctl says of a unit that does not run
+	"$@" || test $? = 3 # the exit status of systemctl for a unit that is not running
 }
 property() { systemctl show --value -p "$1" wsecho.service; }
 
-# until_true waits up to so many seconds for a command to succeed.
+# until_true SECONDS COMMAND... waits until a command succeeds, and fails after SECONDS.
 until_true() {
 	local end=$((SECONDS + $1))
 	shift
 	until "$@"; do
 		if [ $SECONDS -ge $end ]; then
-			echo "waited in vain until $*"
+			echo "timed out waiting for: $*"
 			return 1
 		fi
 		sleep 0.2
 	done
 }
 
-# connected says whether so many connections to port 8080 are open, by the kernel's table.
+# connected N succeeds if at least N connections to port 8080 are open, according to the kernel.
 connected() { [ "$(grep -cE ':1F90 [0-9A-F]+:[0-9A-F]+ 01 ' /proc/net/tcp6)" -ge "$1" ]; }
 
-# load runs wsload in the background for so many seconds; its report is to be in a file.
+# load FILE ARGUMENT... runs wsload in the background, and writes its report to FILE.
 load() {
 	local report=$1
 	shift
@@ -37,7 +38,7 @@ load() {
 echo "== install"
 uname -sr
 systemctl --version | head -n 1
-shows dpkg --install /wsecho-test/wsecho.deb | cat # not a terminal: no percentages
+shows dpkg --install /wsecho-test/wsecho.deb | cat # without a terminal dpkg prints no percentages
 [ "$(property ActiveState)" = inactive ]
 
 echo "== start, status"
@@ -56,7 +57,7 @@ grep -q '^NoNewPrivs:[[:space:]]*1' "/proc/$pid/status"
 grep -qE 'open files +1048576 +1048576' "/proc/$pid/limits"
 
 echo "== restart under load: connections come, echo and go"
-load /tmp/connect -mode connect -connections 20 -duration 12s -fail-if 'errors>1e9' # which ones is looked at below
+load /tmp/connect -mode connect -connections 20 -duration 12s -fail-if 'errors>1e9' # the check below looks at their kinds
 sleep 3
 for _ in 1 2 3; do
 	shows systemctl restart wsecho.service
@@ -65,7 +66,7 @@ done
 [ "$(property MainPID)" != "$pid" ]
 wait $loader
 cat /tmp/connect
-# Told to go away (1001) in between is no refusal; a connection that fails, or a request without its 101, is.
+# A close with 1001 is not a refusal; a failed connection, or a request without an answer 101, is.
 if grep -E '^(errors)? +[0-9,]+ (connect|handshake|mismatch|protocol|cut|timeout):' /tmp/connect; then
 	echo "connections were refused"
 	false
@@ -76,7 +77,7 @@ echo "== stop: a drain"
 load /tmp/idle -mode idle -connections 50 -duration 60s
 until_true 30 connected 50
 shows systemctl stop wsecho.socket wsecho.service
-kill -INT $loader # it would go on with the connections that it has not
+kill -INT $loader # it would keep trying to reconnect
 wait $loader || true
 grep '^errors' /tmp/idle || true
 shows journalctl --no-pager -o cat -n 4 -u wsecho.service
@@ -101,7 +102,7 @@ shows dpkg --purge wsecho
 [ "$(systemctl show --value -p LoadState wsecho.service)" = not-found ]
 [ ! -e "/proc/$(pidof wsecho || echo none)" ]
 if find / -xdev -name '*wsecho*' ! -path '/wsecho-test*' ! -path '/tmp/*' ! -path '/proc/*' ! -path '/sys/*' ! -path '*/wsecho-test.service*' | grep .; then
-	echo "that is left behind"
+	echo "the purge left these files behind"
 	false
 fi
 echo "wsecho-test: PASS"

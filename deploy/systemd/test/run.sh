@@ -1,22 +1,24 @@
 #!/bin/bash
-# Boots Debian with systemd as PID 1 in QEMU, and runs inside.sh in it: the package is installed, started, asked for its status,
-# restarted under load, stopped, hung until the watchdog kills it, and purged. All of it is shown.
+# Boots Debian with systemd as PID 1 in QEMU and runs inside.sh in it. That script installs the package, starts it,
+# shows its status, restarts it under load, stops it, hangs it until the watchdog kills it, and purges it. All output is
+# shown.
 #
 #	deploy/systemd/test/run.sh bin/wsecho_1.2.3_amd64.deb
 #
-# It is the running Debian's release, from the mirror that apt has here, with the release's own kernel. The machine's whole file system is
-# its initramfs: no disk, no boot loader, no network but loopback. Made once, it is kept in bin/systemd-test.
-# KVM=1 uses the processor's virtualisation, which not every machine that has /dev/kvm can; without it the run takes about two minutes.
+# The guest is the same Debian release as this machine, from the mirror that apt uses here, with the release's own
+# kernel. Its whole file system is the initramfs: no disk, no boot loader, no network except loopback. It is built once
+# and kept in bin/systemd-test. KVM=1 uses hardware virtualisation, which does not work on every machine that has
+# /dev/kvm; without it the run takes about two minutes.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 package=$(realpath "$1")
 keep=$here/../../../bin/systemd-test
-limit=${LIMIT:-300} # seconds, for all that happens in the machine
+limit=${LIMIT:-300} # seconds, for the whole run in the guest
 
 for program in debootstrap qemu-system-x86_64 cpio apt-get dpkg-deb; do
 	command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 1; }
 done
-[ "$(id -u)" = 0 ] || { echo "debootstrap wants root" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
 
 mkdir -p "$keep"
 cd "$keep"
@@ -39,7 +41,7 @@ if [ ! -e vmlinuz ]; then
 	rm "$kernel"_*.deb
 fi
 
-# What is added to the root is a second archive behind the first, as the kernel allows.
+# The kernel accepts concatenated archives: the files added for the test are a second one.
 rm -rf added
 mkdir -p added/wsecho-test added/etc/systemd/system
 ln -s /lib/systemd/systemd added/init
@@ -48,12 +50,13 @@ cp "$here/inside.sh" added/wsecho-test/
 cp "$here/wsecho-test.service" added/etc/systemd/system/
 (cd added && find . | cpio --quiet -o -H newc) | cat root.cpio - >initramfs
 
-# Without virtualisation every switch to the kernel and back would empty QEMU's table of translations, if the kernel kept its own
-# table of pages (mitigations=off). One processor: two would wait for each other wherever the host has none to spare.
+# mitigations=off turns off page table isolation: without virtualisation, every switch between user space and the kernel
+# would otherwise flush QEMU's translation cache. The guest has one CPU, since two would wait for each other on a busy
+# host.
 masks=
 for unit in udevd udevd-kernel.socket udevd-control.socket udev-trigger hwdb-update modules-load random-seed sysusers update-utmp tmpfiles-setup-dev; do
 	case $unit in *.socket) ;; *) unit=$unit.service ;; esac
-	masks="$masks systemd.mask=systemd-$unit" # what has nothing to do here, and would take half of the time
+	masks="$masks systemd.mask=systemd-$unit" # not needed here; they would take half of the time
 done
 accel=tcg
 [ "${KVM:-}" != 1 ] || accel=kvm
@@ -63,5 +66,5 @@ timeout "$limit" qemu-system-x86_64 -accel "$accel" -cpu Nehalem -smp 1 -m 1024 
 	-append "console=ttyS0 quiet panic=-1 mitigations=off systemd.unit=wsecho-test.service systemd.show_status=false$masks" \
 	</dev/null | sed -u 's/\r//g' | tee console.log || status=$?
 rm -rf added initramfs
-[ $status = 0 ] || { echo "QEMU ended with $status (124: after $limit seconds)" >&2; exit 1; }
+[ $status = 0 ] || { echo "QEMU exited with status $status (124: timed out after $limit seconds)" >&2; exit 1; }
 grep -q '^wsecho-test: PASS$' console.log
