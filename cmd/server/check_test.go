@@ -28,16 +28,16 @@ func TestCheck(t *testing.T) {
 		wants  []string
 	}{
 		{"what there is", nil, roomy(nil), exitDrained, []string{
-			"good for 19,806 connections. What ends first: open files of a process.", "19,806 <",
+			"good for 19,806 connections. What ends first: open files per process.", "19,806 <",
 			"For 100,000 connections", "LimitNOFILE=100194", "LimitNOFILE=1000194", "net.core.somaxconn  ", "4,096", "28,232"}},
 		{"enough", []string{"-max-conns", "19806"}, roomy(nil), exitDrained, []string{"-max-conns 19806 is allowed"}},
 		{"one too many", []string{"-max-conns", "19807"}, roomy(nil), exitFailed, []string{
-			"-max-conns 19807 is too many for open files of a process: 20,000, and 20,001 wanted: 1 short, enough for 19,806"}},
+			"-max-conns 19807 is too many for open files per process: limit 20,000, needed 20,001 (1 short), enough for 19,806"}},
 		{"two are short", []string{"-max-conns", "30000"}, roomy(func(m *limits.Machine) { m.TCPPressure, m.TCPUsed = 25_000, 5000 }), exitFailed, []string{
-			"too many for open files", "too many for net.ipv4.tcp_mem, pressure: 25,000, and 35,000 wanted: 10,000 short"}},
+			"too many for open files", "too many for net.ipv4.tcp_mem (pressure): limit 25,000, needed 35,000 (10,000 short)"}},
 		{"more workers", []string{"-workers", "4"}, roomy(nil), exitDrained, []string{"good for 19,608 connections"}},
 		{"the budget is memory too", []string{"-buffer-budget", "1GiB"}, roomy(func(m *limits.Machine) { m.Available = 1 << 30 }), exitDrained, []string{
-			"good for 0 connections. What ends first: memory, available"}},
+			"good for 0 connections. What ends first: available memory"}},
 		{"the server's own limit", nil, roomy(func(m *limits.Machine) {
 			m.HardFiles, m.NrOpen, m.FileMax, m.EpollWatches, m.TCPPressure = 1<<30, 1<<30, 1<<40, 1<<40, 1<<40
 		}),
