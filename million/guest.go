@@ -18,16 +18,16 @@ const (
 	guestLoad   = "/wsload"
 	guestSysctl = "/sysctl.conf"
 
-	// The kernel passes arguments of the form name=value that it does not know to the first process as
-	// environment variables.
+	// The kernel passes arguments of the form name=value that it does not know to the first process
+	// as environment variables.
 	guestConnections = "MILLION_CONNECTIONS"
 	guestRate        = "MILLION_RATE"
 
 	guestIsUp = "million: the machine is up"
 )
 
-// guest runs the measurement as the first process of the virtual machine, and then switches the machine
-// off. It does not return.
+// guest runs the measurement as the first process of the virtual machine, and then switches the
+// machine off. It does not return.
 func guest() {
 	fmt.Println(guestIsUp)
 	if err := guestRun(os.Stdout); err != nil {
@@ -90,8 +90,9 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifreq)
 }
 
-// applySysctl applies a file of settings like sysctl(8): "key = value", or "-key = value" if a failure
-// is to be ignored, see sysctl.d(5). Keys are written with dots; patterns and slashes are not supported.
+// applySysctl applies a file of settings like sysctl(8): "key = value", or "-key = value" if a
+// failure is to be ignored, see sysctl.d(5). Keys are written with dots; patterns and slashes are
+// not supported.
 func applySysctl(conf, root string, out io.Writer) error {
 	for line := range strings.Lines(conf) {
 		line = strings.TrimSpace(line)

@@ -41,7 +41,8 @@ func parseSlabs(text string, pageSize int64) (map[string]slab, error) {
 		if strings.HasPrefix(line, "slabinfo - version") || strings.HasPrefix(line, "#") {
 			continue
 		}
-		// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata active_slabs num_slabs shared
+		// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata
+		// active_slabs num_slabs shared
 		counts, rest, _ := strings.Cut(line, " : ") // names may begin with a colon
 		fields := strings.Fields(counts)
 		_, data, found := strings.Cut(rest, " : slabdata")
@@ -68,8 +69,9 @@ func parseSlabs(text string, pageSize int64) (map[string]slab, error) {
 	return slabs, nil
 }
 
-// takeSnapshot takes a snapshot of the machine and of the processes with the PIDs server and load. load
-// is 0 if it does not run yet. Only root may read /proc/slabinfo; for other users, slabs is nil.
+// takeSnapshot takes a snapshot of the machine and of the processes with the PIDs server and load.
+// load is 0 if it does not run yet. Only root may read /proc/slabinfo; for other users, slabs is
+// nil.
 func takeSnapshot(server, load int) (s snapshot, err error) {
 	if text, err := os.ReadFile("/proc/slabinfo"); err == nil {
 		if s.slabs, err = parseSlabs(string(text), int64(os.Getpagesize())); err != nil {
@@ -111,8 +113,8 @@ func tcpSockets() (inUse, pages int64, err error) {
 	return inUse, pages, err
 }
 
-// processMemory returns a size from a file of a process, in bytes: smaps_rollup, for which the kernel
-// counts every page, or status, whose counters are less exact.
+// processMemory returns a size from a file of a process, in bytes: smaps_rollup, for which the
+// kernel counts every page, or status, whose counters are less exact.
 func processMemory(pid int, file, key string) (int64, error) {
 	name := fmt.Sprintf("/proc/%d/%s", pid, file)
 	text, err := os.ReadFile(name)

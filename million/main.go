@@ -4,8 +4,8 @@
 //	make million      on this machine
 //	make million-vm   in a virtual machine that allows a million connections
 //
-// It runs bin/wsecho and bin/wsload, and measures the memory of both processes and of the kernel. In the
-// virtual machine, it runs as the first process (PID 1), and there is no other software. See
+// It runs bin/wsecho and bin/wsload, and measures the memory of both processes and of the kernel.
+// In the virtual machine, it runs as the first process (PID 1), and there is no other software. See
 // docs/million.md.
 package main
 

@@ -20,17 +20,19 @@ import (
 )
 
 const (
-	// The server and the generator have one event loop each, because the machine has about two CPUs.
+	// The server and the generator have one event loop each, because the machine has about two
+	// CPUs.
 	workers = "1"
 
 	bufferBudget = 64 << 20 // -buffer-budget of the server, in bytes
 
-	// connectionsPerSource is the number of connections per source address. It is less than the default
-	// range of 28,232 ports, because the kernel takes longer to find one of the last free ports.
+	// connectionsPerSource is the number of connections per source address. It is less than the
+	// default range of 28,232 ports, because the kernel takes longer to find one of the last free
+	// ports.
 	connectionsPerSource = 20_000
 
-	// timeout applies to handshakes, replies and closes. It is long because an emulated machine is slow;
-	// delays show in the latencies.
+	// timeout applies to handshakes, replies and closes. It is long because an emulated machine is
+	// slow; delays show in the latencies.
 	timeout = time.Hour
 
 	snapshotInterval = 10 * time.Second
@@ -93,8 +95,8 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 	return r, nil
 }
 
-// monitor takes snapshots at intervals until the generator has reported. It returns the last one taken
-// while all connections were open; the generator closes them after its report.
+// monitor takes snapshots at intervals until the generator has reported. It returns the last one
+// taken while all connections were open; the generator closes them after its report.
 func monitor(out io.Writer, r *result, server, load *process, reports <-chan report, before snapshot, signals <-chan os.Signal) (full snapshot, err error) {
 	began := time.Now()
 	others := int64(r.Connections / 100) // allowance for TCP sockets of other programs
@@ -189,8 +191,8 @@ func (p *process) kill() {
 	}
 }
 
-// startLoad starts wsload. wsload sends its report before it closes its connections; if it exits without
-// a report, reports is closed.
+// startLoad starts wsload. wsload sends its report before it closes its connections; if it exits
+// without a report, reports is closed.
 func startLoad(program string, args ...string) (p *process, reports <-chan report, err error) {
 	p = &process{cmd: exec.Command(program, args...), ended: make(chan error, 1)}
 	r, w, err := os.Pipe()
@@ -236,8 +238,8 @@ func startServer(program string, connections int) (p *process, url string, err e
 	}
 }
 
-// serverLog collects the server's log, and sends the address that the server listens on to serving. text
-// may be read when the server has exited.
+// serverLog collects the server's log, and sends the address that the server listens on to serving.
+// text may be read when the server has exited.
 type serverLog struct {
 	text    *bytes.Buffer
 	line    []byte

@@ -99,7 +99,8 @@ func TestSysctl(t *testing.T) {
 	}
 }
 
-// applySysctl can apply every setting in deploy/sysctl.d, and each setting is preceded by a comment.
+// applySysctl can apply every setting in deploy/sysctl.d, and each setting is preceded by a
+// comment.
 func TestShippedSysctl(t *testing.T) {
 	files, _ := filepath.Glob("../deploy/sysctl.d/*.conf")
 	if len(files) < 2 {

@@ -61,7 +61,8 @@ type quantiles struct {
 	Max           float64
 }
 
-// count computes the differences between the snapshots before the first connection and with all open.
+// count computes the differences between the snapshots before the first connection and with all
+// open.
 func (r *result) count(before, full snapshot) {
 	r.Sockets = full.sockets - before.sockets
 	r.ServerEmpty, r.ServerFull, r.ServerPeak, r.LoadFull = before.server, full.server, max(full.server, full.serverPeak), full.load // VmHWM is less exact and may be lower than RSS

@@ -25,8 +25,8 @@ type machine struct {
 	cpus                int
 }
 
-// bootTime is the maximum time for a kernel with KVM to start this program, which usually takes a few
-// seconds. In a virtual machine, /dev/kvm may exist and not work.
+// bootTime is the maximum time for a kernel with KVM to start this program, which usually takes a
+// few seconds. In a virtual machine, /dev/kvm may exist and not work.
 const bootTime = 30 * time.Second
 
 // runVM runs the measurement in a virtual machine, and returns the result from its console log.
@@ -73,8 +73,8 @@ func (s *settings) writeRoot() (name string, err error) {
 	return w.Name(), err
 }
 
-// boot runs the machine until it switches itself off, with the accelerator of the settings. For auto
-// that is KVM if the machine starts with it, and software emulation otherwise.
+// boot runs the machine until it switches itself off, with the accelerator of the settings. For
+// auto that is KVM if the machine starts with it, and software emulation otherwise.
 func (s *settings) boot(root string, stdout io.Writer, signals <-chan os.Signal) error {
 	log, err := os.Create(s.machine.log)
 	if err != nil {
@@ -104,8 +104,8 @@ func (s *settings) qemu(kind, root string, log, stdout io.Writer, signals <-chan
 	accelerator, cpu, arguments := "kvm", "host", s.machine.arguments
 	if kind == "tcg" {
 		accelerator, cpu = "tcg,thread=multi", "max" // one host thread per CPU
-		// By default the kernel does not trust the emulated TSC and reads the time from a device, which
-		// is about 100 times slower.
+		// By default the kernel does not trust the emulated TSC and reads the time from a device,
+		// which is about 100 times slower.
 		arguments += " tsc=reliable clocksource=tsc"
 	}
 	c := &console{out: io.MultiWriter(log, stdout), up: make(chan struct{})}
@@ -143,8 +143,8 @@ func (s *settings) qemu(kind, root string, log, stdout io.Writer, signals <-chan
 	}
 }
 
-// A console copies the machine's output to out, and detects the line that this program prints when it
-// starts in the machine.
+// A console copies the machine's output to out, and detects the line that this program prints when
+// it starts in the machine.
 type console struct {
 	out    io.Writer
 	output []byte        // until the line is found

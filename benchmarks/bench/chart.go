@@ -51,8 +51,8 @@ text{fill:#e6edf3}.dim{fill:#9198a1}.page{fill:#0d1117;stroke:#3d444d}.axis{stro
 .ours{fill:#4aa3df}.again{fill:#27689a}.floor{fill:#7d8590}.loop{fill:#20b98e}.goroutine{fill:#e69f00}.node{fill:#cc79a7}}
 `
 
-// classStyles gives each class of server a CSS class. The colours are distinguishable for colour-blind
-// readers (palette of Okabe and Ito).
+// classStyles gives each class of server a CSS class. The colours are distinguishable for
+// colour-blind readers (palette of Okabe and Ito).
 var classStyles = []struct {
 	class class
 	style string

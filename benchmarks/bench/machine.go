@@ -82,7 +82,8 @@ type cpuTimes struct {
 	stolen time.Duration // given to other virtual machines by the hypervisor
 }
 
-// averageCPUs returns the average number of CPUs in use if spent is the CPU time between before and t.
+// averageCPUs returns the average number of CPUs in use if spent is the CPU time between before and
+// t.
 func (t cpuTimes) averageCPUs(before cpuTimes, spent time.Duration) float64 {
 	return spent.Seconds() / t.at.Sub(before.at).Seconds()
 }

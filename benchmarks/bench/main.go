@@ -225,8 +225,8 @@ func work(ctx context.Context, s *settings, stdout, stderr io.Writer) error {
 	return err
 }
 
-// show writes the tables and charts to out, and prints the tables. If public is true, it also updates
-// the README.
+// show writes the tables and charts to out, and prints the tables. If public is true, it also
+// updates the README.
 func show(r *results, out string, public bool, root string, stdout io.Writer) error {
 	if err := render(r, out); err != nil {
 		return err

@@ -24,12 +24,12 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// skipped lists the tests that this machine could not run, with reasons. Tests that may skip must not
-// be parallel.
+// skipped lists the tests that this machine could not run, with reasons. Tests that may skip must
+// not be parallel.
 var skipped []string
 
-// unavailable skips a test that this machine cannot run. In CI, where every test must run, it fails the
-// test.
+// unavailable skips a test that this machine cannot run. In CI, where every test must run, it fails
+// the test.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

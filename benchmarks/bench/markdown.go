@@ -133,7 +133,8 @@ func writeIdleTable(b *strings.Builder, t table) {
 	}
 }
 
-// writeNotes writes what a reader must know about the figures: noise, generator limits and failures.
+// writeNotes writes what a reader must know about the figures: noise, generator limits and
+// failures.
 func writeNotes(b *strings.Builder, r *results, t table) {
 	a, known := t.find(ours)
 	again, alsoKnown := t.find(control)

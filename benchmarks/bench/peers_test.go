@@ -11,8 +11,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Every peer echoes messages of every header form, answers a ping, and completes the close handshake
-// (RFC 6455). Otherwise its figures would not be comparable.
+// Every peer echoes messages of every header form, answers a ping, and completes the close
+// handshake (RFC 6455). Otherwise its figures would not be comparable.
 func TestPeersEcho(t *testing.T) {
 	dirs := buildDirs{root: repository(t), peers: t.TempDir()}
 	for _, s := range servers {

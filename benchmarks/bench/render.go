@@ -27,7 +27,8 @@ func render(r *results, dir string) error {
 	return nil
 }
 
-// coversOverview reports whether there are figures of wsecho for every scenario in the README's chart.
+// coversOverview reports whether there are figures of wsecho for every scenario in the README's
+// chart.
 func coversOverview(r *results) bool {
 	for _, name := range overviewScenarios {
 		if _, measured := tableNamed(r, name).find(ours); !measured {

@@ -43,8 +43,8 @@ type run struct {
 // on average.
 func (x run) disturbance() float64 { return x.Stolen + x.Others }
 
-// report holds the fields of wsload's report (loadtest/report/report.go, docs/load.md) that are used
-// here.
+// report holds the fields of wsload's report (loadtest/report/report.go, docs/load.md) that are
+// used here.
 type report struct {
 	Duration    float64  `json:"duration_s"`
 	Interrupted bool     `json:"interrupted,omitempty"`

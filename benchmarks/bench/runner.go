@@ -41,8 +41,8 @@ func twoCores() (cores, error) {
 	return cores{found[0], found[1]}, nil
 }
 
-// startOn starts a command pinned to one core. A child process inherits the CPU affinity of the thread
-// that starts it, and a Go program derives GOMAXPROCS from that.
+// startOn starts a command pinned to one core. A child process inherits the CPU affinity of the
+// thread that starts it, and a Go program derives GOMAXPROCS from that.
 func startOn(core int, cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -114,9 +114,10 @@ func (b *bench) run(ctx context.Context, r *results) error {
 // maxTries is the maximum number of times that a disturbed group of runs is made.
 const maxTries = 3
 
-// measureUndisturbed measures a group of servers, and repeats the runs while the disturbance exceeds
-// -quiet, up to maxTries times. It keeps the first runs within -quiet, or else the least disturbed
-// ones; it never looks at the measured figures. Runs with a failure are kept and not repeated.
+// measureUndisturbed measures a group of servers, and repeats the runs while the disturbance
+// exceeds -quiet, up to maxTries times. It keeps the first runs within -quiet, or else the least
+// disturbed ones; it never looks at the measured figures. Runs with a failure are kept and not
+// repeated.
 func (b *bench) measureUndisturbed(ctx context.Context, round int, sc scenario, group []server) (best, discarded []run, err error) {
 	for try := range maxTries {
 		runs, err := b.measure(ctx, sc, group)
@@ -146,8 +147,8 @@ func (b *bench) measureUndisturbed(ctx context.Context, round int, sc scenario, 
 	return best, discarded, nil
 }
 
-// shuffled returns the servers in the order of a round. The order differs between rounds, and is the
-// same when a round is continued with -append.
+// shuffled returns the servers in the order of a round. The order differs between rounds, and is
+// the same when a round is continued with -append.
 func shuffled(servers []server, round int, scenario string) []server {
 	h := fnv.New64a()
 	h.Write([]byte(scenario))
@@ -169,8 +170,9 @@ func progress(x run, sc scenario) string {
 		timeText(l.Latency.P99), l.Server.CPUs, l.Generator.CPUs, number(l.Generator.cpu()))
 }
 
-// measure makes one run of each server of the group. Each has a new process and a wsload of its own;
-// the servers take turns. A run's Failed holds the failure of a single server; an error ends all runs.
+// measure makes one run of each server of the group. Each has a new process and a wsload of its
+// own; the servers take turns. A run's Failed holds the failure of a single server; an error ends
+// all runs.
 func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run, error) {
 	runs := make([]run, len(group))
 	runOf := map[*running]*run{}
@@ -235,11 +237,12 @@ func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run
 	return runs, nil
 }
 
-// connectTime is the time allowed for opening and closing the connections, in addition to the warm-up
-// and the measured time. Most servers need one or two seconds.
+// connectTime is the time allowed for opening and closing the connections, in addition to the
+// warm-up and the measured time. Most servers need one or two seconds.
 const connectTime = 20 * time.Second
 
-// beginLoad starts the load on a server. In the idle scenario it first opens and closes 100 connections.
+// beginLoad starts the load on a server. In the idle scenario it first opens and closes 100
+// connections.
 func (b *bench) beginLoad(ctx context.Context, sc scenario, p *running) (*pair, error) {
 	if sc.kind == kindIdle {
 		// Memory that a server allocates once, at its first connections, must not count as memory
@@ -351,8 +354,8 @@ func (t *tail) Write(p []byte) (int, error) {
 
 func (t *tail) String() string { return string(t.text) }
 
-// raiseDescriptorLimit raises the soft limit of descriptors to the hard limit. The servers inherit it;
-// not all of them raise it themselves.
+// raiseDescriptorLimit raises the soft limit of descriptors to the hard limit. The servers inherit
+// it; not all of them raise it themselves.
 func raiseDescriptorLimit() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

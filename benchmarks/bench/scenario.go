@@ -25,8 +25,8 @@ const (
 
 const idleConnections = "15000"
 
-// All scenarios send text messages, since most applications do, and since servers that validate UTF-8
-// must then do so.
+// All scenarios send text messages, since most applications do, and since servers that validate
+// UTF-8 must then do so.
 var scenarios = []scenario{
 	{"small", "100 connections, 128 B", kindEcho, []string{"-connections", "100", "-payload", "128"}},
 	{"classic", "1,000 connections, 1 KiB", kindEcho, []string{"-connections", "1000", "-payload", "1KiB"}},
@@ -53,11 +53,12 @@ func (s scenario) load(duration time.Duration) []string {
 		"-duration", duration.String(), "-warmup", warmup.String()}, s.args...)
 }
 
-// turn returns how long a server runs before the next one's turn, when several are measured together.
-// Short turns give all servers the same machine speed. Long turns keep the cost of the pauses small:
-// after a pause the CPU caches are cold, and TCP acknowledges at once what it would have acknowledged
-// with a reply, so each connection's first messages cost more. In connect, all servers must have had
-// their turn within 1 s, because gorilla's servers then give up sending a close frame.
+// turn returns how long a server runs before the next one's turn, when several are measured
+// together. Short turns give all servers the same machine speed. Long turns keep the cost of the
+// pauses small: after a pause the CPU caches are cold, and TCP acknowledges at once what it would
+// have acknowledged with a reply, so each connection's first messages cost more. In connect, all
+// servers must have had their turn within 1 s, because gorilla's servers then give up sending a
+// close frame.
 func (s scenario) turn() time.Duration {
 	if s.kind == kindConnect {
 		return 60 * time.Millisecond

@@ -42,8 +42,8 @@ const (
 	nodeWS  = "ws"
 )
 
-// readBuffer is the read buffer, in bytes, of servers that let it be chosen. It is as large as wsecho's
-// (bufferSize in cmd/server/limits.go).
+// readBuffer is the read buffer, in bytes, of servers that let it be chosen. It is as large as
+// wsecho's (bufferSize in cmd/server/limits.go).
 const readBuffer = 256 << 10
 
 var servers = []server{
@@ -151,8 +151,8 @@ func runTool(ctx context.Context, dir, name string, args ...string) error {
 	return nil
 }
 
-// version returns the versions of the server's modules or packages; "" for wsecho, whose version is the
-// commit of the results.
+// version returns the versions of the server's modules or packages; "" for wsecho, whose version is
+// the commit of the results.
 func (s server) version(dirs buildDirs) (string, error) {
 	switch s.name {
 	case ours, control:

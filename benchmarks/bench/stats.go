@@ -75,8 +75,8 @@ func (s summary) measured() bool { return s.rss.N > 0 }
 // fullCore is the share of a core from which the core counts as fully used.
 const fullCore = 0.95
 
-// limitedByGenerator reports whether the generator limited the rate: it used its whole core, and the
-// server did not.
+// limitedByGenerator reports whether the generator limited the rate: it used its whole core, and
+// the server did not.
 func (s summary) limitedByGenerator() bool {
 	return s.genBusy.Median >= fullCore && s.busy.Median < fullCore
 }

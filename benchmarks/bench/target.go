@@ -36,8 +36,8 @@ func (t target) format(x float64) string {
 	return fmt.Sprintf("%.2f ×", x)
 }
 
-// targets are the performance targets that this program can check. The memory of a million connections
-// is checked by million.
+// targets are the performance targets that this program can check. The memory of a million
+// connections is checked by million.
 var targets = makeTargets()
 
 func makeTargets() (all []target) {

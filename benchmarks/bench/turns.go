@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The speed of a machine changes from one second to the next, most of all that of a virtual machine: by
-// half here, without a trace in /proc/stat. The servers of a round are therefore not measured one after
-// the other but in short turns: all but one are stopped (SIGSTOP), each with its load generator. A
-// change of speed then affects all servers alike.
+// The speed of a machine changes from one second to the next, most of all that of a virtual
+// machine: by half here, without a trace in /proc/stat. The servers of a round are therefore not
+// measured one after the other but in short turns: all but one are stopped (SIGSTOP), each with its
+// load generator. A change of speed then affects all servers alike.
 
 // A pair is a server and its load generator.
 type pair struct {
@@ -49,9 +49,9 @@ func (b *bench) startLoad(p *running, args ...string) (*pair, error) {
 	return x, nil
 }
 
-// takeTurns runs the pairs one at a time, in their order, each for the duration of a turn, until every
-// generator has ended or has run for limit. It calls done with each pair's report, or with the error
-// that explains why there is none. The error that takeTurns returns is that of ctx.
+// takeTurns runs the pairs one at a time, in their order, each for the duration of a turn, until
+// every generator has ended or has run for limit. It calls done with each pair's report, or with
+// the error that explains why there is none. The error that takeTurns returns is that of ctx.
 func takeTurns(ctx context.Context, pairs []*pair, turn, limit time.Duration, done func(*pair, *report, error)) error {
 	defer func() {
 		for _, x := range pairs {
@@ -81,7 +81,8 @@ func takeTurns(ctx context.Context, pairs []*pair, turn, limit time.Duration, do
 var errNotDone = errors.New("the generator is not done")
 
 // turn lets a pair run for one turn, and returns the generator's report if it has ended. If stop is
-// true, the pair is stopped between its turns. The error is errNotDone if the pair needs another turn.
+// true, the pair is stopped between its turns. The error is errNotDone if the pair needs another
+// turn.
 func (x *pair) turn(ctx context.Context, duration, limit time.Duration, stop bool) (*report, error) {
 	began := time.Now()
 	if err := x.clock.resume(x.server.cmd.Process, x.load.Process); err != nil {
@@ -121,8 +122,8 @@ func (x *pair) end() {
 	x.server.generator += x.load.ProcessState.UserTime() + x.load.ProcessState.SystemTime()
 }
 
-// pausedClock stops processes, and records in a file for how long they were stopped, in all. The file
-// is the one that wsload's flag -paused names.
+// pausedClock stops processes, and records in a file for how long they were stopped, in all. The
+// file is the one that wsload's flag -paused names.
 type pausedClock struct {
 	file  *os.File
 	mem   []byte

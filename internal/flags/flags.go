@@ -1,6 +1,6 @@
-// Package flags is the common part of the programs' command lines: flags whose values are checked when
-// they are set, an environment variable for each flag, and the help text. It is built on the standard
-// flag package; ff adds the environment.
+// Package flags is the common part of the programs' command lines: flags whose values are checked
+// when they are set, an environment variable for each flag, and the help text. It is built on the
+// standard flag package; ff adds the environment.
 package flags
 
 import (
@@ -28,9 +28,9 @@ func NewSet(program string) *flag.FlagSet {
 	return fs
 }
 
-// Parse sets the flags from the arguments, and the remaining flags from environment variables, whose
-// names are prefix, an underscore and the flag's name in upper case. Errors name the flag or variable,
-// its value, and the reason.
+// Parse sets the flags from the arguments, and the remaining flags from environment variables,
+// whose names are prefix, an underscore and the flag's name in upper case. Errors name the flag or
+// variable, its value, and the reason.
 func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(prefix)); err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
@@ -44,8 +44,8 @@ func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	return nil
 }
 
-// withValue adds a variable's value to an error that names only the variable. These are the errors of
-// Boolean flags, which come from the flag package.
+// withValue adds a variable's value to an error that names only the variable. These are the errors
+// of Boolean flags, which come from the flag package.
 func withValue(err error, fs *flag.FlagSet, prefix string) error {
 	text := err.Error()
 	fs.VisitAll(func(f *flag.Flag) {
@@ -93,8 +93,8 @@ func Explain(w io.Writer, fs *flag.FlagSet, prefix string) {
 	t.Flush()
 }
 
-// Version adds the flag -version. It has no environment variable, because deployments use a variable of
-// that name for other purposes.
+// Version adds the flag -version. It has no environment variable, because deployments use a
+// variable of that name for other purposes.
 func Version(fs *flag.FlagSet, p *bool) {
 	fs.BoolFunc("version", "print version, commit and Go version", func(text string) error {
 		*p = text == "true"
@@ -108,8 +108,8 @@ type value[T any] struct {
 	parse func(string) (T, error)
 }
 
-// Var adds a flag to fs. parse checks and converts its text when it is set; Var adds the text to the
-// error of parse, which should therefore begin with a verb: "is not an integer".
+// Var adds a flag to fs. parse checks and converts its text when it is set; Var adds the text to
+// the error of parse, which should therefore begin with a verb: "is not an integer".
 func Var[T any](fs *flag.FlagSet, p *T, name string, byDefault T, parse func(string) (T, error), usage string) {
 	*p = byDefault
 	fs.Var(value[T]{p, parse}, name, usage)
@@ -194,8 +194,8 @@ func (b ByteSize) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// Size returns a parser for a number of bytes from least to most, with an optional unit: 65536, 64KiB
-// or 1GiB.
+// Size returns a parser for a number of bytes from least to most, with an optional unit: 65536,
+// 64KiB or 1GiB.
 func Size(least, most ByteSize) func(string) (ByteSize, error) {
 	return func(text string) (ByteSize, error) {
 		digits, unit := text, ByteSize(1)

@@ -173,7 +173,8 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Answer writes the help or the version to stdout and errors to stderr, and returns the exit status.
+// Answer writes the help or the version to stdout and errors to stderr, and returns the exit
+// status.
 func TestAnswer(t *testing.T) {
 	help := func(w io.Writer) { fmt.Fprint(w, "usage: program\n") }
 	_, fs := newProgram()
@@ -270,8 +271,8 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// FuzzSize checks that a parsed size is within its limits, and that its String is parsed as the same
-// size.
+// FuzzSize checks that a parsed size is within its limits, and that its String is parsed as the
+// same size.
 func FuzzSize(f *testing.F) {
 	for _, text := range []string{"1", "8KiB", "3 MiB", "2GiB", "-1", "9223372036854775807KiB", "1B"} {
 		f.Add(text)

@@ -24,8 +24,8 @@ func BuildVersion() string {
 	return number
 }
 
-// Build returns the version of the program and the commit that it was built from. Each is "unknown" if
-// it was not recorded.
+// Build returns the version of the program and the commit that it was built from. Each is "unknown"
+// if it was not recorded.
 func Build() (number, commit string) {
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {
@@ -43,9 +43,10 @@ func Build() (number, commit string) {
 // ExitUsage is the exit status for an invalid command line.
 const ExitUsage = 2
 
-// Answer handles a command line that asks for the help or the version, or that is invalid; err is the
-// error of Parse. It writes the answer, and reports whether it has done so, with the exit status: 0,
-// ExitUsage, or 1 if the answer could not be written. If answered is false, the program should run.
+// Answer handles a command line that asks for the help or the version, or that is invalid; err is
+// the error of Parse. It writes the answer, and reports whether it has done so, with the exit
+// status: 0, ExitUsage, or 1 if the answer could not be written. If answered is false, the program
+// should run.
 func Answer(program string, err error, version bool, help func(io.Writer), stdout, stderr io.Writer) (status int, answered bool) {
 	var answer bytes.Buffer
 	switch {

@@ -13,9 +13,9 @@ const (
 	KernelBytes = 4300 // socket, inode, directory entry, open file and epoll entry
 	ServerBytes = 72   // a slot, and a bit in several sets
 
-	// tcpPages is how many pages of tcp_mem a connection uses while a few bytes are in flight, which is
-	// the state of all connections while they are closed with 1001. The kernel accounts in whole pages.
-	// An idle connection uses none.
+	// tcpPages is how many pages of tcp_mem a connection uses while a few bytes are in flight,
+	// which is the state of all connections while they are closed with 1001. The kernel accounts in
+	// whole pages. An idle connection uses none.
 	tcpPages = 1
 )
 
@@ -77,8 +77,8 @@ func (l Limit) Show(n int64) string {
 	return format.Thousands(n)
 }
 
-// Tracks reports whether netfilter tracks connections. It does as soon as a firewall rule needs it, and
-// the table then has entries.
+// Tracks reports whether netfilter tracks connections. It does as soon as a firewall rule needs it,
+// and the table then has entries.
 func (m Machine) Tracks() bool { return m.Conntrack != Unknown && m.ConntrackUsed > 0 }
 
 // Of returns the machine's limits for a load, descriptors first.
@@ -146,10 +146,10 @@ func (l Limit) Shortage(conns int64) string {
 		l.Show(need), l.Show(need-l.Has), format.Thousands(l.Allows()), l.HowTo(conns))
 }
 
-// ConnsFor returns the number of connections that a process may have if own of its descriptors are kept
-// for other purposes. If there are few descriptors, only a quarter of them is kept.
+// ConnsFor returns the number of connections that a process may have if own of its descriptors are
+// kept for other purposes. If there are few descriptors, only a quarter of them is kept.
 func ConnsFor(descriptors, own int64) int64 { return descriptors - min(own, descriptors/4) }
 
-// DescriptorsFor returns the number of descriptors that conns connections need. It is the inverse of
-// ConnsFor.
+// DescriptorsFor returns the number of descriptors that conns connections need. It is the inverse
+// of ConnsFor.
 func DescriptorsFor(conns, own int64) int64 { return conns + min(own, conns/3) }

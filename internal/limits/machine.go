@@ -1,6 +1,6 @@
-// Package limits computes how many connections a Linux machine allows a server to have. It reads the
-// machine's limits, and returns how many connections each allows, which one is the smallest, and how
-// to raise it.
+// Package limits computes how many connections a Linux machine allows a server to have. It reads
+// the machine's limits, and returns how many connections each allows, which one is the smallest,
+// and how to raise it.
 package limits
 
 import (
@@ -21,8 +21,8 @@ const (
 	Unknown = -1
 )
 
-// A Machine holds the kernel's limits and the current use of them. A field is Unknown if the kernel or
-// the container does not show it.
+// A Machine holds the kernel's limits and the current use of them. A field is Unknown if the kernel
+// or the container does not show it.
 type Machine struct {
 	SoftFiles, HardFiles int64 // RLIMIT_NOFILE of this process
 	NrOpen               int64 // fs.nr_open: the highest RLIMIT_NOFILE that can be set
@@ -46,7 +46,8 @@ type Machine struct {
 func Here() (Machine, error) { return Read(os.DirFS("/")) }
 
 // Read reads the limits from the files proc and sys under root. Values whose file is missing are
-// Unknown. The error lists the files that exist but cannot be parsed; all other values are then set.
+// Unknown. The error lists the files that exist but cannot be parsed; all other values are then
+// set.
 func Read(root fs.FS) (Machine, error) {
 	r := reader{root: root}
 	m := Machine{PageSize: int64(os.Getpagesize())}
@@ -88,8 +89,8 @@ func (r *reader) text(name string) (string, bool) {
 	return string(text), err == nil
 }
 
-// sysctl returns the numbers in a file under /proc/sys, of which there must be want. If they cannot be
-// read, each is Unknown.
+// sysctl returns the numbers in a file under /proc/sys, of which there must be want. If they cannot
+// be read, each is Unknown.
 func (r *reader) sysctl(name string, want int) []int64 {
 	name = "proc/sys/" + name
 	if text, ok := r.text(name); ok {
@@ -143,8 +144,8 @@ func (r *reader) localPorts() int64 {
 	return n
 }
 
-// cgroupLeft returns how many bytes of memory the process's cgroup and its ancestors still allow: the
-// minimum of all of them.
+// cgroupLeft returns how many bytes of memory the process's cgroup and its ancestors still allow:
+// the minimum of all of them.
 func (r *reader) cgroupLeft() int64 {
 	text, ok := r.text("proc/self/cgroup")
 	if !ok {

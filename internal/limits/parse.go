@@ -59,8 +59,8 @@ func openFiles(text string) (soft, hard int64, err error) {
 	return 0, 0, errors.New("has no line for open files")
 }
 
-// Keyed returns the number for a key in a file such as /proc/meminfo or memory.stat. If its unit is kB,
-// which means KiB there, the number is converted to bytes.
+// Keyed returns the number for a key in a file such as /proc/meminfo or memory.stat. If its unit is
+// kB, which means KiB there, the number is converted to bytes.
 func Keyed(text, key string) (int64, error) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -81,8 +81,8 @@ func Keyed(text, key string) (int64, error) {
 	return 0, fmt.Errorf("has no %s", key)
 }
 
-// TCPSockets parses /proc/net/sockstat. It returns the number of TCP sockets in use, and the number of
-// pages that they use of tcp_mem.
+// TCPSockets parses /proc/net/sockstat. It returns the number of TCP sockets in use, and the number
+// of pages that they use of tcp_mem.
 func TCPSockets(text string) (inUse, pages int64, err error) {
 	for line := range strings.Lines(text) {
 		rest, found := strings.CutPrefix(line, "TCP:")
@@ -149,8 +149,8 @@ type cgroup struct {
 	evictable   string   // key of the page cache that can be evicted, which is subtracted from the use
 }
 
-// memoryGroup finds the process's memory cgroup in /proc/self/cgroup, cgroups(7): that of version 1's
-// memory controller, if there is one, or else that of version 2.
+// memoryGroup finds the process's memory cgroup in /proc/self/cgroup, cgroups(7): that of version
+// 1's memory controller, if there is one, or else that of version 2.
 func memoryGroup(text string) (g cgroup, found bool) {
 	for line := range strings.Lines(text) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -171,8 +171,8 @@ func memoryGroup(text string) (g cgroup, found bool) {
 	return g, found
 }
 
-// ancestors returns a directory under root and its ancestors, up to root. In a container, dir may be
-// the host's path; root is then the container's own group.
+// ancestors returns a directory under root and its ancestors, up to root. In a container, dir may
+// be the host's path; root is then the container's own group.
 func ancestors(root, dir string) (dirs []string) {
 	dir = path.Clean("/" + dir)
 	for ; dir != "/"; dir = path.Dir(dir) {

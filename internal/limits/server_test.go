@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The README states the maximum resident memory and the number of descriptors that connections may not
-// use, with the figures of server.go.
+// The README states the maximum resident memory and the number of descriptors that connections may
+// not use, with the figures of server.go.
 func TestREADMEStatesWhatTheServerNeeds(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {

@@ -1,8 +1,8 @@
 // Command coder echoes with github.com/coder/websocket in a net/http handler.
 //
-//   - A message is read into a pooled buffer and sent by Write as one frame, as the module's package
-//     wsjson does. (The module's echo example copies from Reader to Writer, which sends two frames per
-//     message and allocates a buffer in io.Copy.)
+//   - A message is read into a pooled buffer and sent by Write as one frame, as the module's
+//     package wsjson does. (The module's echo example copies from Reader to Writer, which sends two
+//     frames per message and allocates a buffer in io.Copy.)
 //   - The context is never cancelled, so calls do not have to wait for one. There is no read limit
 //     (SetReadLimit(-1)).
 //

@@ -1,8 +1,8 @@
-// Command fasthttp echoes with github.com/fasthttp/websocket, a port of gorilla/websocket to the server
-// of github.com/valyala/fasthttp.
+// Command fasthttp echoes with github.com/fasthttp/websocket, a port of gorilla/websocket to the
+// server of github.com/valyala/fasthttp.
 //
-// Source: FastHTTPUpgrader in the module's README, and its echo example: ReadMessage, WriteMessage, all
-// options at their defaults. Text is not validated, and message size is not limited.
+// Source: FastHTTPUpgrader in the module's README, and its echo example: ReadMessage, WriteMessage,
+// all options at their defaults. Text is not validated, and message size is not limited.
 package main
 
 import (

@@ -3,12 +3,12 @@
  *
  *     floor -addr 127.0.0.1:9001 [-buffer 262144]
  *
- * It has one thread, one edge-triggered epoll instance, and one buffer for all connections. One recv
- * reads the data; it is unmasked in place, new headers are written before the payloads, and one send
- * returns it. A partly received frame is returned in part, so data is buffered and copied only if the
- * peer does not accept it at once, or if a header is split between two reads. The program checks only
- * what it needs to find the frames: no other rule of RFC 6455, no UTF-8, no limits, no timeouts. It is
- * a lower bound for measurements, not a server.
+ * It has one thread, one edge-triggered epoll instance, and one buffer for all connections. One
+ * recv reads the data; it is unmasked in place, new headers are written before the payloads, and
+ * one send returns it. A partly received frame is returned in part, so data is buffered and copied
+ * only if the peer does not accept it at once, or if a header is split between two reads. The
+ * program checks only what it needs to find the frames: no other rule of RFC 6455, no UTF-8, no
+ * limits, no timeouts. It is a lower bound for measurements, not a server.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -66,8 +66,8 @@ static void unmask_in_place(uint8_t *p, size_t n, uint32_t mask)
 		p[i] ^= (uint8_t)(mask >> 8 * (i & 3));
 }
 
-/* unmask_to unmasks n bytes and moves them down by 4 bytes or more, since the frames before them have
- * lost their masks. */
+/* unmask_to unmasks n bytes and moves them down by 4 bytes or more, since the frames before them
+ * have lost their masks. */
 static void unmask_to(uint8_t *to, const uint8_t *from, size_t n, uint32_t mask)
 {
 	uint64_t wide = (uint64_t)mask << 32 | mask;
@@ -254,8 +254,8 @@ static void base64(const uint8_t digest[20], char text[28])
 	text[27] = '=';
 }
 
-/* handshake collects the request, and answers it when it is complete. It returns 0 if the connection
- * has ended. */
+/* handshake collects the request, and answers it when it is complete. It returns 0 if the
+ * connection has ended. */
 static int handshake(int fd, const uint8_t *p, size_t n)
 {
 	static const char name[] = "\r\nSec-WebSocket-Key:";

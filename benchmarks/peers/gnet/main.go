@@ -1,19 +1,20 @@
-// Command gnet echoes with github.com/panjf2000/gnet/v2 and a codec that uses the upgrader, headers and
-// cipher of github.com/gobwas/ws.
+// Command gnet echoes with github.com/panjf2000/gnet/v2 and a codec that uses the upgrader, headers
+// and cipher of github.com/gobwas/ws.
 //
 //   - It is built with the tag poll_opt ("Enable poll_opt mode to boost performance" in gnet's best
 //     practices).
-//   - It has one event loop, since it has one core. The loop is level-triggered, gnet's default; the read
-//     buffer is as large as wsecho's.
-//   - Data is echoed in gnet's read buffer: it is unmasked in place, each new header is written directly
-//     before its payload, and one Write sends it all. A partly received frame is echoed in part. Data is
-//     copied only if the peer does not accept it at once, or if a header is split between two reads.
-//   - The request is collected completely before gobwas/ws reads it, so a peer cannot block the loop.
-//     (gnet's example, gnet-io/gnet-examples websocket, either blocks in gobwas/ws or copies each
-//     message.)
+//   - It has one event loop, since it has one core. The loop is level-triggered, gnet's default;
+//     the read buffer is as large as wsecho's.
+//   - Data is echoed in gnet's read buffer: it is unmasked in place, each new header is written
+//     directly before its payload, and one Write sends it all. A partly received frame is echoed in
+//     part. Data is copied only if the peer does not accept it at once, or if a header is split
+//     between two reads.
+//   - The request is collected completely before gobwas/ws reads it, so a peer cannot block the
+//     loop. (gnet's example, gnet-io/gnet-examples websocket, either blocks in gobwas/ws or copies
+//     each message.)
 //
-// Text is not validated, and no protocol rule is checked except by the upgrader: gobwas/ws leaves that
-// to the application.
+// Text is not validated, and no protocol rule is checked except by the upgrader: gobwas/ws leaves
+// that to the application.
 package main
 
 import (
@@ -86,8 +87,8 @@ func (s *server) OnTraffic(g gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// echo replaces the frames in p by their replies, which are then p[from:to]. It returns the number of
-// bytes of p that it used, and whether a complete close frame was among them.
+// echo replaces the frames in p by their replies, which are then p[from:to]. It returns the number
+// of bytes of p that it used, and whether a complete close frame was among them.
 func (s *server) echo(c *conn, p []byte) (from, to, used int, closed bool, err error) {
 	started := false
 	for used < len(p) && !closed {

@@ -1,15 +1,16 @@
-// Command gobwas-epoll echoes with github.com/gobwas/ws, its wsutil helpers, and one goroutine that waits
-// on epoll for all connections. This is the design of eranyanay/1m-go-websockets (4_optimize_gobwas) and
-// of the many programs derived from it, which show how to hold a million connections.
+// Command gobwas-epoll echoes with github.com/gobwas/ws, its wsutil helpers, and one goroutine that
+// waits on epoll for all connections. This is the design of eranyanay/1m-go-websockets
+// (4_optimize_gobwas) and of the many programs derived from it, which show how to hold a million
+// connections.
 //
-//   - A net/http handler upgrades with ws.UpgradeHTTP and then returns, which frees its goroutine and
-//     buffers.
-//   - wsutil.ReadClientData reads from a readable connection, and blocks until the message is complete;
-//     wsutil.WriteServerMessage answers. While one peer's message is incomplete, all other connections
-//     wait.
-//   - All connections share one bufio.Reader, as the library's author advises (gobwas/ws issue 103). A
-//     turn ends when the reader is empty, so that it holds no data between turns. Writes are buffered in
-//     the same way.
+//   - A net/http handler upgrades with ws.UpgradeHTTP and then returns, which frees its goroutine
+//     and buffers.
+//   - wsutil.ReadClientData reads from a readable connection, and blocks until the message is
+//     complete; wsutil.WriteServerMessage answers. While one peer's message is incomplete, all
+//     other connections wait.
+//   - All connections share one bufio.Reader, as the library's author advises (gobwas/ws issue
+//     103). A turn ends when the reader is empty, so that it holds no data between turns. Writes
+//     are buffered in the same way.
 //
 // Text is validated, which is wsutil's default, and message size is not limited.
 package main

@@ -1,12 +1,12 @@
 // Command gobwas echoes with github.com/gobwas/ws and one goroutine per connection.
 //
-//   - It uses the zero-copy upgrade on the connection itself, without net/http ("Zero-copy upgrade" in
-//     the module's README: for services under high load).
-//   - Reads are buffered by a bufio.Reader, as the author advises (gobwas/ws issue 103), because wsutil
-//     reads header and payload separately.
-//   - Messages are copied from a wsutil.Reader to a wsutil.Writer as in the README's second example, but
-//     the writers come from wsutil's pool: header and payload are sent in one write, and an idle
-//     connection holds no writer.
+//   - It uses the zero-copy upgrade on the connection itself, without net/http ("Zero-copy upgrade"
+//     in the module's README: for services under high load).
+//   - Reads are buffered by a bufio.Reader, as the author advises (gobwas/ws issue 103), because
+//     wsutil reads header and payload separately.
+//   - Messages are copied from a wsutil.Reader to a wsutil.Writer as in the README's second
+//     example, but the writers come from wsutil's pool: header and payload are sent in one write,
+//     and an idle connection holds no writer.
 //
 // Text is not validated, the default of wsutil.NewReader, and message size is not limited.
 package main
@@ -43,7 +43,8 @@ func main() {
 
 func serve(conn net.Conn) {
 	defer conn.Close()
-	// Upgrade reads through this buffer. With its own, frames received after the request would be lost.
+	// Upgrade reads through this buffer. With its own, frames received after the request would be
+	// lost.
 	in := bufio.NewReader(conn)
 	if _, err := ws.Upgrade(struct {
 		io.Reader

@@ -1,12 +1,12 @@
-// Command gorilla-lean echoes with github.com/gorilla/websocket, and uses as little memory per connection
-// and as few allocations per message as the module's documentation describes.
+// Command gorilla-lean echoes with github.com/gorilla/websocket, and uses as little memory per
+// connection and as few allocations per message as the module's documentation describes.
 //
-//   - Write buffers are pooled ("Buffers" in the module's documentation): a connection holds one only
-//     while it writes. Read buffers are just large enough for most messages.
-//   - Messages are copied from reader to writer through a pooled buffer, since ReadMessage allocates
-//     memory for each message.
-//   - The handler returns, and another goroutine serves the connection, so that the memory of the request
-//     can be freed (gorilla/websocket issue 134).
+//   - Write buffers are pooled ("Buffers" in the module's documentation): a connection holds one
+//     only while it writes. Read buffers are just large enough for most messages.
+//   - Messages are copied from reader to writer through a pooled buffer, since ReadMessage
+//     allocates memory for each message.
+//   - The handler returns, and another goroutine serves the connection, so that the memory of the
+//     request can be freed (gorilla/websocket issue 134).
 //
 // Text is not validated, and message size is not limited.
 package main

@@ -1,9 +1,10 @@
-// Command gorilla echoes with github.com/gorilla/websocket like the module's echo example, from which
-// most programs start: Upgrade in a net/http handler, ReadMessage, WriteMessage, all options at their
-// defaults.
+// Command gorilla echoes with github.com/gorilla/websocket like the module's echo example, from
+// which most programs start: Upgrade in a net/http handler, ReadMessage, WriteMessage, all options
+// at their defaults.
 //
-// Source: examples/echo/server.go of the module. Text is not validated (the module leaves that to the
-// application: "Text and Binary Messages" in its documentation), and message size is not limited.
+// Source: examples/echo/server.go of the module. Text is not validated (the module leaves that to
+// the application: "Text and Binary Messages" in its documentation), and message size is not
+// limited.
 package main
 
 import (

@@ -1,9 +1,10 @@
-// Command gws echoes with github.com/lxzan/gws and the module's own server, which does not use net/http.
+// Command gws echoes with github.com/lxzan/gws and the module's own server, which does not use
+// net/http.
 //
 // Source: examples/echo and "Quick Start" in the module's README; lesismal/go-websocket-benchmark
-// (frameworks/gws) uses the same handler and server. Options are at their defaults: the messages of a
-// connection are not handled in parallel (replies could then change their order), text is not validated
-// (CheckUtf8Enabled), there is no compression, and a message may have at most 16 MiB.
+// (frameworks/gws) uses the same handler and server. Options are at their defaults: the messages of
+// a connection are not handled in parallel (replies could then change their order), text is not
+// validated (CheckUtf8Enabled), there is no compression, and a message may have at most 16 MiB.
 package main
 
 import (

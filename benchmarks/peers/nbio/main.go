@@ -1,15 +1,15 @@
-// Command nbio echoes with github.com/lesismal/nbio in non-blocking mode: nbio's epoll pollers serve all
-// connections, and its pool of goroutines handles the messages.
+// Command nbio echoes with github.com/lesismal/nbio in non-blocking mode: nbio's epoll pollers
+// serve all connections, and its pool of goroutines handles the messages.
 //
 // Source: lesismal/go-websocket-benchmark (frameworks/nbio_nonblocking), by the author of nbio. The
-// settings are the same: a memory pool whose buffers hold a message of 1 KiB with its overhead, payloads
-// returned to the pool after each message, and no keepalive deadline. The module's README also uses this
-// mode to show a million connections. It advises against nbio for ordinary connection counts, and offers
-// a mode (IOModMixed) that then uses one goroutine per connection.
+// settings are the same: a memory pool whose buffers hold a message of 1 KiB with its overhead,
+// payloads returned to the pool after each message, and no keepalive deadline. The module's README
+// also uses this mode to show a million connections. It advises against nbio for ordinary
+// connection counts, and offers a mode (IOModMixed) that then uses one goroutine per connection.
 //
-// Text is validated, which is the default. A message may have at most 4 MiB, and replies longer than
-// 32 KiB are sent in fragments. Empty messages are not echoed: nbio v1.6.9 does not pass them to the
-// handler.
+// Text is validated, which is the default. A message may have at most 4 MiB, and replies longer
+// than 32 KiB are sent in fragments. Empty messages are not echoed: nbio v1.6.9 does not pass them
+// to the handler.
 package main
 
 import (

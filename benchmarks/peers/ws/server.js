@@ -1,9 +1,9 @@
 // Echoes with the npm package ws: node server.js -addr 127.0.0.1:9001
 //
-// Source: "Opt-in for performance" in the README of ws, which advises the native addon bufferutil (for
-// unmasking). Since node 18.14 no other addon is needed, because node itself validates text.
-// Validation is on and permessage-deflate is off, both by default. A message may have at most 100 MiB.
-// The server does not track its clients, since nothing uses the list.
+// Source: "Opt-in for performance" in the README of ws, which advises the native addon bufferutil
+// (for unmasking). Since node 18.14 no other addon is needed, because node itself validates text.
+// Validation is on and permessage-deflate is off, both by default. A message may have at most 100
+// MiB. The server does not track its clients, since nothing uses the list.
 "use strict";
 
 const { WebSocketServer } = require("ws");
