@@ -32,8 +32,8 @@ func writeArchive(w io.Writer, files []rootFile) error {
 		if f.mode == isCharDevice {
 			major, minor = 5, 1
 		}
-		// magic, inode, mode, uid, gid, links, time, size, the file system's device, the file's
-		// device, length of the name, checksum
+		// Fields: magic, inode, mode, uid, gid, links, time, size, the file system's device, the
+		// file's device, length of the name, checksum
 		fmt.Fprintf(b, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", i+1, f.mode, 0, 0, 1, 0, len(f.data), 0, 0, major, minor, len(f.name)+1, 0)
 		fmt.Fprintf(b, "%s\x00", f.name)
 		pad(b, 110+len(f.name)+1)

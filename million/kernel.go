@@ -41,8 +41,8 @@ func parseSlabs(text string, pageSize int64) (map[string]slab, error) {
 		if strings.HasPrefix(line, "slabinfo - version") || strings.HasPrefix(line, "#") {
 			continue
 		}
-		// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata
-		// active_slabs num_slabs shared
+		// Columns: name active_objs num_objs objsize objperslab pagesperslab : tunables … :
+		// slabdata active_slabs num_slabs shared
 		counts, rest, _ := strings.Cut(line, " : ") // names may begin with a colon
 		fields := strings.Fields(counts)
 		_, data, found := strings.Cut(rest, " : slabdata")

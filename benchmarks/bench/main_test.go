@@ -97,13 +97,13 @@ func TestDocumentationIsComplete(t *testing.T) {
 
 // floor and gnet are given a buffer of the same size as wsecho's.
 func TestPeersHaveTheBufferSizeOfWsecho(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(repository(t), "cmd", "server", "limits.go"))
+	text, err := os.ReadFile(filepath.Join(repository(t), "internal", "pool", "config.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`bufferSize = (\d+) << 10\b`).FindSubmatch(text)
+	m := regexp.MustCompile(`\bBufferSize = (\d+) << 10\b`).FindSubmatch(text)
 	if m == nil {
-		t.Fatal("cmd/server/limits.go has no bufferSize in KiB")
+		t.Fatal("internal/pool/config.go has no BufferSize in KiB")
 	}
 	if kib, _ := strconv.Atoi(string(m[1])); kib<<10 != readBuffer {
 		t.Errorf("the peers' buffer is %d KiB, want %d KiB, as wsecho's", readBuffer>>10, kib)

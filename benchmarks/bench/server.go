@@ -43,7 +43,7 @@ const (
 )
 
 // readBuffer is the read buffer, in bytes, of servers that let it be chosen. It is as large as
-// wsecho's (bufferSize in cmd/server/limits.go).
+// wsecho's (BufferSize in internal/pool/config.go).
 const readBuffer = 256 << 10
 
 var servers = []server{
