@@ -241,8 +241,8 @@ func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run
 // warm-up and the measured time. Most servers need one or two seconds.
 const connectTime = 20 * time.Second
 
-// beginLoad starts the load on a server. In the idle scenario it first opens and closes 100
-// connections.
+// beginLoad starts the load on a server. In the idle scenario it first runs a short load on 100
+// connections, and waits for its end.
 func (b *bench) beginLoad(ctx context.Context, sc scenario, p *running) (*pair, error) {
 	if sc.kind == kindIdle {
 		// Memory that a server allocates once, at its first connections, must not count as memory

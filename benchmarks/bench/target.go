@@ -37,7 +37,7 @@ func (t target) format(x float64) string {
 }
 
 // targets are the performance targets that this program can check. The memory of a million
-// connections is checked by million.
+// connections is measured by the program million.
 var targets = makeTargets()
 
 func makeTargets() (all []target) {
