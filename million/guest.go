@@ -12,21 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where things are in the virtual machine.
+// Paths in the virtual machine, and names of variables that pass settings to it.
 const (
 	guestServer = "/wsecho"
 	guestLoad   = "/wsload"
 	guestSysctl = "/sysctl.conf"
 
-	// The kernel hands arguments with "=" that it does not know to its first process, as environment.
+	// The kernel passes arguments of the form name=value that it does not know to the first process
+	// as environment variables.
 	guestConnections = "MILLION_CONNECTIONS"
 	guestRate        = "MILLION_RATE"
 
 	guestIsUp = "million: the machine is up"
 )
 
-// guest is the first process of the virtual machine, and all there is of a system. It does
-// not return.
+// guest runs the measurement as the first process of the virtual machine, and then switches the
+// machine off. It does not return.
 func guest() {
 	fmt.Println(guestIsUp)
 	if err := guestRun(os.Stdout); err != nil {
@@ -36,7 +37,7 @@ func guest() {
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
 		fmt.Println("million: power off:", err)
 	}
-	select {} // the kernel panics if its first process ends
+	select {} // the kernel panics if its first process exits
 }
 
 func guestRun(out io.Writer) error {
@@ -74,7 +75,7 @@ func guestRun(out io.Writer) error {
 	return err
 }
 
-// loopbackUp is "ip link set lo up". The kernel gives it 127.0.0.1/8.
+// loopbackUp does the same as "ip link set lo up". The kernel then assigns 127.0.0.1/8 to lo.
 func loopbackUp() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -89,8 +90,9 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifreq)
 }
 
-// applySysctl does what sysctl(8) does with a file of settings, sysctl.d(5): "key = value"; "-key = value" where it is no error if
-// that cannot be set. It has the keys' dots, and neither patterns nor keys with slashes.
+// applySysctl applies a file of settings like sysctl(8): "key = value", or "-key = value" if a
+// failure is to be ignored, see sysctl.d(5). Keys are written with dots; patterns and slashes are
+// not supported.
 func applySysctl(conf, root string, out io.Writer) error {
 	for line := range strings.Lines(conf) {
 		line = strings.TrimSpace(line)
@@ -103,7 +105,7 @@ func applySysctl(conf, root string, out io.Writer) error {
 			return fmt.Errorf("sysctl: %q is not key = value", line)
 		}
 		value = strings.TrimSpace(value)
-		err := set(filepath.Join(root, strings.ReplaceAll(key, ".", "/")), value)
+		err := writeExisting(filepath.Join(root, strings.ReplaceAll(key, ".", "/")), value)
 		switch {
 		case err == nil:
 			fmt.Fprintf(out, "%s = %s\n", key, value)
@@ -114,8 +116,8 @@ func applySysctl(conf, root string, out io.Writer) error {
 	return nil
 }
 
-// set writes to a file that is there.
-func set(name, value string) error {
+// writeExisting writes value to an existing file.
+func writeExisting(name, value string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return err

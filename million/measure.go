@@ -20,27 +20,31 @@ import (
 )
 
 const (
-	// The server and the generator have one event loop each, for the machine has two CPUs or few more.
+	// The server and the generator have one event loop each, because the machine has about two
+	// CPUs.
 	workers = "1"
 
-	bufferBudget = 64 << 20 // the server's
+	bufferBudget = 64 << 20 // -buffer-budget of the server, in bytes
 
-	// connectionsPerSource is how many ports of one source address are used, of the least range
-	// that a system has (28,232). The kernel looks longer for the last ones.
+	// connectionsPerSource is the number of connections per source address. It is less than the
+	// default range of 28,232 ports, because the kernel takes longer to find one of the last free
+	// ports.
 	connectionsPerSource = 20_000
 
-	// patience is for handshakes, replies and closes: an emulated machine is slow, and what was late is seen in the latencies.
-	patience = time.Hour
+	// timeout applies to handshakes, replies and closes. It is long because an emulated machine is
+	// slow; delays show in the latencies.
+	timeout = time.Hour
 
-	lookEvery = 10 * time.Second
+	snapshotInterval = 10 * time.Second
 
-	ending = 30 * time.Second
+	stopTimeout = 30 * time.Second
 )
 
-// serverNeeds is the server's configuration.
+// serverNeeds is the server's configuration, from which its memory and descriptors are computed.
 var serverNeeds = limits.Server{Workers: 1, BufferSize: pool.BufferSize, BufferBudget: bufferBudget}
 
-// measure opens as many connections as are wanted and allowed, and gathers what they cost.
+// measure opens the requested number of connections, or as many as the machine allows, and returns
+// their memory use and latency.
 func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, error) {
 	m, err := limits.Here()
 	if err != nil {
@@ -48,26 +52,26 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 	}
 	all := m.Of(limits.Load{Descriptors: serverNeeds.Descriptors(), Memory: serverNeeds.Memory(), Ends: 2})
 	for _, l := range limits.Short(all, int64(s.connections)) {
-		fmt.Fprintln(out, "short:", l.Shortage(int64(s.connections)))
+		fmt.Fprintln(out, "limit too low:", l.Shortage(int64(s.connections)))
 	}
 	connections := min(s.connections, int(limits.Smallest(all).Allows()))
 	if connections < 1 {
 		return nil, errors.New("this machine allows no connection")
 	}
 	handshakes := s.handshakes
-	for _, queue := range []int64{m.Somaxconn / 2, m.SynBacklog / 2, m.PacketQueue / 4} { // or SYNs are lost, and sent again a second later
+	for _, queue := range []int64{m.Somaxconn / 2, m.SynBacklog / 2, m.PacketQueue / 4} { // beyond this, SYNs are lost and sent again 1 s later
 		if queue > 0 {
 			handshakes = min(handshakes, int(queue))
 		}
 	}
-	fmt.Fprintf(out, "%s connections, %s handshakes at a time, %d messages a second\n", format.Thousands(int64(connections)), format.Thousands(int64(handshakes)), s.rate)
+	fmt.Fprintf(out, "%s connections, at most %s concurrent handshakes, %d messages per second\n", format.Thousands(int64(connections)), format.Thousands(int64(handshakes)), s.rate)
 
 	server, url, err := startServer(s.server, connections)
 	if err != nil {
 		return nil, err
 	}
 	defer server.stop()
-	before, err := look(server.pid(), 0)
+	before, err := takeSnapshot(server.pid(), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +79,7 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 	args := []string{"-json", "-leave", "-url", url, "-pid", strconv.Itoa(server.pid()), "-connections", strconv.Itoa(connections),
 		"-source", strconv.Itoa((connections-1)/connectionsPerSource + 1), "-handshakes", strconv.Itoa(handshakes),
 		"-rate", strconv.Itoa(s.rate), "-warmup", (round + 2*time.Second).String(), "-duration", (round + 2*time.Second).String(),
-		"-timeout", patience.String(), "-workers", workers, "-interval", lookEvery.String()}
+		"-timeout", timeout.String(), "-workers", workers, "-interval", snapshotInterval.String()}
 	load, reports, err := startLoad(s.load, args...)
 	if err != nil {
 		return nil, err
@@ -83,7 +87,7 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 	defer load.kill()
 	r := &result{Asked: s.connections, Connections: connections, Rate: s.rate, Server: server.command(), Load: load.command(), Began: time.Now().UTC(),
 		CPUs: runtime.NumCPU(), Emulated: emulated()}
-	full, err := watch(out, r, server, load, reports, before, signals)
+	full, err := monitor(out, r, server, load, reports, before, signals)
 	if err != nil {
 		return nil, err
 	}
@@ -91,35 +95,35 @@ func (s *settings) measure(out io.Writer, signals <-chan os.Signal) (*result, er
 	return r, nil
 }
 
-// watch looks at everything now and then until the generator has reported, and returns the last look while
-// all were open: the connections are then closed.
-func watch(out io.Writer, r *result, server, load *process, reports <-chan report, before snapshot, signals <-chan os.Signal) (full snapshot, err error) {
+// monitor takes snapshots at intervals until the generator has reported. It returns the last one
+// taken while all connections were open; the generator closes them after its report.
+func monitor(out io.Writer, r *result, server, load *process, reports <-chan report, before snapshot, signals <-chan os.Signal) (full snapshot, err error) {
 	began := time.Now()
-	others := int64(r.Connections / 100) // TCP sockets of the machine that are not ours, and come and go
-	ticker := time.NewTicker(min(lookEvery, time.Second))
+	others := int64(r.Connections / 100) // allowance for TCP sockets of other programs
+	ticker := time.NewTicker(min(snapshotInterval, time.Second))
 	defer ticker.Stop()
-	said := time.Time{}
+	lastSnapshot := time.Time{}
 	for {
 		select {
 		case report, ok := <-reports:
 			if !ok {
 				err := <-load.ended
 				load.ended <- err
-				return full, fmt.Errorf("%s: no report, %v\n%s", load.command(), err, load.stderr.String()) //nolint:errorlint // nil after status 0
+				return full, fmt.Errorf("%s ended without a report: %v\n%s", load.command(), err, load.stderr.String()) //nolint:errorlint // nil after status 0
 			}
 			r.Report = report
 			if report.Messages == 0 {
-				return full, fmt.Errorf("no message came back in the measured time\n%s", load.stderr.String())
+				return full, fmt.Errorf("no reply was received in the measured time\n%s", load.stderr.String())
 			}
 			if full.sockets == 0 {
-				return full, errors.New("no connection was seen open")
+				return full, errors.New("no connection was open in any snapshot")
 			}
 			return full, nil
 		case err := <-server.ended:
 			server.ended <- err
-			return full, fmt.Errorf("the server has ended: %v\n%s", err, server.stderr.String()) //nolint:errorlint // nil after status 0
+			return full, fmt.Errorf("the server exited: %v\n%s", err, server.stderr.String()) //nolint:errorlint // nil after status 0
 		case sig := <-signals:
-			return full, fmt.Errorf("ended by %v", sig)
+			return full, fmt.Errorf("interrupted by signal: %v", sig)
 		case <-ticker.C:
 			inUse, _, err := tcpSockets()
 			if err != nil {
@@ -130,11 +134,11 @@ func watch(out io.Writer, r *result, server, load *process, reports <-chan repor
 				r.Opening = time.Since(began).Seconds()
 				fmt.Fprintf(out, "%6.0f s  all connections are open\n", r.Opening)
 			}
-			if time.Since(said) < lookEvery {
+			if time.Since(lastSnapshot) < snapshotInterval {
 				continue
 			}
-			said = time.Now()
-			s, err := look(server.pid(), load.pid())
+			lastSnapshot = time.Now()
+			s, err := takeSnapshot(server.pid(), load.pid())
 			if err != nil {
 				return full, err
 			}
@@ -147,11 +151,11 @@ func watch(out io.Writer, r *result, server, load *process, reports <-chan repor
 	}
 }
 
-// A process is a program that was started, and is ended with its stop.
+// A process is a running program.
 type process struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
-	ended  chan error
+	ended  chan error // receives the exit error
 }
 
 func (p *process) begin() error {
@@ -167,27 +171,28 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 func (p *process) command() string { return strings.Join(p.cmd.Args, " ") }
 
-// stop tells the process to end.
+// stop sends SIGTERM to the process, and kills it if it has not exited after stopTimeout.
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM) // which may have ended
+	p.cmd.Process.Signal(syscall.SIGTERM) // it may have exited already
 	select {
 	case <-p.ended:
-	case <-time.After(ending):
+	case <-time.After(stopTimeout):
 		p.kill()
 	}
 }
 
-// kill ends the process, and does not wait longer than is of use: to close a million sockets takes an emulated machine longer
-// than all that was measured.
+// kill kills the process, and waits for its end for at most stopTimeout: an emulated machine takes
+// longer to close a million sockets than the whole measurement took.
 func (p *process) kill() {
 	p.cmd.Process.Kill()
 	select {
 	case <-p.ended:
-	case <-time.After(ending):
+	case <-time.After(stopTimeout):
 	}
 }
 
-// startLoad starts wsload. Its report comes before it closes its connections; if it ends without one, reports is closed.
+// startLoad starts wsload. wsload sends its report before it closes its connections; if it exits
+// without a report, reports is closed.
 func startLoad(program string, args ...string) (p *process, reports <-chan report, err error) {
 	p = &process{cmd: exec.Command(program, args...), ended: make(chan error, 1)}
 	r, w, err := os.Pipe()
@@ -196,7 +201,7 @@ func startLoad(program string, args ...string) (p *process, reports <-chan repor
 	}
 	p.cmd.Stdout, p.cmd.Stderr = w, &p.stderr
 	err = p.begin()
-	w.Close() // the end that is left is wsload's
+	w.Close() // wsload has its own copy
 	if err != nil {
 		r.Close()
 		return nil, nil, err
@@ -213,10 +218,10 @@ func startLoad(program string, args ...string) (p *process, reports <-chan repor
 	return p, found, nil
 }
 
-// startServer starts wsecho and waits until it serves.
+// startServer starts wsecho, and waits up to a minute until it accepts connections.
 func startServer(program string, connections int) (p *process, url string, err error) {
 	p = &process{cmd: exec.Command(program, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-workers", workers, "-max-conns", strconv.Itoa(connections),
-		"-buffer-budget", fmt.Sprintf("%dMiB", bufferBudget>>20), "-handshake-timeout", patience.String(), "-log", "json"), ended: make(chan error, 1)}
+		"-buffer-budget", fmt.Sprintf("%dMiB", bufferBudget>>20), "-handshake-timeout", timeout.String(), "-log", "json"), ended: make(chan error, 1)}
 	log := &serverLog{text: &p.stderr, serving: make(chan string, 1)}
 	p.cmd.Stderr = log
 	if err := p.begin(); err != nil {
@@ -229,11 +234,12 @@ func startServer(program string, connections int) (p *process, url string, err e
 		return nil, "", fmt.Errorf("%s: %w\n%s", p.command(), err, p.stderr.String())
 	case <-time.After(time.Minute):
 		p.stop()
-		return nil, "", fmt.Errorf("%s does not serve: %s", p.command(), p.stderr.String())
+		return nil, "", fmt.Errorf("%s did not start serving within 1 minute: %s", p.command(), p.stderr.String())
 	}
 }
 
-// serverLog keeps what the server logs, to be read once it has ended, and tells where it serves.
+// serverLog collects the server's log, and sends the address that the server listens on to serving.
+// text may be read when the server has exited.
 type serverLog struct {
 	text    *bytes.Buffer
 	line    []byte
@@ -258,7 +264,7 @@ func (l *serverLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// emulated says whether this machine is QEMU's software emulation.
+// emulated reports whether this machine runs in QEMU's software emulation (TCG).
 func emulated() bool {
 	cpu, err := os.ReadFile("/proc/cpuinfo")
 	return err == nil && strings.Contains(string(cpu), "QEMU TCG")

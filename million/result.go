@@ -13,29 +13,29 @@ import (
 	"wsecho/internal/format"
 )
 
-// A result is what a run has shown. Sizes are in bytes, times in seconds if they do not say otherwise.
+// A result holds the figures of a run. Sizes are in bytes.
 type result struct {
 	Asked       int       `json:"asked"`
 	Connections int       `json:"connections"`
 	Rate        int       `json:"rate"`
-	Server      string    `json:"server"` // commands
-	Load        string    `json:"load"`
+	Server      string    `json:"server"` // the server's command line
+	Load        string    `json:"load"`   // the load generator's command line
 	Began       time.Time `json:"began"`
 	CPUs        int       `json:"cpus"`
 	Emulated    bool      `json:"emulated"`
-	Opening     float64   `json:"opening_s"` // until all were open, but for some that cannot be told from others' sockets
-	Sockets     int64     `json:"sockets"`   // both ends, and what others have opened since
+	Opening     float64   `json:"opening_s"` // seconds until all were open, within the allowance for other programs' sockets
+	Sockets     int64     `json:"sockets"`   // TCP sockets of both ends, and those that other programs opened meanwhile
 
 	ServerEmpty, ServerFull, ServerPeak, LoadFull int64 // RSS
-	TCPPages                                      int64 // of tcp_mem, taken by both ends
-	MemoryTaken                                   int64 // by which the machine's free memory has shrunk
+	TCPPages                                      int64 // pages of tcp_mem that both ends use
+	MemoryTaken                                   int64 // decrease of the machine's free memory
 	Tables, Vmalloc                               int64
 	Caches                                        []cacheGrowth
 
 	Report report `json:"report"`
 }
 
-// report is what is used of wsload's report.
+// report holds the fields of wsload's report that are used here.
 type report struct {
 	Version   string
 	Go        string
@@ -61,18 +61,19 @@ type quantiles struct {
 	Max           float64
 }
 
-// count gathers what was taken between two looks.
+// count computes the differences between the snapshots before the first connection and with all
+// open.
 func (r *result) count(before, full snapshot) {
 	r.Sockets = full.sockets - before.sockets
-	r.ServerEmpty, r.ServerFull, r.ServerPeak, r.LoadFull = before.server, full.server, max(full.server, full.serverPeak), full.load // the kernel's own peak is less exact
+	r.ServerEmpty, r.ServerFull, r.ServerPeak, r.LoadFull = before.server, full.server, max(full.server, full.serverPeak), full.load // VmHWM is less exact and may be lower than RSS
 	r.TCPPages = full.tcpPages - before.tcpPages
 	r.MemoryTaken = before.free - full.free
 	r.Tables, r.Vmalloc = full.tables-before.tables, full.vmalloc-before.vmalloc
 	r.Caches = grown(before.slabs, full.slabs)
 }
 
-// each is a size's part of a connection.
-func (r *result) each(size int64) float64 { return float64(size) / float64(r.Connections) }
+// perConnection divides a size by the number of connections.
+func (r *result) perConnection(size int64) float64 { return float64(size) / float64(r.Connections) }
 
 func (r *result) slabBytes() (sum int64) {
 	for _, c := range r.Caches {
@@ -81,58 +82,58 @@ func (r *result) slabBytes() (sum int64) {
 	return sum
 }
 
-// verdict is an error if the run was not what it should have been.
-func (r *result) verdict() error {
+// check returns an error if there were errors, or if connections were lost.
+func (r *result) check() error {
 	switch {
 	case r.Report.Errors.Total > 0:
-		return fmt.Errorf("%d errors", r.Report.Errors.Total)
+		return fmt.Errorf("the load generator reported %d errors", r.Report.Errors.Total)
 	case r.Report.Open < r.Connections:
-		return fmt.Errorf("%d of %d connections were open", r.Report.Open, r.Connections)
+		return fmt.Errorf("only %d of %d connections were open at the end", r.Report.Open, r.Connections)
 	}
 	return nil
 }
 
-// rows are the result for people, name and value.
+// rows returns the result for human readers, as pairs of name and value.
 func (r *result) rows() (rows [][2]string) {
 	add := func(name, format string, args ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, args...)})
 	}
 	add("open connections", "%s of %s, all open after about %.0f s", format.Thousands(int64(r.Report.Open)), format.Thousands(int64(r.Connections)), r.Opening)
 	add("server, RSS", "%s; %s before the first connection; at most %s", format.Bytes(r.ServerFull), format.Bytes(r.ServerEmpty), format.Bytes(r.ServerPeak))
-	add("server, a connection", "%.1f bytes in user space", r.each(r.ServerFull-r.ServerEmpty))
+	add("server, per connection", "%.1f bytes in user space", r.perConnection(r.ServerFull-r.ServerEmpty))
 	add("load generator, RSS", "%s", format.Bytes(r.LoadFull))
 	if len(r.Caches) > 0 {
-		add("kernel, slab", "%s for both ends: %.0f bytes a connection, %.0f an end", format.Bytes(r.slabBytes()), r.each(r.slabBytes()), r.each(r.slabBytes())/2)
+		add("kernel, slab", "%s for both ends: %.0f bytes per connection, %.0f per end", format.Bytes(r.slabBytes()), r.perConnection(r.slabBytes()), r.perConnection(r.slabBytes())/2)
 	} else {
 		add("kernel, slab", "unknown: only root may read /proc/slabinfo")
 	}
-	add("kernel, other", "page tables %s, vmalloc (tables of descriptors) %s", format.Bytes(r.Tables), format.Bytes(r.Vmalloc))
-	add("machine", "%s less free memory than before: %.0f bytes a connection, for both ends and both programs", format.Bytes(r.MemoryTaken), r.each(r.MemoryTaken))
-	add("tcp_mem", "%s pages for both ends: %.2f an end", format.Thousands(r.TCPPages), r.each(r.TCPPages)/2)
-	add("echoes while all are open", "%s in %.0f s, at %s a second; every byte as it was sent", format.Thousands(int64(r.Report.Messages)), r.Report.Duration, format.Thousands(int64(r.Rate)))
-	add("latency, from when due", "p50 %s, p99 %s, max %s", short(r.Report.Latency.P50), short(r.Report.Latency.P99), short(r.Report.Latency.Max))
-	add("handshake", "p50 %s, p99 %s, max %s", short(r.Report.Handshake.P50), short(r.Report.Handshake.P99), short(r.Report.Handshake.Max))
+	add("kernel, other", "page tables %s, vmalloc (descriptor tables) %s", format.Bytes(r.Tables), format.Bytes(r.Vmalloc))
+	add("machine", "%s less free memory than before: %.0f bytes per connection, for both ends and both programs", format.Bytes(r.MemoryTaken), r.perConnection(r.MemoryTaken))
+	add("tcp_mem", "%s pages for both ends: %.2f per end", format.Thousands(r.TCPPages), r.perConnection(r.TCPPages)/2)
+	add("echoes with all open", "%s in %.0f s, at %s per second; every byte verified", format.Thousands(int64(r.Report.Messages)), r.Report.Duration, format.Thousands(int64(r.Rate)))
+	add("latency from intended time", "p50 %s, p99 %s, max %s", timeText(r.Report.Latency.P50), timeText(r.Report.Latency.P99), timeText(r.Report.Latency.Max))
+	add("handshake", "p50 %s, p99 %s, max %s", timeText(r.Report.Handshake.P50), timeText(r.Report.Handshake.P99), timeText(r.Report.Handshake.Max))
 	if r.Report.Errors.Total == 0 {
 		add("errors", "none")
 	}
 	for kind, e := range r.Report.Errors.Kinds {
-		add("errors", "%s %s; the first: %s", format.Thousands(int64(e.Count)), kind, e.First)
+		add("errors", "%s %s; first: %s", format.Thousands(int64(e.Count)), kind, e.First)
 	}
 	return rows
 }
 
-// cacheRows are the slab caches that matter.
+// cacheRows returns the slab caches that have grown by at least 8 bytes per connection.
 func (r *result) cacheRows() (rows [][2]string) {
 	for _, c := range r.Caches {
-		if each := r.each(c.Bytes); each >= 8 {
-			rows = append(rows, [2]string{c.Name, fmt.Sprintf("%.0f bytes a connection: %.2f objects of %d bytes", each, r.each(c.Objects), c.Size)})
+		if size := r.perConnection(c.Bytes); size >= 8 {
+			rows = append(rows, [2]string{c.Name, fmt.Sprintf("%.0f bytes per connection: %.2f objects of %d bytes", size, r.perConnection(c.Objects), c.Size)})
 		}
 	}
 	return rows
 }
 
-// short is a time from microseconds.
-func short(us float64) string {
+// timeText formats a time that is given in microseconds.
+func timeText(us float64) string {
 	switch {
 	case us >= 1e6:
 		return fmt.Sprintf("%.2f s", us/1e6)
@@ -142,7 +143,7 @@ func short(us float64) string {
 	return fmt.Sprintf("%.0f µs", us)
 }
 
-// write writes the result for people.
+// write writes the result as a table for human readers.
 func (r *result) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t)
@@ -155,9 +156,10 @@ func (r *result) write(w io.Writer) error {
 	return t.Flush()
 }
 
-// resultMark begins the line of a console's log that has the result for programs.
+// resultMark is the start of the console log's line that holds the result as JSON.
 const resultMark = "million-result: "
 
+// writeLine writes the result as a line of JSON after resultMark.
 func (r *result) writeLine(w io.Writer) error {
 	line, err := json.Marshal(r)
 	if err == nil {
@@ -166,7 +168,7 @@ func (r *result) writeLine(w io.Writer) error {
 	return err
 }
 
-// readLog finds the result in a log.
+// readLog returns the last result in a console log.
 func readLog(name string) (*result, error) {
 	log, err := os.ReadFile(name)
 	if err != nil {
@@ -182,22 +184,22 @@ func readLog(name string) (*result, error) {
 func findResult(log string) (*result, error) {
 	i := strings.LastIndex(log, resultMark)
 	if i < 0 {
-		return nil, errors.New("has no result: the run did not come to its end")
+		return nil, errors.New("contains no result: the run did not finish")
 	}
 	line, _, _ := strings.Cut(log[i+len(resultMark):], "\n")
 	r := &result{}
 	if err := json.Unmarshal([]byte(strings.TrimSpace(line)), r); err != nil {
-		return nil, fmt.Errorf("has a result that cannot be read: %w", err)
+		return nil, fmt.Errorf("contains an invalid result: %w", err)
 	}
 	if r.Connections < 1 {
-		return nil, errors.New("has a result without connections")
+		return nil, errors.New("contains a result without connections")
 	}
 	return r, nil
 }
 
 const regionBegin, regionEnd = "<!-- result: written by the program -->\n", "<!-- end of the result -->"
 
-// putInto puts the result into the marked region of a Markdown page.
+// putInto replaces the region between the markers of a Markdown page by the result.
 func (r *result) putInto(name string) error {
 	page, err := os.ReadFile(name)
 	if err != nil {
@@ -206,7 +208,7 @@ func (r *result) putInto(name string) error {
 	before, rest, found := strings.Cut(string(page), regionBegin)
 	_, after, closed := strings.Cut(rest, regionEnd)
 	if !found || !closed {
-		return fmt.Errorf("%s has no region between %q and %q", name, strings.TrimSpace(regionBegin), regionEnd)
+		return fmt.Errorf("%s contains no region between the lines %q and %q", name, strings.TrimSpace(regionBegin), regionEnd)
 	}
 	return os.WriteFile(name, []byte(before+regionBegin+r.markdown()+regionEnd+after), 0o644)
 }
@@ -215,14 +217,14 @@ func (r *result) markdown() string {
 	var b strings.Builder
 	where := fmt.Sprintf("Linux %s, %d CPUs", r.Report.Kernel, r.CPUs)
 	if r.Emulated {
-		where += ", in QEMU's software emulation, where everything takes many times as long as on a real machine"
+		where += ", in QEMU's software emulation, which is many times slower than a real machine"
 	}
-	fmt.Fprintf(&b, "\n%s, %s; wsecho %s, %s.\n\n    %s\n    %s\n\n| | |\n| --- | --- |\n", r.Began.Format(time.DateOnly), where, r.Report.Version, r.Report.Go, r.Server, r.Load)
+	fmt.Fprintf(&b, "\n%s, %s; wsecho %s, %s.\n\n    %s\n    %s\n\n| quantity | value |\n| --- | --- |\n", r.Began.Format(time.DateOnly), where, r.Report.Version, r.Report.Go, r.Server, r.Load)
 	for _, row := range r.rows() {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
 	}
 	if rows := r.cacheRows(); len(rows) > 0 {
-		b.WriteString("\nThe kernel's caches that have grown, both ends:\n\n| | |\n| --- | --- |\n")
+		b.WriteString("\nGrowth of the kernel's slab caches, both ends:\n\n| cache | growth |\n| --- | --- |\n")
 		for _, row := range rows {
 			fmt.Fprintf(&b, "| `%s` | %s |\n", row[0], row[1])
 		}

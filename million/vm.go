@@ -16,7 +16,7 @@ import (
 	"wsecho/internal/flags"
 )
 
-// A machine is the virtual machine that is wanted.
+// A machine is the configuration of the virtual machine.
 type machine struct {
 	kernel, sysctl, log string
 	accelerator         string
@@ -25,14 +25,14 @@ type machine struct {
 	cpus                int
 }
 
-// bootTime is how long a kernel with KVM may take to start our program: some seconds are usual. KVM within
-// another machine may be there and not work.
+// bootTime is the maximum time for a kernel with KVM to start this program, which usually takes a
+// few seconds. In a virtual machine, /dev/kvm may exist and not work.
 const bootTime = 30 * time.Second
 
-// runVM does it in a virtual machine, and returns the result that its console shows.
+// runVM runs the measurement in a virtual machine, and returns the result from its console log.
 func (s *settings) runVM(stdout io.Writer, signals <-chan os.Signal) (*result, error) {
 	if s.machine.kernel == "" {
-		return nil, errors.New("-kernel: no file is given")
+		return nil, errors.New("-kernel is required with -vm")
 	}
 	root, err := s.writeRoot()
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *settings) runVM(stdout io.Writer, signals <-chan os.Signal) (*result, e
 	return readLog(s.machine.log)
 }
 
-// writeRoot writes the machine's root file system.
+// writeRoot writes the machine's root file system to a temporary file, and returns its name.
 func (s *settings) writeRoot() (name string, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -73,37 +73,39 @@ func (s *settings) writeRoot() (name string, err error) {
 	return w.Name(), err
 }
 
-// boot runs the machine until it has switched itself off: with KVM if it may be tried and works, else in
-// software emulation.
+// boot runs the machine until it switches itself off, with the accelerator of the settings. For
+// auto that is KVM if the machine starts with it, and software emulation otherwise.
 func (s *settings) boot(root string, stdout io.Writer, signals <-chan os.Signal) error {
 	log, err := os.Create(s.machine.log)
 	if err != nil {
 		return fmt.Errorf("-log: %w", err)
 	}
 	defer log.Close()
-	how := s.machine.accelerator
-	if how == "auto" {
-		how = "tcg"
+	accelerator := s.machine.accelerator
+	if accelerator == "auto" {
+		accelerator = "tcg"
 		if kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
 			kvm.Close()
 			err = s.qemu("kvm", root, log, stdout, signals, time.After(bootTime))
 			if !errors.Is(err, errNotUp) {
 				return err
 			}
-			fmt.Fprintln(stdout, "With KVM the machine does not start: software emulation.")
+			fmt.Fprintln(stdout, "The machine does not start with KVM; using software emulation.")
 		}
 	}
-	return s.qemu(how, root, log, stdout, signals, nil)
+	return s.qemu(accelerator, root, log, stdout, signals, nil)
 }
 
 var errNotUp = errors.New("the machine did not start")
 
-// qemu runs QEMU. If the machine is not up until late, errNotUp is returned.
-func (s *settings) qemu(how, root string, log, stdout io.Writer, signals <-chan os.Signal, late <-chan time.Time) error {
+// qemu runs QEMU until the machine switches itself off. It returns errNotUp if the machine has not
+// started this program when late fires; a nil late never fires.
+func (s *settings) qemu(kind, root string, log, stdout io.Writer, signals <-chan os.Signal, late <-chan time.Time) error {
 	accelerator, cpu, arguments := "kvm", "host", s.machine.arguments
-	if how == "tcg" {
-		accelerator, cpu = "tcg,thread=multi", "max" // a host thread for each CPU
-		// The kernel distrusts an emulated counter and reads the time from a device, which is some hundred times as slow.
+	if kind == "tcg" {
+		accelerator, cpu = "tcg,thread=multi", "max" // one host thread per CPU
+		// By default the kernel does not trust the emulated TSC and reads the time from a device,
+		// which is about 100 times slower.
 		arguments += " tsc=reliable clocksource=tsc"
 	}
 	c := &console{out: io.MultiWriter(log, stdout), up: make(chan struct{})}
@@ -136,22 +138,23 @@ func (s *settings) qemu(how, root string, log, stdout io.Writer, signals <-chan 
 		case sig := <-signals:
 			cmd.Process.Kill()
 			<-ended
-			return fmt.Errorf("ended by %v", sig)
+			return fmt.Errorf("interrupted by signal: %v", sig)
 		}
 	}
 }
 
-// A console passes on what the machine says, and notices when our program in it has begun to.
+// A console copies the machine's output to out, and detects the line that this program prints when
+// it starts in the machine.
 type console struct {
-	out  io.Writer
-	said []byte
-	up   chan struct{} // closed then
-	isUp bool
+	out    io.Writer
+	output []byte        // until the line is found
+	up     chan struct{} // closed when the line is found
+	isUp   bool
 }
 
 func (c *console) Write(p []byte) (int, error) {
 	if !c.isUp {
-		if c.said = append(c.said, p...); bytes.Contains(c.said, []byte(guestIsUp)) {
+		if c.output = append(c.output, p...); bytes.Contains(c.output, []byte(guestIsUp)) {
 			c.isUp = true
 			close(c.up)
 		}

@@ -1,6 +1,6 @@
-// Programs that build, package and check wsecho, pinned in one module without code: what they
-// need is not what the server needs. The Makefile builds them into bin/, or runs them with
-// `go tool -modfile=tools/go.mod`. nfpm stays at v2.45.2 because later versions depend on
+// This module contains no code. It pins the tools that build, package and check wsecho, so that
+// their dependencies are not dependencies of the server. The Makefile builds them into bin/, or runs
+// them with `go tool -modfile=tools/go.mod`. nfpm stays at v2.45.2 because later versions depend on
 // modules that could not be downloaded.
 module wsecho/tools
 

@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// Charts are SVG files that look right on a light and on a dark page: they bring their own background, and
-// ask which it is. They are written here and not by a library, because none that we know does so, nor draws the
-// spread of bars that lie.
+// Charts are SVG files for light and dark pages: each draws its own background and adapts to
+// prefers-color-scheme. This file writes them without a library, because we know of none that does
+// this and also draws the spread of horizontal bars.
 
-// bar is a server's figure.
+// bar is one server's value in a panel.
 type bar struct {
 	label    string
 	class    class
 	strong   bool
-	parts    []float64 // drawn one behind the other, each paler
-	min, max float64   // of their sum
-	text     string
+	parts    []float64 // drawn end to end, each paler than the one before
+	min, max float64   // of the sum of the parts, over all runs
+	text     string    // the value, as printed after the bar
 }
 
-// panel is bars on one axis.
+// panel is a group of bars with a common axis.
 type panel struct {
 	title string
 	bars  []bar
@@ -35,9 +35,9 @@ const (
 	barHeight   = 14
 	barStep     = 20
 	labelWidth  = 104
-	valueWidth  = 92 // behind the longest bar
-	headHeight  = 66 // of the chart
-	titleHeight = 30 // of a panel
+	valueWidth  = 92 // space after the longest bar, for its value
+	headHeight  = 66 // title and subtitle of the chart
+	titleHeight = 30 // title of a panel
 	legendSpace = 40
 )
 
@@ -51,7 +51,8 @@ text{fill:#e6edf3}.dim{fill:#9198a1}.page{fill:#0d1117;stroke:#3d444d}.axis{stro
 .ours{fill:#4aa3df}.again{fill:#27689a}.floor{fill:#7d8590}.loop{fill:#20b98e}.goroutine{fill:#e69f00}.node{fill:#cc79a7}}
 `
 
-// Colours that the colour-blind can tell apart (Okabe and Ito), by how a server is built.
+// classStyles gives each class of server a CSS class. The colours are distinguishable for
+// colour-blind readers (palette of Okabe and Ito).
 var classStyles = []struct {
 	class class
 	style string
@@ -71,16 +72,16 @@ func (b bar) style() string {
 	return ""
 }
 
-// drawChart draws panels in two columns.
+// drawChart returns an SVG document with the panels in two columns.
 func drawChart(title, subtitle string, panels []panel, note string) string {
 	height := headHeight
-	var rows []int // heights
+	var rows []int // heights, in pixels
 	for i := 0; i < len(panels); i += 2 {
-		most := len(panels[i].bars)
+		bars := len(panels[i].bars)
 		if i+1 < len(panels) {
-			most = max(most, len(panels[i+1].bars))
+			bars = max(bars, len(panels[i+1].bars))
 		}
-		rows = append(rows, titleHeight+most*barStep+14)
+		rows = append(rows, titleHeight+bars*barStep+14)
 		height += rows[len(rows)-1]
 	}
 	height += legendSpace
@@ -110,15 +111,15 @@ func drawChart(title, subtitle string, panels []panel, note string) string {
 }
 
 func drawPanel(b *strings.Builder, p panel, left, top, width int, write func(x, y float64, class, anchor, text string)) {
-	most := 0.0
+	longest := 0.0
 	for _, x := range p.bars {
-		most = max(most, x.max, sum(x.parts))
+		longest = max(longest, x.max, sum(x.parts))
 	}
-	if most == 0 {
-		most = 1
+	if longest == 0 {
+		longest = 1
 	}
 	zero := float64(left + labelWidth)
-	scale := float64(width-labelWidth-valueWidth) / most
+	scale := float64(width-labelWidth-valueWidth) / longest
 	write(float64(left), float64(top+14), "strong", "start", p.title)
 	bottom := top + titleHeight + len(p.bars)*barStep
 	fmt.Fprintf(b, `<path class="axis" d="M%.1f %dV%d"/>`+"\n", zero, top+titleHeight-5, bottom)
@@ -174,7 +175,7 @@ func (s summary) bar(f figure, text string, parts ...float64) bar {
 	return bar{label: s.server.name, class: s.server.class, strong: s.server.name == ours, parts: parts, min: f.Min, max: f.Max, text: text}
 }
 
-// ratePanel is the rates of a scenario.
+// ratePanel returns a panel of the servers' rates in a scenario.
 func ratePanel(t table, title string) panel {
 	p := panel{title: title}
 	for _, x := range t.rows {
@@ -189,32 +190,32 @@ func ratePanel(t table, title string) panel {
 	return p
 }
 
-// scenarioChart is a scenario's own picture.
+// scenarioChart returns a scenario's chart: rate and CPU time, or memory for idle.
 func scenarioChart(r *results, t table) string {
 	sub := fmt.Sprintf("%s; medians of %s, commit %s", t.scenario.title, runsText(t), r.Setting.Commit)
-	const spread = "lines: least to most; † the generator's limit"
+	const spread = "lines: minimum to maximum; † limited by the generator"
 	if t.scenario.kind == kindIdle {
-		each, all := panel{title: "resident memory a connection"}, panel{title: "resident memory of the server"}
+		each, all := panel{title: "resident memory per connection"}, panel{title: "resident memory of the server"}
 		for _, x := range t.rows {
 			if x.measured() {
 				each.bars = append(each.bars, x.bar(x.rssEach, bytesText(x.rssEach.Median), max(0, x.rssEach.Median)))
 				all.bars = append(all.bars, x.bar(x.rss, bytesText(x.rss.Median)))
 			}
 		}
-		return drawChart(t.scenario.name, sub, []panel{each, all}, "lines: least to most")
+		return drawChart(t.scenario.name, sub, []panel{each, all}, "lines: minimum to maximum")
 	}
 	unit := t.scenario.unit()
-	cpu := panel{title: fmt.Sprintf("server's CPU a %s, µs (pale: in the kernel)", unit)}
+	cpu := panel{title: fmt.Sprintf("server CPU per %s, µs (pale: in the kernel)", unit)}
 	for _, x := range t.rows {
 		if x.measured() {
 			cpu.bars = append(cpu.bars, x.bar(x.cpu, number(x.cpu.Median), x.user.Median, max(0, x.cpu.Median-x.user.Median)))
 		}
 	}
 	slices.SortStableFunc(cpu.bars, func(a, b bar) int { return cmp.Compare(sum(a.parts), sum(b.parts)) })
-	return drawChart(t.scenario.name, sub, []panel{ratePanel(t, unit+"s a second"), cpu}, spread)
+	return drawChart(t.scenario.name, sub, []panel{ratePanel(t, unit+"s per second"), cpu}, spread)
 }
 
-// overviewScenarios are those on the front page.
+// overviewScenarios are the scenarios in the README's chart.
 var overviewScenarios = []string{"small", "classic", "many", "pipelined"}
 
 func overviewChart(r *results) string {
@@ -225,6 +226,6 @@ func overviewChart(r *results) string {
 		tables = append(tables, t)
 		panels = append(panels, ratePanel(t, t.scenario.name+": "+t.scenario.title))
 	}
-	sub := fmt.Sprintf("a server on one core, the load generator on the other; medians of %s, commit %s", runsText(tables...), r.Setting.Commit)
-	return drawChart("Echoed text messages a second", sub, panels, "lines: least to most; † the generator's limit")
+	sub := fmt.Sprintf("server on one core, load generator on another; medians of %s, commit %s", runsText(tables...), r.Setting.Commit)
+	return drawChart("Echoed text messages per second", sub, panels, "lines: minimum to maximum; † limited by the generator")
 }

@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is where it ran.
+// machine describes the machine of the runs.
 type machine struct {
 	CPU     string `json:"cpu"`
 	Cores   int    `json:"cores"`
-	Virtual bool   `json:"virtual"` // a virtual machine
+	Virtual bool   `json:"virtual"` // whether it is a virtual machine
 	Memory  string `json:"memory"`
 	Kernel  string `json:"kernel"`
-	TCP     string `json:"tcp"` // congestion control: bbr delays what it sends, and takes a timer for that
+	TCP     string `json:"tcp"` // congestion control; bbr paces sending with timers, which changes the figures
 	Go      string `json:"go"`
 	Node    string `json:"node"`
 	GCC     string `json:"gcc"`
@@ -40,8 +40,8 @@ func thisMachine() (machine, error) {
 	if err := unix.Uname(&name); err != nil {
 		return machine{}, err
 	}
-	congestion, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control") // which not every container shows
-	goVersion := firstLine("go", "env", "GOVERSION")                          // that builds the servers
+	congestion, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control") // some containers hide it
+	goVersion := firstLine("go", "env", "GOVERSION")                          // of the toolchain that builds the servers
 	return machine{
 		CPU:     cmp.Or(cpuField(string(info), "model name"), runtime.GOARCH),
 		Cores:   strings.Count("\n"+string(info), "\nprocessor"),
@@ -55,7 +55,7 @@ func thisMachine() (machine, error) {
 	}, nil
 }
 
-// cpuField is the first of a name in /proc/cpuinfo.
+// cpuField returns the first value of a field in /proc/cpuinfo, or "".
 func cpuField(info, name string) string {
 	for line := range strings.Lines(info) {
 		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == name {
@@ -65,7 +65,7 @@ func cpuField(info, name string) string {
 	return ""
 }
 
-// firstLine is a program's version; "none" where there is no such program.
+// firstLine returns the first line that a program prints, or "none" if the program cannot be run.
 func firstLine(program string, args ...string) string {
 	out, err := exec.Command(program, args...).Output()
 	if err != nil {
@@ -75,14 +75,16 @@ func firstLine(program string, args ...string) string {
 	return strings.TrimSpace(line)
 }
 
-// cpuTimes are of all CPUs together.
+// cpuTimes holds the CPU times of all CPUs together.
 type cpuTimes struct {
-	at           time.Time
-	used, stolen time.Duration // by processes and the kernel; by the hypervisor for others
+	at     time.Time
+	used   time.Duration // by processes and the kernel
+	stolen time.Duration // given to other virtual machines by the hypervisor
 }
 
-// since is a time as a number of CPUs in use, on average.
-func (t cpuTimes) since(before cpuTimes, spent time.Duration) float64 {
+// averageCPUs returns the average number of CPUs in use if spent is the CPU time between before and
+// t.
+func (t cpuTimes) averageCPUs(before cpuTimes, spent time.Duration) float64 {
 	return spent.Seconds() / t.at.Sub(before.at).Seconds()
 }
 
@@ -96,7 +98,7 @@ func allCPUs() (cpuTimes, error) {
 	return t, err
 }
 
-// tick is the unit of times in /proc (USER_HZ, time(7)).
+// tick is the unit of CPU times in /proc: 1/USER_HZ, see time(7).
 const tick = time.Second / 100
 
 // parseCPUs reads the first line of /proc/stat, proc_stat(5).
@@ -104,10 +106,10 @@ func parseCPUs(stat string) (t cpuTimes, err error) {
 	line, _, _ := strings.Cut(stat, "\n")
 	fields := strings.Fields(line)
 	if len(fields) < 9 || fields[0] != "cpu" {
-		return t, errors.New("/proc/stat: has no line of all CPUs")
+		return t, errors.New("/proc/stat: no line for all CPUs")
 	}
 	const idle, iowait, steal = 4, 5, 8
-	for i, field := range fields[1:9] { // what follows is counted there already
+	for i, field := range fields[1:9] { // the fields after steal are guest times, already in user and nice
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
 			return t, fmt.Errorf("/proc/stat: %w", err)
@@ -128,10 +130,11 @@ func (m machine) String() string {
 	if m.Virtual {
 		kind = " of a virtual machine"
 	}
-	return fmt.Sprintf("%s, %d cores%s, %s of memory; Linux %s with TCP's %s, %s, node %s, %s", m.CPU, m.Cores, kind, m.Memory, m.Kernel, m.TCP, m.Go, m.Node, m.GCC)
+	return fmt.Sprintf("%s, %d cores%s, %s of memory; Linux %s, TCP congestion control %s, %s, node %s, %s", m.CPU, m.Cores, kind, m.Memory, m.Kernel, m.TCP, m.Go, m.Node, m.GCC)
 }
 
-// commit is what is checked out. What make bench writes itself does not count as a change.
+// commit returns the commit that is checked out, with "-dirty" if there are uncommitted changes.
+// Changes to docs/ and README.md are ignored, since make bench writes there.
 func commit(root string) (string, error) {
 	git := func(args ...string) (string, error) {
 		cmd := exec.Command("git", args...)

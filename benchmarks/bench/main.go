@@ -1,5 +1,6 @@
-// Command bench measures wsecho beside its peers: it builds them, runs each on one core and wsload on another, in rounds, and writes
-// tables and charts. make bench calls it; docs/benchmarks/README.md says what it measures and how.
+// Command bench compares wsecho with other WebSocket servers. It builds them, runs each on one core
+// and wsload on another, in rounds, and writes tables and charts. "make bench" calls it;
+// docs/benchmarks/README.md describes the method.
 package main
 
 import (
@@ -22,10 +23,10 @@ import (
 
 // Exit statuses.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = flags.ExitUsage
-	exitLeft   = 3 // -for is over, and runs are left
+	exitDone       = 0
+	exitFailed     = 1
+	exitUsage      = flags.ExitUsage
+	exitUnfinished = 3 // the time limit -for ended the program before all runs were made
 )
 
 func main() {
@@ -40,11 +41,11 @@ func mainWithStatus(ctx context.Context, args []string, stdout, stderr io.Writer
 		return status
 	}
 	switch err := work(ctx, s, stdout, stderr); {
-	case errors.Is(err, errTimeIsUp):
-		fmt.Fprintln(stderr, "bench: -for is over and runs are left: the same with -append goes on")
-		return exitLeft
+	case errors.Is(err, errTimeLimit):
+		fmt.Fprintln(stderr, "bench: the time limit (-for) has passed before all runs were made: repeat the command with -append to continue")
+		return exitUnfinished
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(stderr, "bench: interrupted: the same with -append goes on")
+		fmt.Fprintln(stderr, "bench: interrupted: repeat the command with -append to continue")
 		return exitFailed
 	case err != nil:
 		fmt.Fprintln(stderr, "bench:", err)
@@ -53,17 +54,17 @@ func mainWithStatus(ctx context.Context, args []string, stdout, stderr io.Writer
 	return exitDone
 }
 
-// settings are what the command line says.
+// settings holds the values of the flags.
 type settings struct {
-	scenarios names
-	servers   names
-	rounds    int
-	duration  time.Duration
-	limit     time.Duration
-	quiet     float64
-	out       string
-	again     bool // -append
-	render    bool
+	scenarios  names
+	servers    names
+	rounds     int
+	duration   time.Duration
+	limit      time.Duration // -for
+	quiet      float64
+	out        string
+	appendRuns bool // -append
+	render     bool
 }
 
 const envPrefix = "WSECHO_BENCH"
@@ -73,8 +74,8 @@ func parse(args []string) (*settings, error) {
 	if err := flags.Parse(fs, args, envPrefix); err != nil {
 		return nil, err
 	}
-	if s.render && s.again {
-		return nil, errors.New("-append: nothing is run with -render")
+	if s.render && s.appendRuns {
+		return nil, errors.New("-append cannot be combined with -render, which runs nothing")
 	}
 	return s, nil
 }
@@ -83,26 +84,27 @@ func newSettings() (*settings, *flag.FlagSet) {
 	s := &settings{}
 	fs := flags.NewSet("bench")
 	flags.Var(fs, &s.scenarios, "scenarios", nil, parseNames(scenarioNames()),
-		"`list` of scenarios with commas: "+strings.Join(scenarioNames(), ", ")+". None: all")
+		"comma-separated `list` of scenarios: "+strings.Join(scenarioNames(), ", ")+". Empty: all")
 	flags.Var(fs, &s.servers, "servers", nil, parseNames(serverNames()),
-		"`list` of servers with commas: "+strings.Join(serverNames(), ", ")+". None: all")
+		"comma-separated `list` of servers: "+strings.Join(serverNames(), ", ")+". Empty: all")
 	flags.Var(fs, &s.rounds, "rounds", 5, flags.Int(1, 1000),
-		"`number` of runs that each server shall have in each scenario. With -append those that are there already count")
+		"`number` of runs of each server in each scenario. With -append, runs already recorded count")
 	flags.Var(fs, &s.duration, "duration", 2*time.Second, flags.Duration(200*time.Millisecond, time.Hour),
-		"`time` that is measured in each run; the servers' CPU is known in steps of 10 ms")
+		"measured `time` of each run; the servers' CPU time has a resolution of 10 ms")
 	flags.Var(fs, &s.limit, "for", 0, flags.Duration(0, 24*time.Hour),
-		"`time` after which no run is begun; the exit status is then 3, and the same with -append goes on. 0: no limit")
+		"`time` after which no new run starts; the exit status is then 3, and the same command with -append continues. 0: no limit")
 	flags.Var(fs, &s.quiet, "quiet", 0.3, parseShare,
-		"`CPUs` that other processes and the hypervisor may take during a run, on average; a run that has lost more is repeated, twice at most")
+		"`CPUs` that other processes and the hypervisor may use during a run, on average; a run that exceeds this is repeated, at most twice")
 	flags.Var(fs, &s.out, "out", "", flags.Text,
-		"`directory` for results. None: docs/benchmarks when all scenarios and servers are run, otherwise bin/bench/results, so that a trial does not replace what is published")
-	fs.BoolVar(&s.again, "append", false, "go on with the results that are there, which must be of the same commit, machine and -duration")
-	fs.BoolVar(&s.render, "render", false, "run nothing: write tables and charts again from the results that are there")
+		"`directory` for the results. Empty: docs/benchmarks if all scenarios and servers run, otherwise bin/bench/results, so that a trial does not replace the published results")
+	fs.BoolVar(&s.appendRuns, "append", false, "add runs to the existing results, which must have the same commit, machine and -duration")
+	fs.BoolVar(&s.render, "render", false, "run nothing: write the tables and charts again from the existing results")
 	return s, fs
 }
 
 func help(w io.Writer) {
-	fmt.Fprint(w, `bench measures wsecho beside its peers, and writes raw data, tables and charts. It is run in benchmarks/.
+	fmt.Fprint(w, `bench compares wsecho with other WebSocket servers and writes raw data, tables and charts.
+It must be run in benchmarks/.
 
 usage: bench [flags]
 
@@ -110,13 +112,14 @@ usage: bench [flags]
 	_, fs := newSettings()
 	flags.Explain(w, fs, envPrefix)
 	fmt.Fprint(w, `
-When the results are those in docs/benchmarks, the table in README.md is written too.
-The exit status is 0 after all runs, whatever single ones had to report; 3 if -for ended them; 1 if a part failed
-or no run counts, 2 if a flag is wrong. SIGINT and SIGTERM end it; runs that are complete stay, and -append goes on.
+If the results are written to docs/benchmarks, the table in README.md is updated too.
+The exit status is 0 if all runs were made, even if some of them failed; 1 if bench itself failed or no run is
+valid; 2 if a flag is invalid; 3 if the time limit -for ended bench. SIGINT and SIGTERM end bench with status 1; completed
+runs are kept, and -append continues from them.
 `)
 }
 
-// names is a list of what is meant; nil: all.
+// names is a list of selected names. nil selects all.
 type names []string
 
 func (n names) String() string { return strings.Join(n, ",") }
@@ -141,7 +144,7 @@ func parseNames(known []string) func(string) (names, error) {
 		}
 		for _, item := range items {
 			if !names(known).has(item) {
-				return nil, fmt.Errorf("has %q, which is none of %s", item, strings.Join(known, ", "))
+				return nil, fmt.Errorf("contains %q, which is not one of %s", item, strings.Join(known, ", "))
 			}
 		}
 		return items, nil
@@ -170,19 +173,19 @@ func serverNames() (all []string) {
 	return all
 }
 
-// findRoot is the repository's directory, seen from its benchmarks/.
+// findRoot returns the root directory of the repository. The working directory must be benchmarks/.
 func findRoot() (string, error) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(root, "benchmarks", "peers")); err != nil {
-		return "", errors.New("must be run in benchmarks/: make bench does")
+		return "", errors.New("must be run in benchmarks/, as make bench does")
 	}
 	return root, nil
 }
 
-// work does what the settings ask for.
+// work runs the benchmarks, or only renders the existing results, and prints the tables.
 func work(ctx context.Context, s *settings, stdout, stderr io.Writer) error {
 	root, err := findRoot()
 	if err != nil {
@@ -209,20 +212,21 @@ func work(ctx context.Context, s *settings, stdout, stderr io.Writer) error {
 	if r == nil {
 		return err
 	}
-	// What there is is shown even if not all could be run.
+	// Show the results so far, even if some runs could not be made.
 	if failed := show(r, out, out == published, root, stdout); err == nil {
 		err = failed
 	}
 	if r.complete(s) {
 		fmt.Fprintln(stderr, "bench: results are in", out)
 	}
-	if err == nil && !r.anyCounts(s) {
-		err = errors.New("no run counts: the results say why each did not")
+	if err == nil && !r.anyValid(s) {
+		err = errors.New("no run is valid: the results give the reason for each")
 	}
 	return err
 }
 
-// show writes tables and charts, and prints the tables.
+// show writes the tables and charts to out, and prints the tables. If public is true, it also
+// updates the README.
 func show(r *results, out string, public bool, root string, stdout io.Writer) error {
 	if err := render(r, out); err != nil {
 		return err
@@ -236,11 +240,11 @@ func show(r *results, out string, public bool, root string, stdout io.Writer) er
 	return err
 }
 
-// complete says that nothing is left of what the settings ask for.
+// complete reports whether all selected runs have been made.
 func (r *results) complete(s *settings) bool {
 	for _, sc := range scenarios {
 		for _, x := range servers {
-			if s.scenarios.has(sc.name) && s.servers.has(x.name) && r.Setting.Absent[x.name] == "" && r.done(sc.name, x.name) < s.rounds {
+			if s.scenarios.has(sc.name) && s.servers.has(x.name) && r.Setting.Absent[x.name] == "" && r.roundsDone(sc.name, x.name) < s.rounds {
 				return false
 			}
 		}
@@ -248,11 +252,11 @@ func (r *results) complete(s *settings) bool {
 	return true
 }
 
-// anyCounts reports whether there is a run of what the settings ask for whose figures count.
-func (r *results) anyCounts(s *settings) bool {
+// anyValid reports whether at least one of the selected runs is valid.
+func (r *results) anyValid(s *settings) bool {
 	for _, sc := range scenarios {
 		for _, x := range servers {
-			if s.scenarios.has(sc.name) && s.servers.has(x.name) && len(r.counted(sc.name, x.name)) > 0 {
+			if s.scenarios.has(sc.name) && s.servers.has(x.name) && len(r.validReports(sc.name, x.name)) > 0 {
 				return true
 			}
 		}
@@ -260,7 +264,8 @@ func (r *results) anyCounts(s *settings) bool {
 	return false
 }
 
-// runAll builds and runs. The results are nil if nothing could be run.
+// runAll builds the selected servers and runs the benchmarks. The results are nil if no run was
+// started.
 func runAll(ctx context.Context, s *settings, root, out string, stderr io.Writer) (*results, error) {
 	two, err := twoCores()
 	if err != nil {
@@ -270,8 +275,8 @@ func runAll(ctx context.Context, s *settings, root, out string, stderr io.Writer
 		return nil, err
 	}
 	b := &bench{
-		workshop: workshop{root: root, ours: filepath.Join(root, "bin"), bin: filepath.Join(root, "bin", "bench")},
-		cores:    two, duration: s.duration, rounds: s.rounds, quiet: s.quiet, out: out, log: stderr,
+		dirs:  buildDirs{root: root, own: filepath.Join(root, "bin"), peers: filepath.Join(root, "bin", "bench")},
+		cores: two, duration: s.duration, rounds: s.rounds, quiet: s.quiet, out: out, log: stderr,
 	}
 	if s.limit > 0 {
 		b.end = time.Now().Add(s.limit)
@@ -294,37 +299,38 @@ func runAll(ctx context.Context, s *settings, root, out string, stderr io.Writer
 		return nil, err
 	}
 	r := &results{}
-	if s.again {
+	if s.appendRuns {
 		switch before, err := readResults(out); {
-		case errors.Is(err, os.ErrNotExist): // it begins here
+		case errors.Is(err, os.ErrNotExist): // there are no results yet
 		case err != nil:
 			return nil, err
 		default:
-			if err := before.Setting.continues(setting); err != nil {
+			if err := before.Setting.checkSame(setting); err != nil {
 				return nil, err
 			}
 			r = before
 		}
 	}
-	r.Setting = r.Setting.joined(setting)
+	r.Setting = r.Setting.merge(setting)
 	return r, b.run(ctx, r)
 }
 
-// build makes the generator and all servers that shall run, and tells what they are.
+// build builds the load generator and all selected servers, and returns the setting of the runs:
+// commit, machine, duration and the servers' versions.
 func (b *bench) build(ctx context.Context) (setting, error) {
-	where, err := thisMachine()
+	here, err := thisMachine()
 	if err != nil {
 		return setting{}, err
 	}
-	head, err := commit(b.workshop.root)
+	head, err := commit(b.dirs.root)
 	if err != nil {
 		return setting{}, err
 	}
-	set := setting{Commit: head, Machine: where, Duration: b.duration.String(), Versions: map[string]string{}, Absent: map[string]string{}}
-	if err := os.MkdirAll(b.workshop.bin, 0o755); err != nil {
+	set := setting{Commit: head, Machine: here, Duration: b.duration.String(), Versions: map[string]string{}, Absent: map[string]string{}}
+	if err := os.MkdirAll(b.dirs.peers, 0o755); err != nil {
 		return setting{}, err
 	}
-	if err := servers[0].build(ctx, b.workshop); err != nil { // wsecho's make builds wsload too
+	if err := servers[0].build(ctx, b.dirs); err != nil { // builds wsload too
 		return setting{}, err
 	}
 	for _, s := range b.servers {
@@ -332,24 +338,25 @@ func (b *bench) build(ctx context.Context) (setting, error) {
 			continue
 		}
 		fmt.Fprintln(b.log, "build ", s.name)
-		err := s.build(ctx, b.workshop)
+		err := s.build(ctx, b.dirs)
 		switch {
 		case errors.Is(err, errAbsent):
 			set.Absent[s.name] = err.Error()
-			fmt.Fprintf(b.log, "%s is left out: %v\n", s.name, err)
+			fmt.Fprintf(b.log, "skip   %s: %v\n", s.name, err)
 			continue
 		case err != nil:
 			return setting{}, err
 		}
-		if set.Versions[s.name], err = s.version(b.workshop); err != nil {
+		if set.Versions[s.name], err = s.version(b.dirs); err != nil {
 			return setting{}, err
 		}
 	}
 	return set, nil
 }
 
-// joined is the setting with what a later one knows more: other servers may have run then.
-func (s setting) joined(later setting) setting {
+// merge returns the later setting, completed with the servers that only s knows: different servers
+// may have been selected then.
+func (s setting) merge(later setting) setting {
 	for name, version := range s.Versions {
 		if later.Versions[name] == "" {
 			later.Versions[name] = version

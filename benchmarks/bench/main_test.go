@@ -18,25 +18,27 @@ import (
 func TestMain(m *testing.M) {
 	status := m.Run()
 	for _, line := range skipped {
-		fmt.Println("skipped:", line) // which go test does not say by itself
+		fmt.Println("skipped:", line) // go test prints this only with -v
 	}
 	os.Exit(status)
 }
 
-// skipped are the tests that this machine could not run, and why. No test that skips is parallel.
+// skipped lists the tests that this machine could not run, with reasons. Tests that may skip must
+// not be parallel.
 var skipped []string
 
-// unavailable skips a test that this machine cannot run. CI is where every test must run, so there it fails.
+// unavailable skips a test that this machine cannot run. In CI, where every test must run, it fails
+// the test.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must have it: "+format, args...)
+		t.Fatalf("required in CI: "+format, args...)
 	}
 	skipped = append(skipped, t.Name()+": "+fmt.Sprintf(format, args...))
 	t.SkipNow()
 }
 
-// repository is its root.
+// repository returns the root directory of the repository.
 func repository(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -46,7 +48,7 @@ func repository(t *testing.T) string {
 	return root
 }
 
-func TestWrongFlagsAreNamed(t *testing.T) {
+func TestInvalidFlagsAreNamed(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"-scenarios small,tiny", `"tiny"`},
 		{"-servers apache", `"apache"`},
@@ -63,8 +65,8 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 	}
 }
 
-// The page that says how it is measured must name every flag, scenario and server, and the server's -h every flag.
-func TestAllIsExplained(t *testing.T) {
+// docs/benchmarks/README.md documents every flag, scenario and server, and -h every flag.
+func TestDocumentationIsComplete(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(repository(t), "docs", "benchmarks", "README.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -92,22 +94,22 @@ func TestAllIsExplained(t *testing.T) {
 	}
 }
 
-// The floor and gnet have the buffer that wsecho has.
-func TestBufferIsTheServers(t *testing.T) {
+// floor and gnet are given a buffer of the same size as wsecho's.
+func TestPeersHaveTheBufferSizeOfWsecho(t *testing.T) {
 	if pool.BufferSize != readBuffer {
-		t.Errorf("wsecho's buffer has %d KiB, and the peers are given %d", pool.BufferSize>>10, readBuffer>>10)
+		t.Errorf("the peers' buffer is %d KiB, want %d KiB, as wsecho's", readBuffer>>10, pool.BufferSize>>10)
 	}
 }
 
-// Everything once, with two servers and one scenario: build, run, write, take up again.
-func TestBenchRunsAndGoesOn(t *testing.T) {
+// The whole process, with two servers and one scenario: build, run, write, continue.
+func TestBenchRunsAndContinues(t *testing.T) {
 	two, err := twoCores()
 	if err != nil {
 		unavailable(t, "%v", err)
 	}
-	b := &bench{workshop: built(t), cores: two, duration: 200 * time.Millisecond, rounds: 1, quiet: 1000, out: t.TempDir(), log: testLog{t}}
+	b := &bench{dirs: buildPrograms(t), cores: two, duration: 200 * time.Millisecond, rounds: 1, quiet: 1000, out: t.TempDir(), log: testLog{t}}
 	b.scenarios, b.servers = scenarios[:1], []server{servers[0], mustServer(t, "gws")}
-	if err := b.servers[1].build(t.Context(), b.workshop); err != nil {
+	if err := b.servers[1].build(t.Context(), b.dirs); err != nil {
 		t.Fatal(err)
 	}
 	r := &results{}
@@ -117,7 +119,7 @@ func TestBenchRunsAndGoesOn(t *testing.T) {
 	for _, s := range b.servers {
 		x := summarize(r, b.scenarios[0], s)
 		if x.rate.N != 1 || x.rate.Median <= 0 || x.cpu.Median <= 0 || x.p99.Median <= 0 || x.rss.Median <= 0 {
-			t.Errorf("%s has these figures: %+v", s.name, x)
+			t.Errorf("%s: got figures %+v, want 1 run with positive values", s.name, x)
 		}
 	}
 	first := r.Runs[0]
@@ -131,7 +133,7 @@ func TestBenchRunsAndGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(again.Runs) != 4 || again.Runs[0].Began != first.Began || again.Runs[3].Round != 2 {
-		t.Errorf("after going on there are these runs: %+v", again.Runs)
+		t.Errorf("after continuing: got runs %+v, want 4, the first of them unchanged", again.Runs)
 	}
 	if err := render(again, b.out); err != nil {
 		t.Fatal(err)
@@ -141,32 +143,32 @@ func TestBenchRunsAndGoesOn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Where it is never quiet enough, the run that was disturbed least counts, and the others are kept.
+	// If every run exceeds -quiet, the least disturbed one is valid and the others are discarded.
 	b.rounds, b.quiet, b.servers = 3, -1, b.servers[:1]
 	if err := b.run(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	if len(again.Runs) != 5 || len(again.Discarded) != mostTries-1 {
-		t.Fatalf("in noise there are %d runs, and %d discarded", len(again.Runs), len(again.Discarded))
+	if len(again.Runs) != 5 || len(again.Discarded) != maxTries-1 {
+		t.Fatalf("with every run disturbed: got %d runs and %d discarded, want 5 and %d", len(again.Runs), len(again.Discarded), maxTries-1)
 	}
 	for _, x := range again.Discarded {
 		if x.disturbance() < again.Runs[4].disturbance() {
-			t.Errorf("a run with a disturbance of %v counts, and one with %v does not", again.Runs[4].disturbance(), x.disturbance())
+			t.Errorf("the run with a disturbance of %v was kept, and the one with %v discarded", again.Runs[4].disturbance(), x.disturbance())
 		}
 	}
 	b.rounds, b.end = 4, time.Now()
-	if err := b.run(t.Context(), again); err != errTimeIsUp {
-		t.Errorf("when the time is over it says: %v", err)
+	if err := b.run(t.Context(), again); err != errTimeLimit {
+		t.Errorf("after the time limit: got error %v, want %v", err, errTimeLimit)
 	}
 }
 
-func TestServersThatFailAreTold(t *testing.T) {
+func TestServerFailuresAreReported(t *testing.T) {
 	two, err := twoCores()
 	if err != nil {
 		unavailable(t, "%v", err)
 	}
-	w := built(t)
-	b := &bench{workshop: w, cores: two, duration: 200 * time.Millisecond}
+	dirs := buildPrograms(t)
+	b := &bench{dirs: dirs, cores: two, duration: 200 * time.Millisecond}
 	gws := mustServer(t, "gws")
 
 	measure := func(s server) run {
@@ -176,29 +178,29 @@ func TestServersThatFailAreTold(t *testing.T) {
 		}
 		return runs[0]
 	}
-	// A server that never was.
+	// The binary does not exist.
 	if x := measure(gws); !strings.Contains(x.Failed, "no such file") {
-		t.Errorf("a missing server: %q", x.Failed)
+		t.Errorf("missing binary: got %q, want \"no such file\"", x.Failed)
 	}
-	// One that ends at once.
-	script(t, w.path("gws"), "echo out of luck; exit 7")
+	// The server exits at once.
+	script(t, dirs.peerBinary("gws"), "echo out of luck; exit 7")
 	if x := measure(gws); !strings.Contains(x.Failed, "exit status 7: out of luck") {
-		t.Errorf("a server that ends: %q", x.Failed)
+		t.Errorf("server that exits: got %q, want its exit status and output", x.Failed)
 	}
-	// One that ends under its load takes nothing from those beside it.
-	script(t, w.path("gws"), `exec timeout 0.3 `+w.wsecho()+` -listen "$2" -admin none`)
+	// The server exits under load. The server measured with it is not affected.
+	script(t, dirs.peerBinary("gws"), `exec timeout 0.3 `+dirs.wsecho()+` -listen "$2" -admin none`)
 	runs, err := b.measure(t.Context(), scenarios[0], []server{gws, servers[0]})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(runs[0].Failed, "the server has ended") || runs[1].Failed != "" || runs[1].Load.Messages == 0 {
-		t.Errorf("a server that ends under its load: %q; beside it: %+v", runs[0].Failed, runs[1])
+	if !strings.Contains(runs[0].Failed, "the server exited") || runs[1].Failed != "" || runs[1].Load.Messages == 0 {
+		t.Errorf("server that exits under load: got %q, want \"the server exited\"; other server: got %+v, want a valid run", runs[0].Failed, runs[1])
 	}
-	// Whoever interrupts it wants no result.
+	// An interrupt returns no result.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := b.measure(ctx, scenarios[0], servers[:1]); err != context.Canceled {
-		t.Errorf("interrupted: %v", err)
+		t.Errorf("interrupted: got error %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -209,24 +211,24 @@ func script(t *testing.T, path, text string) {
 	}
 }
 
-// built is a workshop with wsecho and wsload in it.
-func built(t *testing.T) workshop {
+// buildPrograms builds wsecho and wsload into a temporary directory.
+func buildPrograms(t *testing.T) buildDirs {
 	t.Helper()
 	dir := t.TempDir()
-	w := workshop{root: repository(t), ours: dir, bin: dir}
-	for output, pkg := range map[string]string{w.wsecho(): "./cmd/server", w.wsload(): "./loadtest"} {
-		if err := tool(t.Context(), w.root, "go", "build", "-o", output, pkg); err != nil {
+	dirs := buildDirs{root: repository(t), own: dir, peers: dir}
+	for output, pkg := range map[string]string{dirs.wsecho(): "./cmd/server", dirs.wsload(): "./loadtest"} {
+		if err := runTool(t.Context(), dirs.root, "go", "build", "-o", output, pkg); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return w
+	return dirs
 }
 
 func mustServer(t *testing.T, name string) server {
 	t.Helper()
 	s, known := serverNamed(name)
 	if !known {
-		t.Fatalf("there is no server %s", name)
+		t.Fatalf("unknown server %q", name)
 	}
 	return s
 }
@@ -238,8 +240,8 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Each round has its own order, and the same when it is taken up again.
-func TestOrderOfRounds(t *testing.T) {
+// The order of the servers differs between rounds, and is the same whenever a round is repeated.
+func TestServerOrderPerRound(t *testing.T) {
 	order := func(round int) (all []string) {
 		for _, s := range shuffled(servers, round, "small") {
 			all = append(all, s.name)
@@ -248,22 +250,22 @@ func TestOrderOfRounds(t *testing.T) {
 	}
 	one, two := fmt.Sprint(order(1)), fmt.Sprint(order(2))
 	if one == two || one != fmt.Sprint(order(1)) {
-		t.Errorf("round 1: %v, round 2: %v, round 1 again: %v", one, two, order(1))
+		t.Errorf("got order %v in round 1, %v in round 2, %v in round 1 again; want 1 and 2 to differ, and 1 to repeat", one, two, order(1))
 	}
 	if len(order(1)) != len(servers) {
-		t.Error("a round leaves servers out")
+		t.Errorf("got %d servers in a round, want %d", len(order(1)), len(servers))
 	}
 }
 
-// A child has one core, and Go programs see that.
-func TestServersHaveOneCore(t *testing.T) {
+// A child process is pinned to one core, and this process keeps its own affinity.
+func TestChildIsPinnedToOneCore(t *testing.T) {
 	two, err := twoCores()
 	if err != nil {
 		unavailable(t, "%v", err)
 	}
 	nproc, err := exec.LookPath("nproc")
 	if err != nil {
-		unavailable(t, "no nproc here")
+		unavailable(t, "program nproc is not installed")
 	}
 	cmd := exec.Command(nproc)
 	var out bytes.Buffer
@@ -272,9 +274,9 @@ func TestServersHaveOneCore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil || strings.TrimSpace(out.String()) != "1" {
-		t.Errorf("the child sees %q CPUs, %v", &out, err)
+		t.Errorf("nproc: got %q, %v; want 1 CPU", &out, err)
 	}
 	if after, err := twoCores(); err != nil || after != two {
-		t.Errorf("afterwards we have %v, %v; before %v", after, err, two)
+		t.Errorf("cores of this process: got %v, %v; want %v as before", after, err, two)
 	}
 }

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// writePage writes all tables, as docs/benchmarks/results.md has them.
+// writePage returns the page with all tables, docs/benchmarks/results.md.
 func writePage(r *results) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Results\n\nWritten by `make bench`; [README.md](README.md) says how it is measured, and what each server is. The raw data are in [%s](%s).\n\n", resultsFile, resultsFile)
-	fmt.Fprintf(&b, "Commit %s, %s. %v.\nEach run %s after %v of warm-up.\n\n", r.Setting.Commit, when(r), r.Setting.Machine, r.Setting.Duration, warmup)
-	b.WriteString("Every figure is the median of its runs, with the least and the most in parentheses. Ratios are of medians.\n\n")
+	fmt.Fprintf(&b, "# Results\n\nThis page is written by `make bench`. [README.md](README.md) describes the method and the servers; the raw data are in [%s](%s).\n\n", resultsFile, resultsFile)
+	fmt.Fprintf(&b, "Commit %s, %s. %v.\nEach run was measured for %s, after a warm-up of %v.\n\n", r.Setting.Commit, runDates(r), r.Setting.Machine, r.Setting.Duration, warmup)
+	b.WriteString("Every figure is the median of its runs, with minimum and maximum in parentheses. Ratios are ratios of medians.\n\n")
 	b.WriteString("## Targets\n\n" + targetTable(r) + "\n")
 	for _, sc := range scenarios {
 		if t := tableOf(r, sc); len(t.rows) > 0 {
 			fmt.Fprintf(&b, "## %s: %s\n\n![%s](%s.svg)\n\n%s\n", sc.name, sc.title, sc.name, sc.name, scenarioTable(r, t))
 		}
 	}
-	b.WriteString("## Versions\n\n| server | of |\n| --- | --- |\n")
+	b.WriteString("## Versions\n\n| server | version |\n| --- | --- |\n")
 	for _, s := range servers {
 		if version := r.Setting.Versions[s.name]; version != "" {
 			fmt.Fprintf(&b, "| %s | %s |\n", s.name, version)
@@ -32,8 +32,8 @@ func writePage(r *results) string {
 	return b.String()
 }
 
-// when is the day, or the days, of the runs.
-func when(r *results) string {
+// runDates returns the date of the runs, or the first and the last.
+func runDates(r *results) string {
 	if len(r.Runs) == 0 {
 		return "no runs"
 	}
@@ -55,7 +55,7 @@ func when(r *results) string {
 
 func targetTable(r *results) string {
 	var b strings.Builder
-	b.WriteString("| scenario | target | wanted | measured | |\n| --- | --- | --- | --- | --- |\n")
+	b.WriteString("| scenario | target | required | measured | result |\n| --- | --- | --- | --- | --- |\n")
 	for _, t := range targets {
 		measured, verdict := "not measured", ""
 		if value, detail, known := t.value(r); known {
@@ -63,16 +63,16 @@ func targetTable(r *results) string {
 			if detail != "" && !strings.Contains(t.text, detail) {
 				measured += " (" + detail + ")"
 			}
-			if t.reached(value) {
-				verdict = "reached"
+			if t.met(value) {
+				verdict = "met"
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", t.scenario, t.text, t.wanted(), measured, verdict)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", t.scenario, t.text, t.required(), measured, verdict)
 	}
 	return b.String()
 }
 
-// scenarioTable is a scenario's table with what is to be said about it.
+// scenarioTable returns a scenario's table, with notes on noise, limits and failures.
 func scenarioTable(r *results, t table) string {
 	var b strings.Builder
 	switch t.scenario.kind {
@@ -88,11 +88,11 @@ func scenarioTable(r *results, t table) string {
 
 func writeRateTable(b *strings.Builder, t table) {
 	unit := t.scenario.unit()
-	fmt.Fprintf(b, "| server | %ss a second | × floor | × best goroutine | × gnet | CPU a %s, µs | user + system | × floor | p50 | p99 | RSS a connection | busy: server, generator | generator's µs |\n", unit, unit)
+	fmt.Fprintf(b, "| server | %ss per second | rate ÷ floor | rate ÷ best goroutine | rate ÷ gnet | CPU per %s, µs | user + system | CPU ÷ floor | p50 | p99 | RSS per connection | core use: server, generator | generator CPU, µs |\n", unit, unit)
 	b.WriteString("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n")
-	least, hasFloor := t.of(floor)
-	goroutine, hasGoroutine := t.best(goroutineEach)
-	loop, hasLoop := t.of(gnet)
+	least, hasFloor := t.find(floor)
+	goroutine, hasGoroutine := t.best(isGoroutineServer)
+	loop, hasLoop := t.find(gnet)
 	to := func(x, y figure, has bool) string {
 		if !has || y.Median == 0 {
 			return ""
@@ -110,7 +110,7 @@ func writeRateTable(b *strings.Builder, t table) {
 		}
 		rss := bytesText(x.rssEach.Median)
 		if t.scenario.kind == kindConnect {
-			rss = "" // none is open at the end
+			rss = "" // no connection is open at the end
 		}
 		fmt.Fprintf(b, "| %s | %s%s | %s | %s | %s | %s | %s + %s | %s | %s | %s | %s | %.2f, %.2f | %s |\n",
 			bold(x.server), spread(x.rate, number), mark,
@@ -123,7 +123,7 @@ func writeRateTable(b *strings.Builder, t table) {
 }
 
 func writeIdleTable(b *strings.Builder, t table) {
-	b.WriteString("| server | RSS a connection | RSS of the server |\n| --- | --: | --: |\n")
+	b.WriteString("| server | RSS per connection | RSS of the server |\n| --- | --: | --: |\n")
 	for _, x := range t.rows {
 		if !x.measured() {
 			fmt.Fprintf(b, "| %s | failed | |\n", x.server.name)
@@ -133,39 +133,40 @@ func writeIdleTable(b *strings.Builder, t table) {
 	}
 }
 
-// writeNotes says what a reader must know about the figures: noise, the generator's limit, failures.
+// writeNotes writes what a reader must know about the figures: noise, generator limits and
+// failures.
 func writeNotes(b *strings.Builder, r *results, t table) {
-	a, known := t.of(ours)
-	again, alsoKnown := t.of(control)
+	a, known := t.find(ours)
+	again, alsoKnown := t.find(control)
 	if known && alsoKnown {
 		if t.scenario.kind == kindIdle {
-			fmt.Fprintf(b, "Noise: %s is the same program as %s, and differs from it by %s.\n", control, ours, percent(again.rssEach.Median/a.rssEach.Median))
+			fmt.Fprintf(b, "Noise: %s, the same program as %s, differs from it by %s.\n", control, ours, percent(again.rssEach.Median/a.rssEach.Median))
 		} else {
-			fmt.Fprintf(b, "Noise: %s is the same program as %s, and differs from it by %s in rate, %s in CPU, %s in p99.\n", control, ours,
+			fmt.Fprintf(b, "Noise: %s, the same program as %s, differs from it by %s in rate, %s in CPU and %s in p99.\n", control, ours,
 				percent(again.rate.Median/a.rate.Median), percent(again.cpu.Median/a.cpu.Median), percent(again.p99.Median/a.p99.Median))
 		}
 	}
 	if slices.ContainsFunc(t.rows, summary.limitedByGenerator) {
-		b.WriteString("† The generator had no time left and the server had: the rate is the generator's, and the server's is higher. CPU a message is the server's own all the same.\n")
+		b.WriteString("† The generator used its whole core and the server did not: the rate is limited by the generator, and the server could be faster. CPU per message is not affected.\n")
 	}
 	mean, most := r.disturbance(t.scenario.name)
-	fmt.Fprintf(b, "Of each server: %s. Other processes and the hypervisor took %.2f of a core meanwhile, %.2f in the worst run", runsText(t), mean, most)
+	fmt.Fprintf(b, "%s of each server. Meanwhile other processes and the hypervisor used %.2f CPUs on average, %.2f in the worst run", runsText(t), mean, most)
 	if n := r.repeated(t.scenario.name); n > 0 {
-		fmt.Fprintf(b, "; runs that were repeated for it: %d", n)
+		fmt.Fprintf(b, "; %d runs were repeated because of this", n)
 	}
 	b.WriteString(".\n")
 	for _, x := range t.rows {
 		if len(x.failures) > 0 {
-			fmt.Fprintf(b, "\n%s failed in %d of %d runs, which do not count. The first: %s\n", x.server.name, len(x.failures), len(x.failures)+x.rate.N, oneLine(x.failures[0]))
+			fmt.Fprintf(b, "\n%s failed in %d of %d runs, which are excluded. First failure: %s\n", x.server.name, len(x.failures), len(x.failures)+x.rate.N, oneLine(x.failures[0]))
 		}
 	}
 }
 
-// writeOverview is what the front page shows: the figures that matter most, and how to get them.
+// writeOverview returns the README's section: the main figures, and how to reproduce them.
 func writeOverview(r *results) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "![messages a second in four scenarios](docs/benchmarks/overview.svg)\n\n")
-	b.WriteString("Messages a second · microseconds of the server's CPU for each:\n\n| |")
+	fmt.Fprintf(&b, "![messages per second in four scenarios](docs/benchmarks/overview.svg)\n\n")
+	b.WriteString("Messages per second · microseconds of server CPU per message:\n\n| server |")
 	var shown []table
 	for _, sc := range scenarios {
 		if t := tableOf(r, sc); len(t.rows) > 0 {
@@ -177,7 +178,7 @@ func writeOverview(r *results) string {
 	for _, s := range servers {
 		row, some := "| "+bold(s)+" |", false
 		for _, t := range shown {
-			x, measured := t.of(s.name)
+			x, measured := t.find(s.name)
 			some = some || measured
 			switch {
 			case !measured:
@@ -196,23 +197,23 @@ func writeOverview(r *results) string {
 	for _, t := range shown {
 		fmt.Fprintf(&b, "%s: %s. ", t.scenario.name, t.scenario.title)
 	}
-	reached, known := 0, 0
+	met, known := 0, 0
 	for _, t := range targets {
 		if value, _, measured := t.value(r); measured {
 			known++
-			if t.reached(value) {
-				reached++
+			if t.met(value) {
+				met++
 			}
 		}
 	}
-	fmt.Fprintf(&b, "In idle the figure is the server's resident memory a connection; in connect it is connections, not messages.\n\n")
-	fmt.Fprintf(&b, "Medians of %s, one core for each server and one for `bin/wsload`, %s. `%s` is the same program as `%s`, to show the noise; `%s` is the least a C program must do.\n",
+	fmt.Fprintf(&b, "In idle, the figure is resident memory per connection; in connect, the rate counts connections, not messages.\n\n")
+	fmt.Fprintf(&b, "Medians of %s, with one core for the server and one for `bin/wsload`, on %s. `%s` is the same program as `%s`, to show the noise; `%s` is a minimal C program that checks nothing.\n",
 		runsText(shown...), r.Setting.Machine.CPU, control, ours, floor)
-	fmt.Fprintf(&b, "%d of %d [targets](docs/benchmarks/results.md#targets) are reached; spreads, latencies and ratios are [there](docs/benchmarks/results.md), and how it is measured [here](docs/benchmarks/README.md). `make bench` repeats it.\n", reached, known)
+	fmt.Fprintf(&b, "%d of %d [targets](docs/benchmarks/results.md#targets) are met. Spreads, latencies and ratios are in [results.md](docs/benchmarks/results.md), the method in [docs/benchmarks/README.md](docs/benchmarks/README.md). `make bench` repeats the measurement.\n", met, known)
 	return b.String()
 }
 
-// runsText says how many runs the figures of some tables are of.
+// runsText returns the number of runs behind the figures of some tables, as text.
 func runsText(tables ...table) string {
 	least, most := math.MaxInt, 0
 	for _, t := range tables {
@@ -226,12 +227,12 @@ func runsText(tables ...table) string {
 	case least < most:
 		return fmt.Sprintf("%d to %d runs", least, most)
 	case most == 1:
-		return "a single run"
+		return "1 run"
 	}
 	return fmt.Sprintf("%d runs", most)
 }
 
-// spread is a figure's least and most, if it is of several runs.
+// spread returns a figure's median, followed by minimum and maximum if there are several runs.
 func spread(f figure, text func(float64) string) string {
 	if f.N < 2 {
 		return text(f.Median)
@@ -246,12 +247,12 @@ func bold(s server) string {
 	return s.name
 }
 
-// percent is how far a ratio is from one.
+// percent returns the difference between a ratio and 1, in percent.
 func percent(ratio float64) string { return percentOf(math.Abs(ratio - 1)) }
 
 func percentOf(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
 
-// number has three digits, and separators if it is large.
+// number formats x with three digits, or with thousands separators if it is 100 or more.
 func number(x float64) string {
 	switch {
 	case x >= 100:
@@ -262,7 +263,7 @@ func number(x float64) string {
 	return fmt.Sprintf("%.2f", x)
 }
 
-// rough is a large number in three digits.
+// rough formats x with three digits, and the suffix k or M if it is large.
 func rough(x float64) string {
 	switch {
 	case x >= 999.5e3:
@@ -283,7 +284,7 @@ func thousands(n int64) string {
 	return s
 }
 
-// timeText is a time from microseconds.
+// timeText formats a time that is given in microseconds.
 func timeText(us float64) string {
 	switch {
 	case us >= 1e6:
@@ -304,7 +305,8 @@ func bytesText(b float64) string {
 	return fmt.Sprintf("%.0f B", b)
 }
 
-// oneLine makes foreign text fit into a table.
+// oneLine makes text from other programs fit into a table cell: one line of at most 200 characters,
+// without "|".
 func oneLine(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	text = strings.ReplaceAll(text, "|", "/")

@@ -11,24 +11,24 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Every peer echoes what is sent to it, of every length whose header is another, answers a ping, and ends as RFC 6455 has it.
-// If one did not, its figures would be of something else.
+// Every peer echoes messages of every header form, answers a ping, and completes the close
+// handshake (RFC 6455). Otherwise its figures would not be comparable.
 func TestPeersEcho(t *testing.T) {
-	w := workshop{root: repository(t), bin: t.TempDir()}
+	dirs := buildDirs{root: repository(t), peers: t.TempDir()}
 	for _, s := range servers {
 		if s.class == classOurs {
-			continue // e2e has it
+			continue // tested in e2e
 		}
 		t.Run(s.name, func(t *testing.T) {
-			if err := s.build(t.Context(), w); errors.Is(err, errAbsent) {
+			if err := s.build(t.Context(), dirs); errors.Is(err, errAbsent) {
 				unavailable(t, "%v", err)
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if version, err := s.version(w); err != nil || version == "" || strings.HasSuffix(version, " ") {
-				t.Errorf("its version is %q, %v", version, err)
+			if version, err := s.version(dirs); err != nil || version == "" || strings.HasSuffix(version, " ") {
+				t.Errorf("version: got %q, %v; want the modules' versions", version, err)
 			}
-			p, err := start(t.Context(), w, s, anyCore(t))
+			p, err := start(t.Context(), dirs, s, anyCore(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -36,7 +36,7 @@ func TestPeersEcho(t *testing.T) {
 			c := dial(t, p)
 			sizes := []int{0, 1, 125, 126, 4096, 65535, 65536, 300_000, 1 << 20}
 			if s.name == "nbio" {
-				sizes = sizes[1:] // it never tells its handler of an empty message (v1.6.9, Conn.Parse); no load has any
+				sizes = sizes[1:] // nbio v1.6.9 does not pass empty messages to its handler (Conn.Parse); no scenario sends any
 			}
 			for _, kind := range []int{websocket.TextMessage, websocket.BinaryMessage} {
 				for _, size := range sizes {
@@ -52,8 +52,8 @@ func TestPeersEcho(t *testing.T) {
 			}
 			c.wantPong()
 			c.wantClose()
-			if gone := p.gone(); gone != "" {
-				t.Errorf("the server %s", gone)
+			if exit := p.exitText(); exit != "" {
+				t.Errorf("the server %s", exit)
 			}
 		})
 	}
@@ -68,7 +68,7 @@ func anyCore(t *testing.T) int {
 	return two.server
 }
 
-// client speaks to a peer. What it wants it waits for, for some seconds.
+// client is a WebSocket client of a peer. Its want methods wait up to 30 s after dial.
 type client struct {
 	t     *testing.T
 	conn  *websocket.Conn
@@ -79,7 +79,7 @@ func dial(t *testing.T, p *running) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	dialer := websocket.Dialer{} // no proxy: the environment may name one for everything else
+	dialer := websocket.Dialer{} // without the proxy that the environment may name
 	conn, _, err := dialer.DialContext(ctx, "ws://"+p.addr+"/", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func dial(t *testing.T, p *running) *client {
 	return c
 }
 
-// message is one of a length, which is text or is not.
+// message returns a message of the given size, which is valid UTF-8 if kind is text.
 func message(kind, size int) []byte {
 	p := make([]byte, size)
 	for i := range p {
@@ -109,7 +109,7 @@ func message(kind, size int) []byte {
 func (c *client) send(kind, size int) {
 	c.t.Helper()
 	if err := c.conn.WriteMessage(kind, message(kind, size)); err != nil {
-		c.t.Fatalf("sending %d bytes: %v", size, err)
+		c.t.Fatalf("send %d bytes: %v", size, err)
 	}
 }
 
@@ -117,10 +117,10 @@ func (c *client) want(kind, size int) {
 	c.t.Helper()
 	gotKind, got, err := c.conn.ReadMessage()
 	if err != nil {
-		c.t.Fatalf("waiting for %d bytes: %v", size, err)
+		c.t.Fatalf("receive %d bytes: %v", size, err)
 	}
 	if gotKind != kind || !bytes.Equal(got, message(kind, size)) {
-		c.t.Fatalf("%d bytes of kind %d came back as %d of kind %d, or other ones", size, kind, len(got), gotKind)
+		c.t.Fatalf("echo: got %d bytes of kind %d, want the %d bytes of kind %d that were sent", len(got), gotKind, size, kind)
 	}
 }
 
@@ -129,15 +129,15 @@ func (c *client) wantPong() {
 	if err := c.conn.WriteControl(websocket.PingMessage, []byte("are you there?"), time.Now().Add(time.Second)); err != nil {
 		c.t.Fatal(err)
 	}
-	c.send(websocket.TextMessage, 1) // behind the ping, so that its reply is behind the pong
+	c.send(websocket.TextMessage, 1) // its echo arrives after the pong
 	c.want(websocket.TextMessage, 1)
 	select {
 	case got := <-c.pongs:
 		if got != "are you there?" {
-			c.t.Errorf("the pong says %q", got)
+			c.t.Errorf("pong payload: got %q, want the ping's", got)
 		}
 	default:
-		c.t.Error("there is no pong")
+		c.t.Error("no pong received before the echo")
 	}
 }
 
@@ -149,9 +149,9 @@ func (c *client) wantClose() {
 	}
 	_, _, err := c.conn.ReadMessage()
 	if !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
-		c.t.Errorf("the close frame is answered by: %v", err)
+		c.t.Errorf("reply to the close frame: got %v, want a close frame with code 1000", err)
 	}
 	if n, err := c.conn.NetConn().Read(make([]byte, 1)); n > 0 || err == nil || strings.Contains(err.Error(), "timeout") {
-		c.t.Errorf("after the close frame there is %d bytes, %v; want the end", n, err)
+		c.t.Errorf("after the close frame: got %d bytes, %v; want the end of the connection", n, err)
 	}
 }

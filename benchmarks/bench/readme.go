@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// What stands between these lines of README.md is ours to write.
+// bench writes the text between these two lines of README.md.
 const (
 	regionBegin = "<!-- benchmarks: what follows is written by make bench -->"
 	regionEnd   = "<!-- benchmarks: end -->"
 )
 
-// replaceRegion puts text between the two lines.
+// replaceRegion returns the page with text in place of everything between the two lines.
 func replaceRegion(page, text string) (string, error) {
 	before, rest, found := strings.Cut(page, regionBegin+"\n")
 	if !found {

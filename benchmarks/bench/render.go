@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 )
 
-// render writes tables and charts next to the raw data.
+// render writes the tables and charts into dir.
 func render(r *results, dir string) error {
 	files := map[string]string{"results.md": writePage(r)}
 	for _, sc := range scenarios {
@@ -27,10 +27,11 @@ func render(r *results, dir string) error {
 	return nil
 }
 
-// coversOverview says that there is something of all that the front page shows.
+// coversOverview reports whether there are figures of wsecho for every scenario in the README's
+// chart.
 func coversOverview(r *results) bool {
 	for _, name := range overviewScenarios {
-		if _, measured := tableNamed(r, name).of(ours); !measured {
+		if _, measured := tableNamed(r, name).find(ours); !measured {
 			return false
 		}
 	}

@@ -11,38 +11,40 @@ import (
 	"time"
 )
 
-// results are all runs on one machine at one commit: the raw data, of which tables and charts are made.
+// results holds all runs on one machine at one commit: the raw data for tables and charts.
 type results struct {
 	Setting   setting `json:"setting"`
 	Runs      []run   `json:"runs"`
-	Discarded []run   `json:"discarded"` // repeated, because others took too much of the CPUs
+	Discarded []run   `json:"discarded"` // runs that were repeated because of a disturbance
 }
 
-// setting is what must be the same for figures to be compared.
+// setting holds what must be the same for figures to be comparable.
 type setting struct {
-	Commit   string            `json:"commit"` // "-dirty" behind it: something was changed that was not committed
+	Commit   string            `json:"commit"` // with the suffix "-dirty" if there were uncommitted changes
 	Machine  machine           `json:"machine"`
-	Duration string            `json:"duration"`         // measured, of each run
+	Duration string            `json:"duration"`         // measured time of each run
 	Versions map[string]string `json:"versions"`         // of the peers
-	Absent   map[string]string `json:"absent,omitempty"` // servers that this machine could not run, and why
+	Absent   map[string]string `json:"absent,omitempty"` // servers that could not be built here: name to reason
 }
 
-// run is one server under one load.
+// run is one run of a server in a scenario.
 type run struct {
 	Round    int       `json:"round"` // from 1
 	Scenario string    `json:"scenario"`
 	Server   string    `json:"server"`
 	Began    time.Time `json:"began"`
-	Failed   string    `json:"failed,omitempty"` // why its figures do not count
-	Stolen   float64   `json:"stolen"`           // CPUs that the hypervisor gave to others meanwhile, on average
-	Others   float64   `json:"others"`           // CPUs that other processes used meanwhile, about
-	Load     *report   `json:"load,omitempty"`   // nil: wsload had nothing to report
+	Failed   string    `json:"failed,omitempty"` // why the run is invalid; "" if it is valid
+	Stolen   float64   `json:"stolen"`           // CPUs that the hypervisor gave to other machines, on average
+	Others   float64   `json:"others"`           // CPUs that other processes used, on average, approximately
+	Load     *report   `json:"load,omitempty"`   // nil if wsload reported nothing
 }
 
-// disturbance is what others had of the CPUs meanwhile, about.
+// disturbance returns the CPUs that other processes and other virtual machines used during the run,
+// on average.
 func (x run) disturbance() float64 { return x.Stolen + x.Others }
 
-// report is what is used of wsload's (loadtest/report/report.go, docs/load.md).
+// report holds the fields of wsload's report (loadtest/report/report.go, docs/load.md) that are
+// used here.
 type report struct {
 	Duration    float64  `json:"duration_s"`
 	Interrupted bool     `json:"interrupted,omitempty"`
@@ -85,20 +87,20 @@ type process struct {
 
 func (p *process) cpu() float64 { return p.User + p.System }
 
-// parseReport reads what wsload -json wrote.
+// parseReport parses the output of wsload -json.
 func parseReport(text []byte) (*report, error) {
 	var r report
 	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("wsload's report: %w", err)
 	}
 	if r.Server == nil || r.Generator == nil || r.Duration <= 0 {
-		return nil, errors.New("wsload's report: has no server, no generator or no duration")
+		return nil, errors.New("wsload's report: server, generator or duration is missing")
 	}
 	return &r, nil
 }
 
-// verdict says why a run does not count; "" if it does.
-func (r *report) verdict(s scenario) string {
+// failure returns why a run is invalid; "" if it is valid.
+func (r *report) failure(s scenario) string {
 	if r.Errors.Total > 0 {
 		var kinds []string
 		for kind := range r.Errors.Kinds {
@@ -108,7 +110,7 @@ func (r *report) verdict(s scenario) string {
 		text := fmt.Sprintf("%d errors", r.Errors.Total)
 		for _, kind := range kinds {
 			k := r.Errors.Kinds[kind]
-			text += fmt.Sprintf("; %d %s, the first: %s", k.Count, kind, k.First)
+			text += fmt.Sprintf("; %d %s, first: %s", k.Count, kind, k.First)
 		}
 		return text
 	}
@@ -118,15 +120,15 @@ func (r *report) verdict(s scenario) string {
 	case s.kind != kindConnect && r.Open < r.Connections:
 		return fmt.Sprintf("%d of %d connections were open at the end", r.Open, r.Connections)
 	case s.kind == kindIdle && r.Server.RSS == 0:
-		return "the server's memory is not known"
+		return "the server's memory is unknown"
 	case s.kind != kindIdle && r.Messages == 0:
-		return "no message came back in the measured time"
+		return "no reply was received in the measured time"
 	}
 	return ""
 }
 
-// done is how many rounds of a scenario a server has had.
-func (r *results) done(scenario, server string) (n int) {
+// roundsDone returns the number of runs of a server in a scenario, failed ones included.
+func (r *results) roundsDone(scenario, server string) (n int) {
 	for _, x := range r.Runs {
 		if x.Scenario == scenario && x.Server == server {
 			n++
@@ -135,8 +137,8 @@ func (r *results) done(scenario, server string) (n int) {
 	return n
 }
 
-// counted are the runs whose figures count.
-func (r *results) counted(scenario, server string) (reports []*report) {
+// validReports returns the reports of a server's valid runs in a scenario.
+func (r *results) validReports(scenario, server string) (reports []*report) {
 	for _, x := range r.Runs {
 		if x.Scenario == scenario && x.Server == server && x.Failed == "" && x.Load != nil {
 			reports = append(reports, x.Load)
@@ -145,18 +147,18 @@ func (r *results) counted(scenario, server string) (reports []*report) {
 	return reports
 }
 
-// disturbance is what a scenario's runs did not have of the CPUs, and the most that one of them had not: what
-// the hypervisor took, and what other processes used.
-func (r *results) disturbance(scenario string) (mean, most float64) {
+// disturbance returns the mean and the maximum disturbance of a scenario's runs, in CPUs.
+func (r *results) disturbance(scenario string) (mean, highest float64) {
 	n := 0
 	for _, x := range r.Runs {
 		if x.Scenario == scenario {
-			mean, most, n = mean+x.disturbance(), max(most, x.disturbance()), n+1
+			mean, highest, n = mean+x.disturbance(), max(highest, x.disturbance()), n+1
 		}
 	}
-	return mean / float64(max(n, 1)), most
+	return mean / float64(max(n, 1)), highest
 }
 
+// repeated returns the number of a scenario's discarded runs.
 func (r *results) repeated(scenario string) (n int) {
 	for _, x := range r.Discarded {
 		if x.Scenario == scenario {
@@ -166,6 +168,7 @@ func (r *results) repeated(scenario string) (n int) {
 	return n
 }
 
+// failures returns the reasons of a server's failed runs in a scenario.
 func (r *results) failures(scenario, server string) (reasons []string) {
 	for _, x := range r.Runs {
 		if x.Scenario == scenario && x.Server == server && x.Failed != "" {
@@ -190,7 +193,8 @@ func readResults(dir string) (*results, error) {
 	return &r, nil
 }
 
-// write writes one run a line, so that the file is shown and compared with ease.
+// write writes the results to dir, with one run per line, which makes the file easy to read and to
+// diff.
 func (r *results) write(dir string) error {
 	head, err := json.MarshalIndent(r.Setting, " ", " ")
 	if err != nil {
@@ -219,7 +223,7 @@ func (r *results) write(dir string) error {
 	return replaceFile(filepath.Join(dir, resultsFile), text.Bytes())
 }
 
-// replaceFile writes a file that is never half there: a run may be ended at any time.
+// replaceFile replaces a file atomically, because bench may be killed at any time.
 func replaceFile(path string, text []byte) error {
 	if err := os.WriteFile(path+".new", text, 0o644); err != nil {
 		return err
@@ -227,10 +231,10 @@ func replaceFile(path string, text []byte) error {
 	return os.Rename(path+".new", path)
 }
 
-// continues says what keeps runs under another setting from being added.
-func (s setting) continues(other setting) error {
+// checkSame returns an error if runs under the other setting are not comparable with those under s.
+func (s setting) checkSame(other setting) error {
 	differs := func(what string, a, b any) error {
-		return fmt.Errorf("-append: %s was %v, and is %v now: figures would not compare", what, a, b)
+		return fmt.Errorf("-append: %s was %v and is now %v: the figures are not comparable", what, a, b)
 	}
 	switch {
 	case s.Commit != other.Commit:

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// sample is a report as wsload -json writes it, with what is not used here.
+// sample is a report as wsload -json writes it, including fields that bench does not use.
 const sample = `{
   "version": "v1", "mode": "echo", "loop": "closed", "connections": 100, "duration_s": 2, "interrupted": false,
   "messages": 200000, "rate": 100000, "bytes": 25600000,
@@ -24,7 +24,7 @@ const sample = `{
   "thresholds": [], "series": [{"at_s": 1}]
 }`
 
-func TestReportsOfWsload(t *testing.T) {
+func TestParseReport(t *testing.T) {
 	r, err := parseReport([]byte(sample))
 	if err != nil {
 		t.Fatal(err)
@@ -34,19 +34,19 @@ func TestReportsOfWsload(t *testing.T) {
 		Server:    &process{CPUs: 0.45, User: 0.66, System: 3.86, RSS: 6815744, RSSPerConnection: 1843.2},
 		Generator: &process{CPUs: 0.97, User: 0.72, System: 3.82}}
 	if !reflect.DeepEqual(r, want) {
-		t.Errorf("it is read as %+v", r)
+		t.Errorf("got %+v, want %+v", r, want)
 	}
-	if why := r.verdict(scenarios[0]); why != "" {
-		t.Errorf("it does not count: %s", why)
+	if reason := r.failure(scenarios[0]); reason != "" {
+		t.Errorf("got failure %q, want a valid run", reason)
 	}
 	for _, text := range []string{"", "{}", `{"duration_s": 2, "server": {}}`, `{"duration_s": "2"}`} {
 		if r, err := parseReport([]byte(text)); err == nil {
-			t.Errorf("%q is read as %+v", text, r)
+			t.Errorf("%q: got %+v, want an error", text, r)
 		}
 	}
 }
 
-func TestRunsWithErrorsDoNotCount(t *testing.T) {
+func TestRunsWithErrorsAreInvalid(t *testing.T) {
 	idle, _ := scenarioNamed("idle")
 	for _, c := range []struct {
 		scenario scenario
@@ -55,24 +55,24 @@ func TestRunsWithErrorsDoNotCount(t *testing.T) {
 	}{
 		{scenarios[0], func(r *report) {
 			r.Errors = faults{3, map[string]fault{"mismatch": {2, "byte 7"}, "cut": {1, "reset"}}}
-		}, "3 errors; 1 cut, the first: reset; 2 mismatch, the first: byte 7"},
+		}, "3 errors; 1 cut, first: reset; 2 mismatch, first: byte 7"},
 		{scenarios[0], func(r *report) { r.Open = 99 }, "99 of 100 connections were open at the end"},
-		{scenarios[0], func(r *report) { r.Messages = 0 }, "no message came back in the measured time"},
+		{scenarios[0], func(r *report) { r.Messages = 0 }, "no reply was received in the measured time"},
 		{scenarios[0], func(r *report) { r.Interrupted = true }, "interrupted"},
-		{idle, func(r *report) { r.Server.RSS = 0 }, "the server's memory is not known"},
+		{idle, func(r *report) { r.Server.RSS = 0 }, "the server's memory is unknown"},
 	} {
 		r, err := parseReport([]byte(sample))
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.change(r)
-		if got := r.verdict(c.scenario); got != c.want {
-			t.Errorf("it says %q, want %q", got, c.want)
+		if got := r.failure(c.scenario); got != c.want {
+			t.Errorf("failure: got %q, want %q", got, c.want)
 		}
 	}
 }
 
-// What is read is written, and read again the same.
+// FuzzReport checks that results that are written and read again are the same.
 func FuzzReport(f *testing.F) {
 	f.Add([]byte(sample))
 	f.Add([]byte(`{"duration_s":1,"server":{"cpus":1e-9},"generator":{},"errors":{"kinds":{"":{}}}}`))
@@ -82,7 +82,7 @@ func FuzzReport(f *testing.F) {
 			return
 		}
 		dir := t.TempDir()
-		whole := &results{Runs: []run{{Scenario: "small", Server: ours, Load: r, Failed: r.verdict(scenarios[0])}}}
+		whole := &results{Runs: []run{{Scenario: "small", Server: ours, Load: r, Failed: r.failure(scenarios[0])}}}
 		if err := whole.write(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -93,14 +93,14 @@ func FuzzReport(f *testing.F) {
 		one, _ := json.Marshal(whole.Runs)
 		two, _ := json.Marshal(again.Runs)
 		if string(one) != string(two) {
-			t.Errorf("%s\nbecomes\n%s", one, two)
+			t.Errorf("written\n%s\nread\n%s", one, two)
 		}
 		writePage(again)
 	})
 }
 
-// A bench whose runs have all failed has not succeeded.
-func TestWhetherAnyRunCounts(t *testing.T) {
+// A benchmark whose runs have all failed has no valid run.
+func TestAnyValid(t *testing.T) {
 	good, bad := run{Scenario: "small", Server: ours, Load: &report{}}, run{Scenario: "small", Server: ours, Failed: "3 errors", Load: &report{}}
 	for _, x := range []struct {
 		runs []run
@@ -113,8 +113,8 @@ func TestWhetherAnyRunCounts(t *testing.T) {
 		{[]run{good}, settings{scenarios: names{"idle"}}, false},
 		{[]run{good}, settings{servers: names{"gws"}}, false},
 	} {
-		if got := (&results{Runs: x.runs}).anyCounts(&x.set); got != x.want {
-			t.Errorf("%+v of %+v: %v", x.set, x.runs, got)
+		if got := (&results{Runs: x.runs}).anyValid(&x.set); got != x.want {
+			t.Errorf("settings %+v, runs %+v: got %v, want %v", x.set, x.runs, got, x.want)
 		}
 	}
 }
@@ -131,15 +131,16 @@ func TestFigures(t *testing.T) {
 		{[]float64{4, 8, 6, 2}, figure{5, 2, 8, 4}},
 	} {
 		if got := figureOf(c.values); got != c.want {
-			t.Errorf("%v: %v, want %v", c.values, got, c.want)
+			t.Errorf("%v: got %v, want %v", c.values, got, c.want)
 		}
 	}
 }
 
-// made is results with one run for each of some rates.
-type made struct{ results }
+// fixture builds results for tests.
+type fixture struct{ results }
 
-func (m *made) add(scenario, server string, rates ...float64) {
+// add adds one run for each rate.
+func (m *fixture) add(scenario, server string, rates ...float64) {
 	for _, rate := range rates {
 		m.Runs = append(m.Runs, run{Round: 1, Scenario: scenario, Server: server, Began: time.Unix(1.8e9, 0), Load: &report{
 			Duration: 1, Rate: rate, Messages: uint64(rate), Latency: latency{P50: 5e7 / rate, P99: 1e8 / rate},
@@ -149,9 +150,9 @@ func (m *made) add(scenario, server string, rates ...float64) {
 	}
 }
 
-// everything has runs of all servers in all scenarios.
-func everything() *results {
-	m := &made{}
+// fullResults returns results with runs of all servers in all scenarios.
+func fullResults() *results {
+	m := &fixture{}
 	m.Setting = setting{Commit: "0123456789ab", Duration: "2s", Machine: machine{CPU: "a CPU <with> & signs", Cores: 2, Kernel: "7.0"}}
 	for _, sc := range scenarios {
 		for i, s := range servers {
@@ -163,50 +164,50 @@ func everything() *results {
 }
 
 func TestTargets(t *testing.T) {
-	m := &made{}
+	m := &fixture{}
 	m.add("small", ours, 100, 103, 99) // the median is 100
-	m.add("small", floor, 102)         // and so the CPU 1.02 of the floor's
-	m.add("small", gnet, 90)           // and the rate 1.11 of gnet's
+	m.add("small", floor, 102)         // so CPU is 1.02 × floor's
+	m.add("small", gnet, 90)           // so the rate is 1.11 × gnet's
 	m.add("pipelined", ours, 1000)
 	m.add("pipelined", "gws", 70)
 	m.add("pipelined", "gorilla", 100) // the best
 	m.add("idle", ours, 1)
 	table := targetTable(&m.results)
 	for _, want := range []string{
-		"| small | CPU a message, to `floor`'s | at most 1.03 × | 1.02 × | reached |",
-		"| small | rate, to gnet's | at least 1.20 × | 1.11 × | missed |",
-		"| pipelined | rate, to the best goroutine-a-connection peer's | at least 10.00 × | 10.00 × (gorilla) | reached |",
-		"| idle | RSS a connection | at most 150 B | 107 B | reached |",
-		"| classic | rate, to gnet's | at least 1.20 × | not measured |  |",
+		"| small | CPU per message ÷ `floor` | at most 1.03 × | 1.02 × | met |",
+		"| small | rate ÷ gnet | at least 1.20 × | 1.11 × | missed |",
+		"| pipelined | rate ÷ best goroutine-per-connection peer | at least 10.00 × | 10.00 × (gorilla) | met |",
+		"| idle | RSS per connection | at most 150 B | 107 B | met |",
+		"| classic | rate ÷ gnet | at least 1.20 × | not measured |  |",
 	} {
 		if !strings.Contains(table, want) {
-			t.Errorf("no %q in\n%s", want, table)
+			t.Errorf("table does not contain %q:\n%s", want, table)
 		}
 	}
 }
 
-func TestFailedRunsAreTold(t *testing.T) {
-	m := &made{}
+func TestFailedRunsAreReported(t *testing.T) {
+	m := &fixture{}
 	m.add("small", ours, 100)
 	m.add("small", "gws", 50, 60)
-	m.Runs[2].Failed = "3 errors; 3 mismatch, the first: byte 7 | of 9"
+	m.Runs[2].Failed = "3 errors; 3 mismatch, first: byte 7 | of 9"
 	m.add("small", "coder", 10)
-	m.Runs[3].Failed = "the server has ended"
+	m.Runs[3].Failed = "the server exited"
 	page := scenarioTable(&m.results, tableNamed(&m.results, "small"))
 	for _, want := range []string{
 		"| gws | 50.0 |",
-		"gws failed in 1 of 2 runs, which do not count. The first: 3 errors; 3 mismatch, the first: byte 7 / of 9",
+		"gws failed in 1 of 2 runs, which are excluded. First failure: 3 errors; 3 mismatch, first: byte 7 / of 9",
 		"| coder | failed |",
 		"coder failed in 1 of 1 runs",
 	} {
 		if !strings.Contains(page, want) {
-			t.Errorf("no %q in\n%s", want, page)
+			t.Errorf("page does not contain %q:\n%s", want, page)
 		}
 	}
 }
 
-func TestGeneratorsLimitIsTold(t *testing.T) {
-	m := &made{}
+func TestGeneratorLimitIsMarked(t *testing.T) {
+	m := &fixture{}
 	m.add("small", ours, 100)
 	m.add("small", "gws", 50)
 	m.Runs[0].Load.Server.CPUs, m.Runs[0].Load.Generator.CPUs = 0.8, 0.99
@@ -217,48 +218,48 @@ func TestGeneratorsLimitIsTold(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	r := everything()
+	r := fullResults()
 	page := writePage(r)
 	for _, sc := range scenarios {
 		if !strings.Contains(page, "## "+sc.name+": "+sc.title) || !strings.Contains(page, "("+sc.name+".svg)") {
-			t.Errorf("the page has nothing of %s", sc.name)
+			t.Errorf("page: scenario %s is missing", sc.name)
 		}
 	}
 	overview := writeOverview(r)
 	for _, s := range servers {
 		if !strings.Contains(overview, "| "+bold(s)+" |") {
-			t.Errorf("the overview has nothing of %s", s.name)
+			t.Errorf("overview: server %s is missing", s.name)
 		}
 	}
 	for _, text := range []string{page, overview} {
 		for line := range strings.Lines(text) {
 			if strings.HasPrefix(line, "|") && (!strings.HasSuffix(line, "|\n") || strings.Contains(line, "NaN") || strings.Contains(line, "Inf")) {
-				t.Errorf("the row is broken: %s", line)
+				t.Errorf("broken table row: %s", line)
 			}
 		}
 	}
 	columns := 0
-	for line := range strings.Lines(overview) { // every row of a table has as many columns as its head
+	for line := range strings.Lines(overview) { // every row has as many columns as the header
 		if n := strings.Count(line, "|"); n > 0 {
 			if columns > 0 && n != columns {
-				t.Errorf("%d columns instead of %d: %s", n, columns, line)
+				t.Errorf("got %d column separators, want %d: %s", n, columns, line)
 			}
 			columns = n
 		}
 	}
 }
 
-// A picture is well-formed, shows every server, and nothing in it leaves it.
+// Every chart is well-formed XML, shows every server, and has no NaN and no negative width.
 func TestCharts(t *testing.T) {
 	dir := t.TempDir()
-	if err := render(everything(), dir); err != nil {
+	if err := render(fullResults(), dir); err != nil {
 		t.Fatal(err)
 	}
-	pictures, err := filepath.Glob(filepath.Join(dir, "*.svg"))
-	if err != nil || len(pictures) != len(scenarios)+1 {
-		t.Fatalf("there are these pictures: %v, %v", pictures, err)
+	charts, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	if err != nil || len(charts) != len(scenarios)+1 {
+		t.Fatalf("got charts %v, %v; want %d", charts, err, len(scenarios)+1)
 	}
-	for _, path := range pictures {
+	for _, path := range charts {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -282,43 +283,43 @@ func TestCharts(t *testing.T) {
 		}
 		for _, s := range servers {
 			if !strings.Contains(string(text), ">"+s.name+"</text>") {
-				t.Errorf("%s shows nothing of %s", filepath.Base(path), s.name)
+				t.Errorf("%s: server %s is missing", filepath.Base(path), s.name)
 			}
 		}
 	}
 }
 
-func TestResultsGoOnOnlyWithTheSame(t *testing.T) {
+func TestAppendRequiresTheSameSetting(t *testing.T) {
 	base := setting{Commit: "a", Duration: "2s", Machine: machine{CPU: "x"}, Versions: map[string]string{"gws": "1"}}
 	for _, c := range []struct {
 		change func(*setting)
 		want   string
 	}{
 		{func(s *setting) {}, ""},
-		{func(s *setting) { s.Commit = "b" }, "the commit was a, and is b now"},
+		{func(s *setting) { s.Commit = "b" }, "the commit was a and is now b"},
 		{func(s *setting) { s.Duration = "1s" }, "-duration was 2s"},
 		{func(s *setting) { s.Machine.CPU = "y" }, "the machine was"},
-		{func(s *setting) { s.Versions = map[string]string{"gws": "2"} }, "peer gws was 1, and is 2 now"},
+		{func(s *setting) { s.Versions = map[string]string{"gws": "2"} }, "peer gws was 1 and is now 2"},
 		{func(s *setting) { s.Versions = map[string]string{"coder": "2"} }, ""},
 	} {
 		now := base
 		c.change(&now)
-		err := base.continues(now)
+		err := base.checkSame(now)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("it says %v, want %q", err, c.want)
+			t.Errorf("got error %v, want %q", err, c.want)
 		}
 	}
 }
 
-func TestRegionOfReadme(t *testing.T) {
+func TestReplaceRegion(t *testing.T) {
 	page := "before\n" + regionBegin + "\nold\n" + regionEnd + "\nafter\n"
 	got, err := replaceRegion(page, "new\n")
 	if want := "before\n" + regionBegin + "\nnew\n" + regionEnd + "\nafter\n"; err != nil || got != want {
-		t.Errorf("it becomes %q, %v", got, err)
+		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 	for _, page := range []string{"", regionBegin + "\n", regionEnd + "\n" + regionBegin + "\n"} {
 		if got, err := replaceRegion(page, "new\n"); err == nil {
-			t.Errorf("%q becomes %q", page, got)
+			t.Errorf("%q: got %q, want an error", page, got)
 		}
 	}
 	// The README has the region.
@@ -331,15 +332,15 @@ func TestRegionOfReadme(t *testing.T) {
 	if err := os.WriteFile(path, readme, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := updateReadme(path, everything()); err != nil {
+	if err := updateReadme(path, fullResults()); err != nil {
 		t.Fatal(err)
 	}
 	if changed, _ := os.ReadFile(path); !strings.Contains(string(changed), "docs/benchmarks/overview.svg") {
-		t.Error("the README shows no chart")
+		t.Error("the README does not show overview.svg")
 	}
 }
 
-func TestNumbers(t *testing.T) {
+func TestNumberFormats(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{number(0.257), "0.26"}, {number(12.34), "12.3"}, {number(1234567.4), "1,234,567"},
 		{rough(98765), "98.8k"}, {rough(123456), "123k"}, {rough(1234567), "1.23M"}, {rough(999_700), "1.00M"}, {rough(950), "950"},
@@ -348,22 +349,22 @@ func TestNumbers(t *testing.T) {
 		{oneLine("a |\n b"), "a / b"},
 	} {
 		if c.got != c.want {
-			t.Errorf("%q, want %q", c.got, c.want)
+			t.Errorf("got %q, want %q", c.got, c.want)
 		}
 	}
-	if mean, most := (&results{}).disturbance("small"); math.IsNaN(mean) || most != 0 {
-		t.Error("nothing measured is not a number")
+	if mean, highest := (&results{}).disturbance("small"); math.IsNaN(mean) || highest != 0 {
+		t.Errorf("disturbance without runs: got %v and %v, want 0 and 0", mean, highest)
 	}
 }
 
-func TestTimesOfAllCPUs(t *testing.T) {
+func TestParseCPUs(t *testing.T) {
 	got, err := parseCPUs("cpu  100 20 300 4000 50 6 7 150 9 10\ncpu0 1")
 	if want := (cpuTimes{used: 4330 * time.Millisecond, stolen: 1500 * time.Millisecond}); err != nil || got != want {
-		t.Errorf("%+v, %v; want %+v", got, err, want)
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	for _, text := range []string{"", "intr 1", "cpu 1 2 3", "cpu 1 2 3 4 5 6 7 x"} {
 		if _, err := parseCPUs(text); err == nil {
-			t.Errorf("%q has times", text)
+			t.Errorf("%q: got no error, want one", text)
 		}
 	}
 }

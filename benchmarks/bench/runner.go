@@ -19,10 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cores are where servers and generator run: one each, so that neither takes the other's time.
+// cores holds the CPU numbers that the servers and the load generator are pinned to. They have one
+// core each, so that neither takes CPU time from the other.
 type cores struct{ server, load int }
 
-// twoCores are the first two that this process may use.
+// twoCores returns the first two cores that this process may use.
 func twoCores() (cores, error) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -35,13 +36,13 @@ func twoCores() (cores, error) {
 		}
 	}
 	if len(found) < 2 {
-		return cores{}, fmt.Errorf("%d core may be used: the server needs one and the generator another", len(found))
+		return cores{}, fmt.Errorf("this process may use %d core: the server and the load generator need one each", len(found))
 	}
 	return cores{found[0], found[1]}, nil
 }
 
-// startOn starts a command on one core. A child has the CPUs of the thread that made it, and a Go
-// program then takes GOMAXPROCS from that.
+// startOn starts a command pinned to one core. A child process inherits the CPU affinity of the
+// thread that starts it, and a Go program derives GOMAXPROCS from that.
 func startOn(core int, cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -62,40 +63,40 @@ func startOn(core int, cmd *exec.Cmd) error {
 	return err
 }
 
-// bench runs servers under loads, round after round.
+// bench runs the servers under the scenarios' loads, round by round.
 type bench struct {
-	workshop  workshop
+	dirs      buildDirs
 	cores     cores
 	duration  time.Duration
-	rounds    int     // that there shall be in the end
-	quiet     float64 // the most CPUs that others may take during a run
+	rounds    int     // in all, with those already recorded
+	quiet     float64 // -quiet: the maximum disturbance of a run, in CPUs
 	scenarios []scenario
 	servers   []server
 	out       string
-	end       time.Time // no run begins later; zero: never
+	end       time.Time // no run starts after this; zero: no limit
 	log       io.Writer
 }
 
-// errTimeIsUp says that runs are left for another time.
-var errTimeIsUp = errors.New("-for is over")
+// errTimeLimit is returned when the time limit has passed before all runs were made.
+var errTimeLimit = errors.New("the time limit (-for) has passed")
 
-// run adds to the results what is missing, and writes them after every group of runs.
+// run makes the runs that r does not have yet, and writes r after every group of runs.
 func (b *bench) run(ctx context.Context, r *results) error {
 	for round := 1; round <= b.rounds; round++ {
 		for _, sc := range b.scenarios {
 			var missing []server
 			for _, s := range shuffled(b.servers, round, sc.name) {
-				if r.Setting.Absent[s.name] == "" && r.done(sc.name, s.name) < round {
+				if r.Setting.Absent[s.name] == "" && r.roundsDone(sc.name, s.name) < round {
 					missing = append(missing, s)
 				}
 			}
 			for group := range sc.groups(missing) {
 				if !b.end.IsZero() && time.Now().After(b.end) {
-					return errTimeIsUp
+					return errTimeLimit
 				}
-				runs, discarded, err := b.measureInQuiet(ctx, round, sc, group)
+				runs, discarded, err := b.measureUndisturbed(ctx, round, sc, group)
 				if err != nil {
-					return err // interrupted, or nothing could be started
+					return err // interrupted, or /proc/stat could not be read
 				}
 				r.Runs, r.Discarded = append(r.Runs, runs...), append(r.Discarded, discarded...)
 				if err := r.write(b.out); err != nil {
@@ -110,13 +111,15 @@ func (b *bench) run(ctx context.Context, r *results) error {
 	return nil
 }
 
-// mostTries is how often a group of runs is made at most, until it is undisturbed.
-const mostTries = 3
+// maxTries is the maximum number of times that a disturbed group of runs is made.
+const maxTries = 3
 
-// measureInQuiet repeats runs during which others took too much of the CPUs. It never looks at the figures:
-// those count that were the first not to be disturbed, or were disturbed least. But a failure always counts.
-func (b *bench) measureInQuiet(ctx context.Context, round int, sc scenario, group []server) (best, discarded []run, err error) {
-	for try := range mostTries {
+// measureUndisturbed measures a group of servers, and repeats the runs while the disturbance
+// exceeds -quiet, up to maxTries times. It keeps the first runs within -quiet, or else the least
+// disturbed ones; it never looks at the measured figures. Runs with a failure are kept and not
+// repeated.
+func (b *bench) measureUndisturbed(ctx context.Context, round int, sc scenario, group []server) (best, discarded []run, err error) {
+	for try := range maxTries {
 		runs, err := b.measure(ctx, sc, group)
 		if err != nil {
 			return nil, nil, err
@@ -139,12 +142,13 @@ func (b *bench) measureInQuiet(ctx context.Context, round int, sc scenario, grou
 		if failed || best[0].disturbance() <= b.quiet {
 			break
 		}
-		fmt.Fprintf(b.log, "         %-9s  others took %.2f of a core\n", sc.name, runs[0].disturbance())
+		fmt.Fprintf(b.log, "         %-9s  disturbed: other processes and the hypervisor used %.2f CPUs\n", sc.name, runs[0].disturbance())
 	}
 	return best, discarded, nil
 }
 
-// shuffled gives a round's order: another one each time, and the same when a round is taken up again.
+// shuffled returns the servers in the order of a round. The order differs between rounds, and is
+// the same when a round is continued with -append.
 func shuffled(servers []server, round int, scenario string) []server {
 	h := fnv.New64a()
 	h.Write([]byte(scenario))
@@ -160,20 +164,21 @@ func progress(x run, sc scenario) string {
 	}
 	l := x.Load
 	if sc.kind == kindIdle {
-		return head + fmt.Sprintf("%10s a connection, %s in all", bytesText(l.Server.RSSPerConnection), bytesText(float64(l.Server.RSS)))
+		return head + fmt.Sprintf("%10s per connection, %s in total", bytesText(l.Server.RSSPerConnection), bytesText(float64(l.Server.RSS)))
 	}
-	return head + fmt.Sprintf("%10s /s  %8s µs  p99 %-8s  busy %.2f, generator %.2f (%s µs)", number(l.Rate), number(l.Server.cpu()),
+	return head + fmt.Sprintf("%10s /s  %8s µs CPU  p99 %-8s  cores used: server %.2f, generator %.2f (%s µs)", number(l.Rate), number(l.Server.cpu()),
 		timeText(l.Latency.P99), l.Server.CPUs, l.Generator.CPUs, number(l.Generator.cpu()))
 }
 
-// measure is one run of each server: fresh servers, and a wsload for each, by turns. What goes wrong with one is told by its run; an error
-// ends all of them.
+// measure makes one run of each server of the group. Each has a new process and a wsload of its
+// own; the servers take turns. A run's Failed holds the failure of a single server; an error ends
+// all runs.
 func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run, error) {
 	runs := make([]run, len(group))
-	of := map[*running]*run{}
+	runOf := map[*running]*run{}
 	var pairs []*pair
 	defer func() {
-		for p := range of {
+		for p := range runOf {
 			p.stop()
 		}
 	}()
@@ -183,11 +188,11 @@ func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run
 	}
 	for i, s := range group {
 		runs[i] = run{Scenario: sc.name, Server: s.name, Began: time.Now().UTC().Truncate(time.Second)}
-		p, err := start(ctx, b.workshop, s, b.cores.server)
+		p, err := start(ctx, b.dirs, s, b.cores.server)
 		if err == nil {
-			of[p] = &runs[i]
+			runOf[p] = &runs[i]
 			var x *pair
-			if x, err = b.begin(ctx, sc, p); err == nil {
+			if x, err = b.beginLoad(ctx, sc, p); err == nil {
 				pairs = append(pairs, x)
 				if len(group) > 1 {
 					x.clock.pause(p.cmd.Process, x.load.Process)
@@ -204,16 +209,16 @@ func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run
 			runs[i].Failed = err.Error()
 		}
 	}
-	var used time.Duration // by servers and generators
-	err = takeTurns(ctx, pairs, sc.turn(), b.duration+warmup+patience, func(x *pair, r *report, err error) {
-		mine := of[x.server]
+	var used time.Duration // CPU time of the servers and generators
+	err = takeTurns(ctx, pairs, sc.turn(), b.duration+warmup+connectTime, func(x *pair, r *report, err error) {
+		mine := runOf[x.server]
 		if mine.Load = r; err != nil {
 			mine.Failed = err.Error()
 		} else {
-			mine.Failed = r.verdict(sc)
+			mine.Failed = r.failure(sc)
 		}
-		if gone := x.server.gone(); gone != "" {
-			mine.Failed = strings.TrimPrefix(mine.Failed+"; the server "+gone, "; ")
+		if exit := x.server.exitText(); exit != "" {
+			mine.Failed = strings.TrimPrefix(mine.Failed+"; the server "+exit, "; ")
 		}
 		x.server.stop()
 		used += x.server.generator + x.server.cmd.ProcessState.UserTime() + x.server.cmd.ProcessState.SystemTime()
@@ -226,25 +231,28 @@ func (b *bench) measure(ctx context.Context, sc scenario, group []server) ([]run
 		return nil, err
 	}
 	for i := range runs {
-		runs[i].Stolen = after.since(before, after.stolen-before.stolen)
-		runs[i].Others = max(0, after.since(before, after.used-before.used-used))
+		runs[i].Stolen = after.averageCPUs(before, after.stolen-before.stolen)
+		runs[i].Others = max(0, after.averageCPUs(before, after.used-before.used-used))
 	}
 	return runs, nil
 }
 
-// patience is for opening and closing the connections, beyond the time that is measured. Most servers need a second or two.
-const patience = 20 * time.Second
+// connectTime is the time allowed for opening and closing the connections, in addition to the
+// warm-up and the measured time. Most servers need one or two seconds.
+const connectTime = 20 * time.Second
 
-// begin starts the load on a server.
-func (b *bench) begin(ctx context.Context, sc scenario, p *running) (*pair, error) {
+// beginLoad starts the load on a server. In the idle scenario it first runs a short load on 100
+// connections, and waits for its end.
+func (b *bench) beginLoad(ctx context.Context, sc scenario, p *running) (*pair, error) {
 	if sc.kind == kindIdle {
-		// What a server takes when its first connections come is not memory of connections.
+		// Memory that a server allocates once, at its first connections, must not count as memory
+		// per connection.
 		x, err := b.startLoad(p, "-json", "-connections", "100", "-duration", "200ms", "-warmup", "0s", "-workers", "1")
 		if err != nil {
 			return nil, err
 		}
 		var failed error
-		err = takeTurns(ctx, []*pair{x}, sc.turn(), patience, func(_ *pair, _ *report, err error) { failed = err })
+		err = takeTurns(ctx, []*pair{x}, sc.turn(), connectTime, func(_ *pair, _ *report, err error) { failed = err })
 		if err = errors.Join(err, failed); err != nil {
 			return nil, err
 		}
@@ -257,26 +265,26 @@ type running struct {
 	cmd    *exec.Cmd
 	addr   string
 	output tail
-	exited chan struct{} // closed when it has gone
+	exited chan struct{} // closed when the process has exited
 
-	generator time.Duration // what wsload has used of a CPU
+	generator time.Duration // CPU time of its wsload processes
 }
 
 // start starts a server on one core, and returns when it accepts connections.
-func start(ctx context.Context, w workshop, s server, core int) (*running, error) {
+func start(ctx context.Context, dirs buildDirs, s server, core int) (*running, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	args := s.command(w, addr)
+	args := s.command(dirs, addr)
 	p := &running{cmd: exec.Command(args[0], args[1:]...), addr: addr, exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should we be killed: no server is left behind
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if bench is killed, the server is killed too
 	if err := startOn(core, p.cmd); err != nil {
 		return nil, fmt.Errorf("%s: %w", args[0], err)
 	}
 	go func() {
-		p.cmd.Wait() // the answer is in ProcessState
+		p.cmd.Wait() // the result is in ProcessState
 		close(p.exited)
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -291,17 +299,17 @@ func start(ctx context.Context, w workshop, s server, core int) (*running, error
 			p.stop()
 			return nil, ctx.Err()
 		case <-p.exited:
-			return nil, fmt.Errorf("the server %s", p.gone())
+			return nil, fmt.Errorf("the server %s", p.exitText())
 		}
 		if time.Now().After(end) {
 			p.stop()
-			return nil, fmt.Errorf("the server did not listen within 10 s: %s", p.output.String())
+			return nil, fmt.Errorf("the server did not accept a connection within 10 s: %s", p.output.String())
 		}
 	}
 }
 
-// freeAddress is one where nothing listens. Each run has another, so that none meets what another
-// has left in TIME_WAIT.
+// freeAddress returns an address with an unused port. Each run has its own port, so that no run is
+// affected by an earlier run's connections in TIME_WAIT.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -310,7 +318,7 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// stop ends the process.
+// stop sends SIGTERM, and SIGKILL if the process has not exited after 5 s.
 func (p *running) stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -321,45 +329,45 @@ func (p *running) stop() {
 	}
 }
 
-// gone tells how the process has ended; "" if it has not.
-func (p *running) gone() string {
+// exitText returns how the process ended, with the end of its output; "" while it is running.
+func (p *running) exitText() string {
 	select {
 	case <-p.exited:
-		return fmt.Sprintf("has ended: %v: %s", p.cmd.ProcessState, oneLine(p.output.String()))
+		return fmt.Sprintf("exited: %v: %s", p.cmd.ProcessState, oneLine(p.output.String()))
 	default:
 		return ""
 	}
 }
 
-// tail keeps the last that a process has written.
+// tail keeps the last maxTail bytes of a process's output.
 type tail struct{ text []byte }
 
-const mostTail = 4 << 10
+const maxTail = 4 << 10
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.text = append(t.text, p...)
-	if len(t.text) > mostTail {
-		t.text = append(t.text[:0], t.text[len(t.text)-mostTail:]...)
+	if len(t.text) > maxTail {
+		t.text = append(t.text[:0], t.text[len(t.text)-maxTail:]...)
 	}
 	return len(p), nil
 }
 
 func (t *tail) String() string { return string(t.text) }
 
-// raiseDescriptorLimit lets the servers have as many connections as the machine allows: the node and C ones
-// do not all raise their own limit.
+// raiseDescriptorLimit raises the soft limit of descriptors to the hard limit. The servers inherit
+// it; not all of them raise it themselves.
 func raiseDescriptorLimit() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
 	}
 	limit.Cur = limit.Max
-	// By package syscall, so that its own Exec does not put the old limit back.
+	// With package syscall and not unix: os/exec then does not restore the old limit in a child.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Cur, Max: limit.Max}); err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
 	}
 	if wanted, _ := strconv.Atoi(idleConnections); limit.Max < uint64(wanted)+500 {
-		fmt.Fprintf(os.Stderr, "bench: the descriptor limit %d (ulimit -Hn) is too low for the scenario idle, which opens %s connections\n", limit.Max, idleConnections)
+		fmt.Fprintf(os.Stderr, "bench: the descriptor limit %d (ulimit -Hn) is too low for the idle scenario, which opens %s connections\n", limit.Max, idleConnections)
 	}
 	return nil
 }

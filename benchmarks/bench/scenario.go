@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// scenario is a load that all servers get alike.
+// scenario is a load that is applied to every server.
 type scenario struct {
 	name  string
 	title string
 	kind  kind
-	args  []string // wsload's, beyond those that all have
+	args  []string // wsload's, in addition to those of all scenarios
 }
 
-// kind is what a scenario measures.
+// kind tells what a scenario measures.
 type kind int
 
 const (
-	kindEcho    kind = iota // messages
-	kindIdle                // memory of connections that are open and silent
-	kindConnect             // connections that come and go
+	kindEcho    kind = iota // rate, latency and CPU of messages
+	kindIdle                // memory of open, silent connections
+	kindConnect             // rate, latency and CPU of opening and closing connections
 )
 
 const idleConnections = "15000"
 
-// Messages are text in all of them: it is what most applications send, and a server that validates it has to.
+// All scenarios send text messages, since most applications do, and since servers that validate
+// UTF-8 must then do so.
 var scenarios = []scenario{
 	{"small", "100 connections, 128 B", kindEcho, []string{"-connections", "100", "-payload", "128"}},
 	{"classic", "1,000 connections, 1 KiB", kindEcho, []string{"-connections", "1000", "-payload", "1KiB"}},
@@ -33,17 +34,17 @@ var scenarios = []scenario{
 	{"pipelined", "100 connections, 128 B, 16 in flight on each", kindEcho, []string{"-connections", "100", "-payload", "128", "-inflight", "16"}},
 	{"large", "50 connections, 64 KiB", kindEcho, []string{"-connections", "50", "-payload", "64KiB"}},
 	{"huge", "10 connections, 1 MiB", kindEcho, []string{"-connections", "10", "-payload", "1MiB"}},
-	// From several addresses, so that ports do not run out.
-	{"idle", "15,000 connections that have each echoed once", kindIdle, []string{"-mode", "idle", "-connections", idleConnections, "-source", "8"}},
-	{"connect", "100 at a time are opened, echo once, and are closed", kindConnect, []string{"-mode", "connect", "-connections", "100", "-source", "8"}},
+	// These two use several source addresses, since one does not have enough ports.
+	{"idle", "15,000 connections that have each echoed one message", kindIdle, []string{"-mode", "idle", "-connections", idleConnections, "-source", "8"}},
+	{"connect", "100 at a time, each opened, used for one message and closed", kindConnect, []string{"-mode", "connect", "-connections", "100", "-source", "8"}},
 }
 
 const (
 	warmup   = 500 * time.Millisecond
-	idleTime = 500 * time.Millisecond // nothing happens in it
+	idleTime = 500 * time.Millisecond // measured time of the idle scenario, without messages
 )
 
-// load is wsload's command line for a scenario, without the server.
+// load returns wsload's arguments for a scenario, except those that name the server.
 func (s scenario) load(duration time.Duration) []string {
 	if s.kind == kindIdle {
 		duration = idleTime
@@ -52,9 +53,12 @@ func (s scenario) load(duration time.Duration) []string {
 		"-duration", duration.String(), "-warmup", warmup.String()}, s.args...)
 }
 
-// turn is how long a server is not stopped, when several are measured by turns. After a pause the caches hold nothing of its connections, and TCP
-// acknowledges at once what it would have acknowledged with a reply: each connection's first messages cost more. So that they are few, a turn is long; the
-// shorter it is, the more alike is the machine to all. In connect all have had their turns within a second, after which gorilla's servers give up sending a close frame.
+// turn returns how long a server runs before the next one's turn, when several are measured
+// together. Short turns give all servers the same machine speed. Long turns keep the cost of the
+// pauses small: after a pause the CPU caches are cold, and TCP acknowledges at once what it would
+// have acknowledged with a reply, so each connection's first messages cost more. In connect, all
+// servers must have had their turn within 1 s, because gorilla's servers then give up sending a
+// close frame.
 func (s scenario) turn() time.Duration {
 	if s.kind == kindConnect {
 		return 60 * time.Millisecond
@@ -62,7 +66,8 @@ func (s scenario) turn() time.Duration {
 	return time.Second
 }
 
-// groups are the servers that are measured by turns: all of them together, where times are measured.
+// groups returns the groups of servers that are measured together, by turns: one group with all
+// servers, or one server per group if only memory is measured.
 func (s scenario) groups(servers []server) iter.Seq[[]server] {
 	if s.kind == kindIdle {
 		return slices.Chunk(servers, 1)
@@ -70,7 +75,7 @@ func (s scenario) groups(servers []server) iter.Seq[[]server] {
 	return slices.Chunk(servers, max(1, len(servers)))
 }
 
-// unit is what the rate counts.
+// unit returns the noun for what the rate counts.
 func (s scenario) unit() string {
 	if s.kind == kindConnect {
 		return "connection"

@@ -13,27 +13,27 @@ import (
 	"strings"
 )
 
-// server is a program that echoes.
+// server is an echo server to be measured.
 type server struct {
 	name      string
 	class     class
-	validates bool     // that text is UTF-8
-	modules   []string // whose versions are told
-	how       string   // in a few words
+	validates bool     // whether it checks that text messages are UTF-8
+	modules   []string // Go modules whose versions are reported
+	how       string   // short description
 }
 
-// class is how a server is built.
+// class is the kind of architecture of a server.
 type class string
 
 const (
 	classOurs      class = "wsecho"
 	classFloor     class = "floor"
 	classLoop      class = "event loop"
-	classGoroutine class = "goroutine a connection"
+	classGoroutine class = "goroutine per connection"
 	classNode      class = "node"
 )
 
-// The names that targets and tables know.
+// Names of servers that targets and tables refer to.
 const (
 	ours    = "wsecho"
 	control = "wsecho-again"
@@ -42,23 +42,24 @@ const (
 	nodeWS  = "ws"
 )
 
-// readBuffer is the buffer of the servers whose buffer can be chosen: wsecho's own (pool.BufferSize).
+// readBuffer is the read buffer, in bytes, of servers that let it be chosen. It is as large as
+// wsecho's (pool.BufferSize).
 const readBuffer = 256 << 10
 
 var servers = []server{
 	{ours, classOurs, true, nil, "the server of this repository, `-workers 1`"},
-	{control, classOurs, true, nil, "the same once more: what differs is noise"},
-	{floor, classFloor, false, nil, "the least in C: epoll, `recv` and `send`, no checks"},
-	{gnet, classLoop, false, []string{"github.com/panjf2000/gnet/v2", "github.com/gobwas/ws"}, "gnet with a codec of gobwas/ws, echoing in its read buffer"},
+	{control, classOurs, true, nil, "the same program again, to measure the noise"},
+	{floor, classFloor, false, nil, "a minimal C program: epoll, `recv` and `send`, no checks"},
+	{gnet, classLoop, false, []string{"github.com/panjf2000/gnet/v2", "github.com/gobwas/ws"}, "gnet with a codec from gobwas/ws, echoing in gnet's read buffer"},
 	{"nbio", classLoop, true, []string{"github.com/lesismal/nbio"}, "non-blocking, its own pool of goroutines"},
-	{"gobwas-epoll", classLoop, true, []string{"github.com/gobwas/ws"}, "net/http upgrade, one epoll loop, wsutil's helpers"},
-	{"gws", classGoroutine, false, []string{"github.com/lxzan/gws"}, "its own server"},
+	{"gobwas-epoll", classLoop, true, []string{"github.com/gobwas/ws"}, "net/http upgrade, one epoll loop, wsutil helpers"},
+	{"gws", classGoroutine, false, []string{"github.com/lxzan/gws"}, "gws's own HTTP server"},
 	{"gobwas", classGoroutine, false, []string{"github.com/gobwas/ws"}, "zero-copy upgrade, wsutil's reader and pooled writers"},
 	{"gorilla", classGoroutine, false, []string{"github.com/gorilla/websocket"}, "net/http, `ReadMessage`, `WriteMessage`"},
 	{"gorilla-lean", classGoroutine, false, []string{"github.com/gorilla/websocket"}, "pooled buffers, reader to writer"},
 	{"coder", classGoroutine, false, []string{"github.com/coder/websocket"}, "net/http, pooled buffers"},
-	{"fasthttp", classGoroutine, false, []string{"github.com/fasthttp/websocket", "github.com/valyala/fasthttp"}, "gorilla's on fasthttp"},
-	{nodeWS, classNode, true, nil, "npm's ws with bufferutil"},
+	{"fasthttp", classGoroutine, false, []string{"github.com/fasthttp/websocket", "github.com/valyala/fasthttp"}, "gorilla/websocket ported to fasthttp"},
+	{nodeWS, classNode, true, nil, "npm package ws with bufferutil"},
 }
 
 func serverNamed(name string) (server, bool) {
@@ -70,56 +71,56 @@ func serverNamed(name string) (server, bool) {
 	return server{}, false
 }
 
-// workshop is where programs are built, and which they are.
-type workshop struct {
-	root string // of the repository
-	ours string // where wsecho and wsload are
-	bin  string // for the peers' binaries
+// buildDirs holds the directories of the sources and binaries.
+type buildDirs struct {
+	root  string // of the repository
+	own   string // binaries of wsecho and wsload
+	peers string // binaries of the peers
 }
 
-func (w workshop) path(name string) string { return filepath.Join(w.bin, name) }
+func (d buildDirs) wsecho() string { return filepath.Join(d.own, "wsecho") }
 
-func (w workshop) wsecho() string { return filepath.Join(w.ours, "wsecho") }
+func (d buildDirs) wsload() string { return filepath.Join(d.own, "wsload") }
 
-func (w workshop) wsload() string { return filepath.Join(w.ours, "wsload") }
+func (d buildDirs) peerBinary(name string) string { return filepath.Join(d.peers, name) }
 
-func (w workshop) peer(name string) string {
-	return filepath.Join(w.root, "benchmarks", "peers", name)
+func (d buildDirs) peerSource(name string) string {
+	return filepath.Join(d.root, "benchmarks", "peers", name)
 }
 
-// command is a server's command line, to serve on an address.
-func (s server) command(w workshop, addr string) []string {
+// command returns the command line that starts the server on addr.
+func (s server) command(dirs buildDirs, addr string) []string {
 	switch s.name {
 	case ours, control:
-		return []string{w.wsecho(), "-listen", addr, "-admin", "127.0.0.1:0", "-workers", "1"}
+		return []string{dirs.wsecho(), "-listen", addr, "-admin", "127.0.0.1:0", "-workers", "1"}
 	case floor, gnet:
-		return []string{w.path(s.name), "-addr", addr, "-buffer", strconv.Itoa(readBuffer)}
+		return []string{dirs.peerBinary(s.name), "-addr", addr, "-buffer", strconv.Itoa(readBuffer)}
 	case nodeWS:
-		return []string{"node", filepath.Join(w.peer(nodeWS), "server.js"), "-addr", addr}
+		return []string{"node", filepath.Join(dirs.peerSource(nodeWS), "server.js"), "-addr", addr}
 	}
-	return []string{w.path(s.name), "-addr", addr}
+	return []string{dirs.peerBinary(s.name), "-addr", addr}
 }
 
-// errAbsent says that this machine lacks what a server needs.
+// errAbsent is returned if this machine lacks a program that is needed to build a server.
 var errAbsent = errors.New("not built")
 
-// build makes the server's program. An error that is errAbsent says why this machine cannot.
-func (s server) build(ctx context.Context, w workshop) error {
+// build builds the server's program. An error that wraps errAbsent says what this machine lacks.
+func (s server) build(ctx context.Context, dirs buildDirs) error {
 	needs := func(program string) error {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%w: no %s here", errAbsent, program)
+			return fmt.Errorf("%w: program %s is not installed", errAbsent, program)
 		}
 		return nil
 	}
-	dir := w.peer(s.name)
+	dir := dirs.peerSource(s.name)
 	switch s.name {
 	case ours, control:
-		return tool(ctx, w.root, "make", "--silent", "build")
+		return runTool(ctx, dirs.root, "make", "--silent", "build")
 	case floor:
 		if err := needs("gcc"); err != nil {
 			return err
 		}
-		return tool(ctx, dir, "gcc", append(strings.Fields(floorFlags), "-o", w.path(floor), "floor.c")...)
+		return runTool(ctx, dir, "gcc", append(strings.Fields(floorFlags), "-o", dirs.peerBinary(floor), "floor.c")...)
 	case nodeWS:
 		for _, program := range []string{"node", "npm"} {
 			if err := needs(program); err != nil {
@@ -129,19 +130,19 @@ func (s server) build(ctx context.Context, w workshop) error {
 		if _, err := os.Stat(filepath.Join(dir, "node_modules", "ws")); err == nil {
 			return nil
 		}
-		if err := tool(ctx, dir, "npm", "ci", "--no-audit", "--no-fund", "--silent"); err != nil {
+		if err := runTool(ctx, dir, "npm", "ci", "--no-audit", "--no-fund", "--silent"); err != nil {
 			return fmt.Errorf("%w: %w", errAbsent, err)
 		}
 		return nil
 	case gnet: // "Enable poll_opt mode to boost performance" (gnet.host, best practices)
-		return tool(ctx, dir, "go", "build", "-trimpath", "-tags", "poll_opt", "-o", w.path(s.name), ".")
+		return runTool(ctx, dir, "go", "build", "-trimpath", "-tags", "poll_opt", "-o", dirs.peerBinary(s.name), ".")
 	}
-	return tool(ctx, dir, "go", "build", "-trimpath", "-o", w.path(s.name), ".")
+	return runTool(ctx, dir, "go", "build", "-trimpath", "-o", dirs.peerBinary(s.name), ".")
 }
 
 const floorFlags = "-O3 -march=native -std=gnu11 -Wall -Wextra -Werror"
 
-func tool(ctx context.Context, dir, name string, args ...string) error {
+func runTool(ctx context.Context, dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -150,17 +151,18 @@ func tool(ctx context.Context, dir, name string, args ...string) error {
 	return nil
 }
 
-// version tells the versions of what the server is made of.
-func (s server) version(w workshop) (string, error) {
+// version returns the versions of the server's modules or packages; "" for wsecho, whose version is
+// the commit of the results.
+func (s server) version(dirs buildDirs) (string, error) {
 	switch s.name {
 	case ours, control:
-		return "", nil // the results' own commit
+		return "", nil
 	case floor:
 		return "gcc " + floorFlags, nil
 	case nodeWS:
-		return lockedVersions(filepath.Join(w.peer(nodeWS), "package-lock.json"))
+		return lockedVersions(filepath.Join(dirs.peerSource(nodeWS), "package-lock.json"))
 	}
-	info, err := buildinfo.ReadFile(w.path(s.name))
+	info, err := buildinfo.ReadFile(dirs.peerBinary(s.name))
 	if err != nil {
 		return "", err
 	}
@@ -175,7 +177,7 @@ func (s server) version(w workshop) (string, error) {
 	return strings.Join(parts, ", "), nil
 }
 
-// lockedVersions are those of package-lock.json.
+// lockedVersions returns the versions of ws and bufferutil in package-lock.json.
 func lockedVersions(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// figure is what several runs say of one quantity.
+// figure summarizes one quantity over several runs.
 type figure struct {
 	Median, Min, Max float64
-	N                int // of runs
+	N                int // number of runs
 }
 
-// figureOf is the figure of some values; N is 0 if there are none.
+// figureOf summarizes some values. N is 0 if there are none.
 func figureOf(values []float64) figure {
 	if len(values) == 0 {
 		return figure{}
@@ -28,25 +28,25 @@ func median(sorted []float64) float64 {
 	return (sorted[half-1] + sorted[half]) / 2
 }
 
-// summary is a server in a scenario.
+// summary holds the figures of a server in a scenario.
 type summary struct {
 	server   server
 	failures []string
-	rate     figure // a second
-	cpu      figure // microseconds a message
-	user     figure
-	system   figure
+	rate     figure // messages or connections per second
+	cpu      figure // microseconds per message
+	user     figure // the part of cpu in user mode
+	system   figure // the part of cpu in the kernel
 	p50, p99 figure // microseconds
 	rss      figure // bytes
-	rssEach  figure // bytes a connection, beyond what there was before the first
-	busy     figure // of the server's core
-	genBusy  figure // of the generator's core
-	genCPU   figure // the generator's microseconds a message
+	rssEach  figure // bytes per connection, without the memory in use before the first
+	busy     figure // share of the server's core, 0 to 1
+	genBusy  figure // share of the generator's core, 0 to 1
+	genCPU   figure // the generator's microseconds per message
 }
 
-// summarize makes the figures of a server in a scenario from the runs that count.
+// summarize returns the figures of a server in a scenario, from its valid runs.
 func summarize(r *results, sc scenario, s server) summary {
-	reports := r.counted(sc.name, s.name)
+	reports := r.validReports(sc.name, s.name)
 	of := func(value func(*report) float64) figure {
 		var values []float64
 		for _, x := range reports {
@@ -72,15 +72,16 @@ func summarize(r *results, sc scenario, s server) summary {
 
 func (s summary) measured() bool { return s.rss.N > 0 }
 
-// idleCore is a share of a core below which there was time left on it.
-const idleCore = 0.95
+// fullCore is the share of a core from which the core counts as fully used.
+const fullCore = 0.95
 
-// limitedByGenerator says that the rate is the generator's: it had no time left, and the server had.
+// limitedByGenerator reports whether the generator limited the rate: it used its whole core, and
+// the server did not.
 func (s summary) limitedByGenerator() bool {
-	return s.genBusy.Median >= idleCore && s.busy.Median < idleCore
+	return s.genBusy.Median >= fullCore && s.busy.Median < fullCore
 }
 
-// table is a scenario with its servers, best first.
+// table holds the summaries of a scenario's servers, best first.
 type table struct {
 	scenario scenario
 	rows     []summary
@@ -108,8 +109,8 @@ func tableOf(r *results, sc scenario) table {
 	return t
 }
 
-// of finds a server's figures; false if it has none.
-func (t table) of(name string) (summary, bool) {
+// find returns a server's figures; false if it has none.
+func (t table) find(name string) (summary, bool) {
 	for _, x := range t.rows {
 		if x.server.name == name && x.measured() {
 			return x, true
@@ -118,17 +119,17 @@ func (t table) of(name string) (summary, bool) {
 	return summary{}, false
 }
 
-// best is the one with the highest rate among those that are meant.
-func (t table) best(meant func(server) bool) (summary, bool) {
+// best returns the server with the highest rate among those that match; false if there is none.
+func (t table) best(match func(server) bool) (summary, bool) {
 	var best summary
 	for _, x := range t.rows {
-		if x.measured() && meant(x.server) && (!best.measured() || x.rate.Median > best.rate.Median) {
+		if x.measured() && match(x.server) && (!best.measured() || x.rate.Median > best.rate.Median) {
 			best = x
 		}
 	}
 	return best, best.measured()
 }
 
-func goroutineEach(s server) bool { return s.class == classGoroutine }
+func isGoroutineServer(s server) bool { return s.class == classGoroutine }
 
-func otherGo(s server) bool { return s.class == classGoroutine || s.class == classLoop }
+func isGoPeer(s server) bool { return s.class == classGoroutine || s.class == classLoop }

@@ -28,16 +28,16 @@ func TestCheckReportsFirstLimitAndRemedies(t *testing.T) {
 		wants  []string
 	}{
 		{"without -max-conns", nil, roomy(nil), exitDrained, []string{
-			"allows 19,806 connections. The first limit reached: open files of a process.", "19,806 <",
+			"allows 19,806 connections. The first limit reached: open files per process.", "19,806 <",
 			"Changes for 100,000 connections", "LimitNOFILE=100194", "LimitNOFILE=1000194", "net.core.somaxconn  ", "4,096", "28,232"}},
 		{"as many as allowed", []string{"-max-conns", "19806"}, roomy(nil), exitDrained, []string{"-max-conns 19806 is allowed"}},
 		{"one too many", []string{"-max-conns", "19807"}, roomy(nil), exitFailed, []string{
-			"-max-conns 19807 is too many for open files of a process: 20,000, and 20,001 wanted: 1 short, enough for 19,806"}},
+			"-max-conns 19807 is too many for open files per process: limit 20,000, needed 20,001 (1 short), enough for 19,806"}},
 		{"two limits too low", []string{"-max-conns", "30000"}, roomy(func(m *limits.Machine) { m.TCPPressure, m.TCPUsed = 25_000, 5000 }), exitFailed, []string{
-			"too many for open files", "too many for net.ipv4.tcp_mem, pressure: 25,000, and 35,000 wanted: 10,000 short"}},
+			"too many for open files", "too many for net.ipv4.tcp_mem (pressure): limit 25,000, needed 35,000 (10,000 short)"}},
 		{"more workers", []string{"-workers", "4"}, roomy(nil), exitDrained, []string{"allows 19,608 connections"}},
 		{"the budget counts as memory", []string{"-buffer-budget", "1GiB"}, roomy(func(m *limits.Machine) { m.Available = 1 << 30 }), exitDrained, []string{
-			"allows 0 connections. The first limit reached: memory, available"}},
+			"allows 0 connections. The first limit reached: available memory"}},
 		{"the server's own limit", nil, roomy(func(m *limits.Machine) {
 			m.HardFiles, m.NrOpen, m.FileMax, m.EpollWatches, m.TCPPressure = 1<<30, 1<<30, 1<<40, 1<<40, 1<<40
 		}),

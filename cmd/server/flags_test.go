@@ -54,8 +54,8 @@ func TestInvalidListMembers(t *testing.T) {
 		{"origins", "\"app.example.com\"", "a host name has no '\"'"},
 		{"origins", "'any'", "a host name has no"},
 		{"origins", "app.example.com:0", "not a number from 1 to 65535"},
-		{"origins", "app.example.com,", "empty member"},
-		{"origins", " ", "empty member"},
+		{"origins", "app.example.com,", "empty item"},
+		{"origins", " ", "empty item"},
 		{"subprotocols", "a b", "is not a token"},
 		{"subprotocols", "chat,soap/1", "has the member \"soap/1\", which is not a token"},
 		{"subprotocols", "\"chat\"", "is not a token"},
@@ -63,7 +63,7 @@ func TestInvalidListMembers(t *testing.T) {
 		{"subprotocols", "chät", "is not a token"},
 		{"subprotocols", "chat, soap, chat", "has the member \"chat\", which is in the list twice"},
 		{"subprotocols", "any,chat", "any must stand alone"},
-		{"subprotocols", ",chat", "empty member"},
+		{"subprotocols", ",chat", "empty item"},
 	} {
 		_, err := parse([]string{"-" + c.flag, c.value})
 		wantsError(t, err, "-"+c.flag, fmt.Sprintf("%q", c.value), c.cause)

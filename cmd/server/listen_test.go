@@ -52,7 +52,7 @@ func TestInvalidAddressIsUsageError(t *testing.T) {
 		{[]string{"-listen", ":http"}, []string{"-listen", ":http", "not a number from 0 to 65535"}},
 		{[]string{"-listen", "127.0.0.1:65536"}, []string{"-listen", "127.0.0.1:65536", "not a number from 0 to 65535"}},
 		{[]string{"-listen", ":"}, []string{"-listen", "missing port"}},
-		{[]string{"-listen", ""}, []string{"-listen", "empty member"}},
+		{[]string{"-listen", ""}, []string{"-listen", "empty item"}},
 		{[]string{"-listen", "256.0.0.1:80"}, []string{"-listen", "256.0.0.1:80", "neither an IP address nor a host name"}},
 		{[]string{"-listen", "127.0.0.1:80,127.0.0.1:080"}, []string{"-listen", "127.0.0.1:080", "same address as 127.0.0.1:80"}},
 		{[]string{"-listen", "unix:/a", "-listen", "unix:/a"}, []string{"-listen", "unix:/a", "same address as unix:/a"}},

@@ -1,6 +1,6 @@
-// Package flags is what the programs' command lines have in common: values that
-// are checked when they are set, each also by environment variable, and their explanation.
-// It stands on the standard flag package; ff adds the environment.
+// Package flags is the common part of the programs' command lines: flags whose values are checked
+// when they are set, an environment variable for each flag, and the help text. It is built on the
+// standard flag package; ff adds the environment.
 package flags
 
 import (
@@ -19,7 +19,8 @@ import (
 	"github.com/peterbourgon/ff/v3"
 )
 
-// NewSet makes a set of flags that prints nothing by itself.
+// NewSet returns an empty set of flags. Unlike the flag package's default, it prints nothing when
+// parsing fails.
 func NewSet(program string) *flag.FlagSet {
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -27,29 +28,30 @@ func NewSet(program string) *flag.FlagSet {
 	return fs
 }
 
-// Parse sets the flags from the arguments, and those that have not been set from environment
-// variables that begin with prefix. Its errors name the flag or variable, its value, and the cause.
+// Parse sets the flags from the arguments, and the remaining flags from environment variables,
+// whose names are prefix, an underscore and the flag's name in upper case. Errors name the flag or
+// variable, its value, and the reason.
 func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(prefix)); err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
-			err = inner // without ff's "error parsing …" in front
+			err = inner // omits ff's prefix "error parsing …"
 		}
 		return withValue(err, fs, prefix)
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
+		return fmt.Errorf("unexpected argument %q: only flags are accepted", fs.Arg(0))
 	}
 	return nil
 }
 
-// withValue adds the value to an error about a variable that does not name it: those of Boolean flags
-// are the flag package's own.
+// withValue adds a variable's value to an error that names only the variable. These are the errors
+// of Boolean flags, which come from the flag package.
 func withValue(err error, fs *flag.FlagSet, prefix string) error {
 	text := err.Error()
 	fs.VisitAll(func(f *flag.Flag) {
 		name := variable(prefix, f.Name)
 		if value := strconv.Quote(os.Getenv(name)); strings.Contains(text, strconv.Quote(name)) && !strings.Contains(text, value) {
-			err = fmt.Errorf("%w: %s is not true or false", err, value)
+			err = fmt.Errorf("%w: %s is neither true nor false", err, value)
 		}
 	})
 	return err
@@ -60,8 +62,8 @@ func variable(prefix, name string) string {
 	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// Arguments sets the flags from the arguments, and returns those that are no flags, in their order.
-// The flag package stops at the first of those; here flags may follow. Behind "--" there are none.
+// Arguments sets the flags from args, and returns the arguments that are not flags, in their order.
+// Unlike the flag package, it accepts flags after such arguments. After "--" there are no flags.
 func Arguments(fs *flag.FlagSet, args []string) (others []string, err error) {
 	for {
 		if err := fs.Parse(args); err != nil {
@@ -76,7 +78,7 @@ func Arguments(fs *flag.FlagSet, args []string) (others []string, err error) {
 	}
 }
 
-// Explain writes what each flag is for, with its unit, variable and default.
+// Explain writes the help text: each flag with its unit, variable, meaning and default.
 func Explain(w io.Writer, fs *flag.FlagSet, prefix string) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fs.VisitAll(func(f *flag.Flag) {
@@ -91,8 +93,8 @@ func Explain(w io.Writer, fs *flag.FlagSet, prefix string) {
 	t.Flush()
 }
 
-// Version adds the flag -version, and only as a flag: deployments have a variable of that name of their own,
-// which says something else.
+// Version adds the flag -version. It has no environment variable, because deployments use a
+// variable of that name for other purposes.
 func Version(fs *flag.FlagSet, p *bool) {
 	fs.BoolFunc("version", "print version, commit and Go version", func(text string) error {
 		*p = text == "true"
@@ -100,14 +102,14 @@ func Version(fs *flag.FlagSet, p *bool) {
 	})
 }
 
-// value is a flag whose text is checked when it is set, and whose error names
-// the text.
+// value is a flag.Value whose text is checked when it is set.
 type value[T any] struct {
 	p     *T
 	parse func(string) (T, error)
 }
 
-// Var adds a flag to fs, whose text is checked by parse when it is set. The error names the text.
+// Var adds a flag to fs. parse checks and converts its text when it is set; Var adds the text to
+// the error of parse, which should therefore begin with a verb: "is not an integer".
 func Var[T any](fs *flag.FlagSet, p *T, name string, byDefault T, parse func(string) (T, error), usage string) {
 	*p = byDefault
 	fs.Var(value[T]{p, parse}, name, usage)
@@ -129,32 +131,32 @@ func (v value[T]) String() string {
 	return fmt.Sprint(*v.p)
 }
 
-// Int parses a whole number.
+// Int returns a parser for an integer from least to most.
 func Int(least, most int) func(string) (int, error) {
 	return func(text string) (int, error) {
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return 0, errors.New("is not a whole number")
+			return 0, errors.New("is not an integer")
 		}
 		return n, Between(n, least, most)
 	}
 }
 
-// Duration parses a time.
+// Duration returns a parser for a duration from least to most, in the form of time.ParseDuration.
 func Duration(least, most time.Duration) func(string) (time.Duration, error) {
 	return func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return 0, errors.New("is not a time such as 500ms, 10s or 1h30m")
+			return 0, errors.New("is not a duration such as 500ms, 10s or 1h30m")
 		}
 		return d, Between(d, least, most)
 	}
 }
 
-// Text is any text, the empty one too.
+// Text is a parser that accepts any text, including the empty one.
 func Text(text string) (string, error) { return text, nil }
 
-// Word parses one of some words.
+// Word returns a parser that accepts only the given words.
 func Word(words ...string) func(string) (string, error) {
 	return func(text string) (string, error) {
 		for _, w := range words {
@@ -166,7 +168,7 @@ func Word(words ...string) func(string) (string, error) {
 	}
 }
 
-// Between says so if x is not.
+// Between returns an error if x is not between least and most, inclusive.
 func Between[T cmp.Ordered](x, least, most T) error {
 	if x < least || x > most {
 		return fmt.Errorf("is not between %v and %v", least, most)
@@ -177,7 +179,7 @@ func Between[T cmp.Ordered](x, least, most T) error {
 // ByteSize is a number of bytes.
 type ByteSize int64
 
-// ByteUnits are the units of sizes, largest first.
+// ByteUnits lists the units of sizes, largest first.
 var ByteUnits = []struct {
 	Name string
 	Size ByteSize
@@ -192,7 +194,8 @@ func (b ByteSize) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// Size parses a number of bytes.
+// Size returns a parser for a number of bytes from least to most, with an optional unit: 65536,
+// 64KiB or 1GiB.
 func Size(least, most ByteSize) func(string) (ByteSize, error) {
 	return func(text string) (ByteSize, error) {
 		digits, unit := text, ByteSize(1)
@@ -204,18 +207,18 @@ func Size(least, most ByteSize) func(string) (ByteSize, error) {
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
 		if err != nil || n < 0 || ByteSize(n) > math.MaxInt64/unit {
-			return 0, errors.New("is not a number of bytes such as 65536, 64KiB or 1GiB")
+			return 0, errors.New("is not a size in bytes such as 65536, 64KiB or 1GiB")
 		}
 		return ByteSize(n) * unit, Between(ByteSize(n)*unit, least, most)
 	}
 }
 
-// Split parses a list with commas, whose members are not empty.
+// Split splits a comma-separated list, and trims spaces around its items. Empty items are an error.
 func Split(text string) ([]string, error) {
 	items := strings.Split(text, ",")
 	for i := range items {
 		if items[i] = strings.TrimSpace(items[i]); items[i] == "" {
-			return nil, errors.New("has an empty member")
+			return nil, errors.New("has an empty item")
 		}
 	}
 	return items, nil

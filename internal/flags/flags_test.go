@@ -36,31 +36,31 @@ func newProgram() (*program, *flag.FlagSet) {
 	return p, fs
 }
 
-// A flag comes before its variable, which comes before the default.
+// A flag overrides its environment variable, which overrides the default.
 func TestParse(t *testing.T) {
 	t.Setenv("PROGRAM_NUMBER", "8")
 	t.Setenv("PROGRAM_LONG_NAME", "from a variable")
 	t.Setenv("PROGRAM_LOUD", "true")
-	t.Setenv("PROGRAM_VERSION", "1.2.3") // a deployment's own
+	t.Setenv("PROGRAM_VERSION", "1.2.3") // ignored: deployments use it for other purposes
 	t.Setenv("OTHER_WAIT", "5s")
 	p, fs := newProgram()
 	if err := Parse(fs, []string{"-number", "9", "--kind=b", "-size", "1MiB"}, "PROGRAM"); err != nil {
 		t.Fatal(err)
 	}
 	if want := (program{9, time.Second, "b", "from a variable", 1 << 20, true, false}); *p != want {
-		t.Errorf("%+v, want %+v", *p, want)
+		t.Errorf("got %+v, want %+v", *p, want)
 	}
 	p, fs = newProgram()
 	if err := Parse(fs, []string{"-version"}, "PROGRAM"); err != nil || !p.version || p.number != 8 {
-		t.Errorf("%+v, %v", *p, err)
+		t.Errorf("-version: got %+v, %v; want version true and number 8", *p, err)
 	}
 }
 
-// An error names the flag or the variable, its value and the cause.
-func TestWrongValues(t *testing.T) {
+// An error names the flag or the variable, its value and the reason.
+func TestInvalidValues(t *testing.T) {
 	for args, wants := range map[string][]string{
-		"-number x":      {"-number", `"x"`, "is not a whole number"},
-		"-number 1.5":    {"-number", `"1.5"`, "is not a whole number"},
+		"-number x":      {"-number", `"x"`, "is not an integer"},
+		"-number 1.5":    {"-number", `"1.5"`, "is not an integer"},
 		"-number 0":      {"-number", `"0"`, "is not between 1 and 100"},
 		"-number 101":    {"-number", `"101"`, "is not between 1 and 100"},
 		"-number":        {"-number", "needs an argument"},
@@ -79,12 +79,12 @@ func TestWrongValues(t *testing.T) {
 		_, fs := newProgram()
 		err := Parse(fs, strings.Fields(args), "PROGRAM")
 		if err == nil {
-			t.Errorf("%s: no error", args)
+			t.Errorf("%s: got no error, want one", args)
 			continue
 		}
 		for _, want := range wants {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %q does not say %s", args, err, want)
+				t.Errorf("%s: got error %q, want it to contain %s", args, err, want)
 			}
 		}
 	}
@@ -93,12 +93,12 @@ func TestWrongValues(t *testing.T) {
 			t.Setenv(name, value)
 			_, fs := newProgram()
 			err := Parse(fs, nil, "PROGRAM")
-			if value == "" { // which is what an unset one is
+			if value == "" { // the same as an unset variable
 				if err != nil {
-					t.Error(err)
+					t.Errorf("empty variable: got error %v, want none", err)
 				}
 			} else if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), value) {
-				t.Errorf("%v", err)
+				t.Errorf("got error %v, want it to contain %s and %s", err, name, value)
 			}
 		})
 	}
@@ -120,20 +120,20 @@ func TestArguments(t *testing.T) {
 		p, fs := newProgram()
 		others, err := Arguments(fs, strings.Fields(args))
 		if err != nil || strings.Join(others, " ") != want || strings.Contains(args, "-number") && (p.number != 9 || !p.loud) {
-			t.Errorf("%q: %q, %v, %+v", args, others, err, *p)
+			t.Errorf("%q: got arguments %q, error %v, flags %+v; want arguments %q", args, others, err, *p, want)
 		}
 	}
 	for _, args := range []string{"a -no-such-flag", "a -number x", "a b -number"} {
 		_, fs := newProgram()
 		if others, err := Arguments(fs, strings.Fields(args)); err == nil {
-			t.Errorf("%q: %q", args, others)
+			t.Errorf("%q: got arguments %q, want an error", args, others)
 		}
 	}
 	_, fs := newProgram()
 	if _, err := Arguments(fs, []string{"a", "-h"}); !errors.Is(err, flag.ErrHelp) {
-		t.Error(err)
+		t.Errorf("-h: got error %v, want %v", err, flag.ErrHelp)
 	}
-	// What is set by an argument stays when the variables are read.
+	// A flag set by Arguments overrides its variable in a later Parse.
 	t.Setenv("PROGRAM_NUMBER", "8")
 	t.Setenv("PROGRAM_WAIT", "5s")
 	p, fs := newProgram()
@@ -141,7 +141,7 @@ func TestArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Parse(fs, nil, "PROGRAM"); err != nil || p.number != 9 || p.wait != 5*time.Second {
-		t.Errorf("%+v, %v", *p, err)
+		t.Errorf("got %+v, %v; want number 9 and wait 5s", *p, err)
 	}
 }
 
@@ -164,20 +164,21 @@ func TestExplain(t *testing.T) {
 		"-wait time PROGRAM_WAIT", "time to wait (default 1s)",
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("%q\nwant\n%q", got, want)
+		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}
 }
 
-// writerFunc is a writer that fails as a test wants.
+// writerFunc is a function that implements io.Writer.
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// A command line that asks for nothing but an answer has it, and a status that is true.
+// Answer writes the help or the version to stdout and errors to stderr, and returns the exit
+// status.
 func TestAnswer(t *testing.T) {
 	help := func(w io.Writer) { fmt.Fprint(w, "usage: program\n") }
 	_, fs := newProgram()
-	wrong := Parse(fs, []string{"-number", "x"}, "PROGRAM")
+	invalid := Parse(fs, []string{"-number", "x"}, "PROGRAM")
 	asked := Parse(fs, []string{"-h"}, "PROGRAM")
 	for _, x := range []struct {
 		name           string
@@ -191,16 +192,17 @@ func TestAnswer(t *testing.T) {
 		{"help", asked, false, 0, true, "usage: program\n", ""},
 		{"help, with version", asked, true, 0, true, "usage: program\n", ""},
 		{"version", nil, true, 0, true, "program ", ""},
-		{"wrong flag", wrong, false, ExitUsage, true, "", "program: invalid value"},
-		{"wrong flag, with version", wrong, true, ExitUsage, true, "", "program -h explains the flags"},
+		{"invalid flag", invalid, false, ExitUsage, true, "", "program: invalid value"},
+		{"invalid flag, with version", invalid, true, ExitUsage, true, "", "Run program -h for help."},
 	} {
 		var stdout, stderr bytes.Buffer
 		status, answered := Answer("program", x.err, x.version, help, &stdout, &stderr)
 		if status != x.status || answered != x.answered || !strings.HasPrefix(stdout.String(), x.stdout) || !strings.Contains(stderr.String(), x.stderr) {
-			t.Errorf("%s: %d, %v, %q, %q", x.name, status, answered, &stdout, &stderr)
+			t.Errorf("%s: got %d, %v, stdout %q, stderr %q; want %d, %v, %q, %q", x.name, status, answered, &stdout, &stderr,
+				x.status, x.answered, x.stdout, x.stderr)
 		}
 		if (x.stdout == "") != (stdout.Len() == 0) || (x.stderr == "") != (stderr.Len() == 0) {
-			t.Errorf("%s: %q, %q", x.name, &stdout, &stderr)
+			t.Errorf("%s: got stdout %q, stderr %q; want output to only one of them", x.name, &stdout, &stderr)
 		}
 	}
 	full := writerFunc(func([]byte) (int, error) { return 0, errors.New("no space left") })
@@ -210,7 +212,7 @@ func TestAnswer(t *testing.T) {
 	}{{asked, false}, {nil, true}} {
 		var stderr bytes.Buffer
 		if status, answered := Answer("program", x.err, x.version, help, full, &stderr); status != 1 || !answered || stderr.String() != "program: no space left\n" {
-			t.Errorf("where nothing can be written: %d, %v, %q", status, answered, &stderr)
+			t.Errorf("stdout is full: got %d, %v, %q; want status 1 and the error", status, answered, &stderr)
 		}
 	}
 }
@@ -219,23 +221,23 @@ func TestBuild(t *testing.T) {
 	defer func(version, commit string) { buildVersion, buildCommit = version, commit }(buildVersion, buildCommit)
 	buildVersion, buildCommit = "", ""
 	if number, commit := Build(); number == "" || commit == "" || BuildVersion() != number {
-		t.Errorf("%q, %q, %q", number, commit, BuildVersion())
+		t.Errorf("got %q, %q, %q; want the version and commit that the go command records", number, commit, BuildVersion())
 	}
 	buildVersion, buildCommit = "1.2.3", "abc"
 	if number, commit := Build(); number != "1.2.3" || commit != "abc" || BuildVersion() != "1.2.3" {
-		t.Errorf("%q, %q, %q", number, commit, BuildVersion())
+		t.Errorf("got %q, %q, %q; want 1.2.3, abc, 1.2.3", number, commit, BuildVersion())
 	}
 }
 
 func TestSplit(t *testing.T) {
 	for text, want := range map[string][]string{"a": {"a"}, "a,b": {"a", "b"}, " a , b\t": {"a", "b"}, "a b,c": {"a b", "c"}} {
 		if got, err := Split(text); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q is %q, %v", text, got, err)
+			t.Errorf("%q: got %q, %v; want %q", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", " ", ",", "a,", ",a", "a,,b", "a, ,b"} {
 		if got, err := Split(text); err == nil {
-			t.Errorf("%q is taken for %q", text, got)
+			t.Errorf("%q: got %q, want an error", text, got)
 		}
 	}
 }
@@ -243,7 +245,7 @@ func TestSplit(t *testing.T) {
 func TestBetween(t *testing.T) {
 	for x, good := range map[int]bool{1: false, 2: true, 3: true, 4: true, 5: false} {
 		if err := Between(x, 2, 4); (err == nil) != good || err != nil && err.Error() != "is not between 2 and 4" {
-			t.Errorf("%d: %v", x, err)
+			t.Errorf("%d: got error %v, want none only from 2 to 4", x, err)
 		}
 	}
 }
@@ -254,23 +256,23 @@ func TestSizes(t *testing.T) {
 	} {
 		got, err := Size(0, 1<<40)(text)
 		if err != nil || got != want {
-			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
+			t.Errorf("%q: got %d, %v; want %d", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "B", "-1", "1.5MiB", "1KB", "1 mib", "9223372036854775807KiB", "8589934592GiB"} {
 		if got, err := Size(0, 1<<62)(text); err == nil {
-			t.Errorf("%q is taken for %d", text, got)
+			t.Errorf("%q: got %d, want an error", text, got)
 		}
 	}
 	for size, want := range map[ByteSize]string{0: "0", 1000: "1000", 8 << 10: "8KiB", 256 << 20: "256MiB", 1<<30 + 1: "1073741825"} {
 		if got := size.String(); got != want {
-			t.Errorf("%d is written %q, want %q", size, got, want)
+			t.Errorf("%d: got %q, want %q", int64(size), got, want)
 		}
 	}
 }
 
-// FuzzSize wants a size that is parsed to be within its limits, and what is written of it to be
-// parsed as the same size.
+// FuzzSize checks that a parsed size is within its limits, and that its String is parsed as the
+// same size.
 func FuzzSize(f *testing.F) {
 	for _, text := range []string{"1", "8KiB", "3 MiB", "2GiB", "-1", "9223372036854775807KiB", "1B"} {
 		f.Add(text)
@@ -282,10 +284,10 @@ func FuzzSize(f *testing.F) {
 			return
 		}
 		if size < least || size > most {
-			t.Fatalf("%q is %d", text, size)
+			t.Fatalf("%q: got %d, want %d to %d", text, int64(size), least, int64(most))
 		}
 		if again, err := Size(least, most)(size.String()); err != nil || again != size {
-			t.Fatalf("%d is written %q, which is %d, %v", size, size, again, err)
+			t.Fatalf("%d is formatted as %q, which is parsed as %d, %v", int64(size), size, int64(again), err)
 		}
 	})
 }

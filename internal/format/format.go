@@ -1,4 +1,4 @@
-// Package format writes numbers for people.
+// Package format formats numbers for human readers.
 package format
 
 import (
@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Thousands returns n with a comma before every third digit from the right.
+// Thousands formats n with commas between groups of three digits: 1,234,567.
 func Thousands[T int | int64](n T) string {
 	s := strconv.FormatInt(int64(n), 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -16,8 +16,8 @@ func Thousands[T int | int64](n T) string {
 	return s
 }
 
-// Bytes returns a number of bytes in the largest binary unit of which there is at least one, with
-// one digit after the point.
+// Bytes formats a number of bytes in the largest binary unit that fits, with one digit after the
+// point: 1.5 GiB. Below 1 KiB it prints whole bytes: 107 B.
 func Bytes[T int | int64 | float64](n T) string {
 	for _, unit := range []struct {
 		name string

@@ -8,7 +8,8 @@ import (
 	"testing/fstest"
 )
 
-// machine is a machine's files, as the kernel shows them.
+// machine returns the files of a machine, as the kernel shows them, with the given changes. A file
+// changed to "" does not exist.
 func machine(changes map[string]string) fs.FS {
 	files := map[string]string{
 		"proc/self/limits": "Limit                     Soft Limit           Hard Limit           Units     \n" +
@@ -56,19 +57,19 @@ func TestRead(t *testing.T) {
 		TCPPressure: 383867, TCPMax: 575796, TCPUsed: 221, PageSize: m.PageSize, Conntrack: 262144, ConntrackUsed: 144,
 		Available: 23894124 << 10, CgroupLeft: Unlimited, LocalPorts: 28232, Somaxconn: 4096, SynBacklog: 2048, PacketQueue: 1000}
 	if m != want {
-		t.Errorf("%+v, want %+v", m, want)
+		t.Errorf("got %+v, want %+v", m, want)
 	}
 }
 
-// A kernel or a container that shows nothing makes nothing small.
-func TestNothingToRead(t *testing.T) {
+// A limit that cannot be read allows any number of connections.
+func TestUnknownLimitsAllowEverything(t *testing.T) {
 	m, err := Read(fstest.MapFS{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range m.Of(Load{Descriptors: 100, Memory: 1 << 20, Ends: 1}) {
 		if l.Allows() != Unlimited || l.Show(l.Has) != "unknown" {
-			t.Errorf("%s: %s allows %d", l.Name, l.Show(l.Has), l.Allows())
+			t.Errorf("%s: got %s, which allows %d; want unknown, which allows any number", l.Name, l.Show(l.Has), l.Allows())
 		}
 	}
 }
@@ -76,51 +77,51 @@ func TestNothingToRead(t *testing.T) {
 func TestHere(t *testing.T) {
 	m, err := Here()
 	if err != nil || m.HardFiles < 3 || m.Available < 1<<20 || m.NrOpen < m.HardFiles {
-		t.Errorf("%+v, %v", m, err)
+		t.Errorf("got %+v, %v; want plausible limits of this machine", m, err)
 	}
 }
 
-// What is there and cannot be understood is an error that names the file, and the rest is read.
-func TestOddText(t *testing.T) {
+// A file that cannot be parsed is an error that names the file. The other files are still read.
+func TestInvalidFiles(t *testing.T) {
 	for _, c := range []struct{ name, file, text, want string }{
-		{"no number", "proc/sys/fs/nr_open", "many\n", `"many" is not a whole number`},
-		{"negative", "proc/sys/fs/nr_open", "-1\n", `"-1" is not a whole number`},
-		{"empty", "proc/sys/fs/nr_open", "\n", "has 0 fields, not 1"},
-		{"too many numbers", "proc/sys/fs/file-max", "1 2\n", "has 2 fields, not 1"},
-		{"too few numbers", "proc/sys/net/ipv4/tcp_mem", "1\t2\n", "has 2 fields, not 3"},
+		{"no number", "proc/sys/fs/nr_open", "many\n", `"many" is not a non-negative integer`},
+		{"negative", "proc/sys/fs/nr_open", "-1\n", `"-1" is not a non-negative integer`},
+		{"empty", "proc/sys/fs/nr_open", "\n", "has 0 fields, want 1"},
+		{"too many numbers", "proc/sys/fs/file-max", "1 2\n", "has 2 fields, want 1"},
+		{"too few numbers", "proc/sys/net/ipv4/tcp_mem", "1\t2\n", "has 2 fields, want 3"},
 		{"other limits", "proc/self/limits", "Max cpu time unlimited unlimited seconds\n", "no line for open files"},
-		{"other unit", "proc/self/limits", "Max open files 1 2 sockets\n", "has a line"},
-		{"a limit cut off", "proc/self/limits", "Max open files 1", "has a line"},
+		{"other unit", "proc/self/limits", "Max open files 1 2 sockets\n", "has an unexpected line"},
+		{"truncated limit", "proc/self/limits", "Max open files 1", "has an unexpected line"},
 		{"no TCP", "proc/net/sockstat", "sockets: used 217\n", "no line for TCP"},
-		{"TCP without mem", "proc/net/sockstat", "TCP: inuse 203 orphan 0\n", "has a line"},
-		{"TCP with a name at the end", "proc/net/sockstat", "TCP: inuse 203 mem\n", "has a line"},
-		{"TCP with no number", "proc/net/sockstat", "TCP: inuse 203 mem -4\n", `"-4" is not a whole number`},
+		{"TCP without mem", "proc/net/sockstat", "TCP: inuse 203 orphan 0\n", "has an unexpected line"},
+		{"TCP with a name at the end", "proc/net/sockstat", "TCP: inuse 203 mem\n", "has an unexpected line"},
+		{"TCP with no number", "proc/net/sockstat", "TCP: inuse 203 mem -4\n", `"-4" is not a non-negative integer`},
 		{"old meminfo", "proc/meminfo", "MemTotal: 1 kB\nMemFree: 1 kB\n", "no MemAvailable"},
 		{"meminfo in other units", "proc/meminfo", "MemAvailable: 1 MB\n", "not a size"},
-		{"meminfo beyond", "proc/meminfo", "MemAvailable: 9223372036854775807 kB\n", "not a size"},
-		{"ports the wrong way", "proc/sys/net/ipv4/ip_local_port_range", "60999 32768\n", "are not ports"},
-		{"ports beyond", "proc/sys/net/ipv4/ip_local_port_range", "1 65536\n", "are not ports"},
+		{"meminfo, overflow", "proc/meminfo", "MemAvailable: 9223372036854775807 kB\n", "not a size"},
+		{"ports in reverse order", "proc/sys/net/ipv4/ip_local_port_range", "60999 32768\n", "is not a range of ports"},
+		{"port out of range", "proc/sys/net/ipv4/ip_local_port_range", "1 65536\n", "is not a range of ports"},
 		{"reserved ports", "proc/sys/net/ipv4/ip_local_reserved_ports", "80-\n", `"80-" is neither`},
-		{"reserved ports the wrong way", "proc/sys/net/ipv4/ip_local_reserved_ports", "90-80\n", `"90-80" is neither`},
-		{"cgroup's use", here + "memory.current", "lots\n", `"lots" is not a whole number`},
-		{"cgroup's use, empty", here + "memory.current", "\n", "has 0 fields, not 1"},
-		{"cgroup", "sys/fs/cgroup/system.slice/memory.max", "lots\n", `"lots" is not a whole number`},
+		{"reserved ports in reverse order", "proc/sys/net/ipv4/ip_local_reserved_ports", "90-80\n", `"90-80" is neither`},
+		{"cgroup's use", cgroupDir + "memory.current", "lots\n", `"lots" is not a non-negative integer`},
+		{"cgroup's use, empty", cgroupDir + "memory.current", "\n", "has 0 fields, want 1"},
+		{"cgroup", "sys/fs/cgroup/system.slice/memory.max", "lots\n", `"lots" is not a non-negative integer`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			changes := map[string]string{c.file: c.text}
-			if c.file == here+"memory.current" {
-				changes[here+"memory.max"] = "1000000\n" // without a limit it is not read
+			if c.file == cgroupDir+"memory.current" {
+				changes[cgroupDir+"memory.max"] = "1000000\n" // without a limit it is not read
 			}
 			m, err := Read(machine(changes))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%v, want %q", err, c.want)
+				t.Errorf("got error %v, want %q", err, c.want)
 			}
 			if m.Somaxconn != 4096 {
-				t.Error("the rest is not read")
+				t.Errorf("Somaxconn: got %d, want 4096: the other files must still be read", m.Somaxconn)
 			}
 			file := strings.ReplaceAll(c.file, "reserved_ports", "port_range")
 			if err != nil && !strings.Contains(err.Error(), "/"+file) {
-				t.Errorf("%v does not name %s", err, file)
+				t.Errorf("error %v does not name %s", err, file)
 			}
 		})
 	}
@@ -132,12 +133,12 @@ func TestUnlimited(t *testing.T) {
 		"proc/sys/fs/file-max": "18446744073709551615\n", // more than an int64
 	})
 	if m.HardFiles != Unlimited || m.FileMax != Unlimited {
-		t.Errorf("%d, %d", m.HardFiles, m.FileMax)
+		t.Errorf("got HardFiles %d and FileMax %d, want both unlimited", m.HardFiles, m.FileMax)
 	}
 }
 
-// A range has both of its ends, and may be of one port.
-func TestPorts(t *testing.T) {
+// A range of ports includes both ends, and may be a single port.
+func TestPortRanges(t *testing.T) {
 	for _, c := range []struct {
 		ends, reserved string
 		want           int64
@@ -155,7 +156,7 @@ func TestPorts(t *testing.T) {
 			"proc/sys/net/ipv4/ip_local_reserved_ports": c.reserved + "\n",
 		})
 		if m.LocalPorts != c.want {
-			t.Errorf("%s without %q: %d ports, want %d", c.ends, c.reserved, m.LocalPorts, c.want)
+			t.Errorf("range %s, reserved %q: got %d ports, want %d", c.ends, c.reserved, m.LocalPorts, c.want)
 		}
 	}
 }
@@ -166,11 +167,11 @@ func TestReservedPorts(t *testing.T) {
 		"proc/sys/net/ipv4/ip_local_reserved_ports": "80,8080,9000-9009,9005\n",
 	})
 	if want := int64(64512 - 11); m.LocalPorts != want {
-		t.Errorf("%d ports, want %d", m.LocalPorts, want)
+		t.Errorf("got %d ports, want %d", m.LocalPorts, want)
 	}
 }
 
-const here = "sys/fs/cgroup/system.slice/wsecho.service/"
+const cgroupDir = "sys/fs/cgroup/system.slice/wsecho.service/"
 
 func TestCgroup(t *testing.T) {
 	for _, c := range []struct {
@@ -178,11 +179,11 @@ func TestCgroup(t *testing.T) {
 		files map[string]string
 		want  int64
 	}{
-		{"its own limit, less what is used, without files that can be dropped", map[string]string{
-			here + "memory.max": "1000000\n", here + "memory.current": "400000\n", here + "memory.stat": "anon 1\ninactive_file 100000\n",
+		{"own limit minus use, without evictable page cache", map[string]string{
+			cgroupDir + "memory.max": "1000000\n", cgroupDir + "memory.current": "400000\n", cgroupDir + "memory.stat": "anon 1\ninactive_file 100000\n",
 		}, 700000},
-		{"the one above is smaller", map[string]string{
-			here + "memory.max": "1000000\n", "sys/fs/cgroup/system.slice/memory.max": "5000\n", "sys/fs/cgroup/system.slice/memory.current": "6000\n",
+		{"smaller limit of the parent", map[string]string{
+			cgroupDir + "memory.max": "1000000\n", "sys/fs/cgroup/system.slice/memory.max": "5000\n", "sys/fs/cgroup/system.slice/memory.current": "6000\n",
 		}, 0},
 		{"a container's own root", map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "5000\n"}, 5000},
 		{"version 1", map[string]string{
@@ -191,17 +192,17 @@ func TestCgroup(t *testing.T) {
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
 		}, 150},
 		{"none", map[string]string{"proc/self/cgroup": "nonsense\n1:name=systemd:/\n"}, Unlimited},
-		{"a path that leads out", map[string]string{"proc/self/cgroup": "0::/../../etc\n", "sys/fs/cgroup/memory.max": "7\n"}, 7},
+		{"path outside the root", map[string]string{"proc/self/cgroup": "0::/../../etc\n", "sys/fs/cgroup/memory.max": "7\n"}, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if m := read(t, c.files); m.CgroupLeft != c.want {
-				t.Errorf("%d bytes are left, want %d", m.CgroupLeft, c.want)
+				t.Errorf("CgroupLeft: got %d bytes, want %d", m.CgroupLeft, c.want)
 			}
 		})
 	}
 }
 
-func TestWhatEndsFirst(t *testing.T) {
+func TestSmallest(t *testing.T) {
 	load := Load{Descriptors: 194, Memory: 1 << 20, Ends: 1}
 	for _, c := range []struct {
 		name    string
@@ -210,43 +211,43 @@ func TestWhatEndsFirst(t *testing.T) {
 		least   string
 		allows  int64
 	}{
-		{"descriptors", nil, 1, "open files of a process", 20000 - 194},
-		{"few descriptors", map[string]string{"proc/self/limits": "Max open files 64 100 files\n"}, 1, "open files of a process", 75},
+		{"descriptors", nil, 1, "open files per process", 20000 - 194},
+		{"few descriptors", map[string]string{"proc/self/limits": "Max open files 64 100 files\n"}, 1, "open files per process", 75},
 		{"files of all", map[string]string{"proc/sys/fs/file-max": "2004\n"}, 1, "fs.file-max", 1000},
 		{"files of all, with the clients", map[string]string{"proc/sys/fs/file-max": "2004\n"}, 2, "fs.file-max", 500},
 		{"all are taken", map[string]string{"proc/sys/fs/file-max": "100\n"}, 1, "fs.file-max", 0},
 		{"epoll", map[string]string{"proc/sys/fs/epoll/max_user_watches": "999\n"}, 2, "fs.epoll.max_user_watches", 499},
-		{"TCP", map[string]string{"proc/sys/net/ipv4/tcp_mem": "1 1221 9999\n"}, 1, "net.ipv4.tcp_mem, pressure", 1000},
+		{"TCP", map[string]string{"proc/sys/net/ipv4/tcp_mem": "1 1221 9999\n"}, 1, "net.ipv4.tcp_mem (pressure)", 1000},
 		{"conntrack", map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "1144\n"}, 2, "nf_conntrack_max", 1000},
 		{"conntrack that tracks nothing", map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "1144\n",
-			"proc/sys/net/netfilter/nf_conntrack_count": "0\n"}, 1, "open files of a process", 20000 - 194},
-		{"memory", map[string]string{"proc/meminfo": "MemAvailable: 2048 kB\n"}, 1, "memory, available", (1 << 20) / (KernelBytes + ServerBytes)},
-		{"memory, with the clients", map[string]string{"proc/meminfo": "MemAvailable: 2048 kB\n"}, 2, "memory, available", (1 << 20) / (2*KernelBytes + ServerBytes + 140)},
-		{"the cgroup's, with the clients", map[string]string{"sys/fs/cgroup/system.slice/memory.max": "2097152\n"}, 2, "memory, of the cgroup", (1 << 20) / (2*KernelBytes + ServerBytes + 140)},
-		{"the cgroup's", map[string]string{"sys/fs/cgroup/system.slice/memory.max": "2097152\n"}, 1, "memory, of the cgroup", (1 << 20) / (KernelBytes + ServerBytes)},
+			"proc/sys/net/netfilter/nf_conntrack_count": "0\n"}, 1, "open files per process", 20000 - 194},
+		{"memory", map[string]string{"proc/meminfo": "MemAvailable: 2048 kB\n"}, 1, "available memory", (1 << 20) / (KernelBytes + ServerBytes)},
+		{"memory, with the clients", map[string]string{"proc/meminfo": "MemAvailable: 2048 kB\n"}, 2, "available memory", (1 << 20) / (2*KernelBytes + ServerBytes + 140)},
+		{"the cgroup's, with the clients", map[string]string{"sys/fs/cgroup/system.slice/memory.max": "2097152\n"}, 2, "memory of the cgroup", (1 << 20) / (2*KernelBytes + ServerBytes + 140)},
+		{"the cgroup's", map[string]string{"sys/fs/cgroup/system.slice/memory.max": "2097152\n"}, 1, "memory of the cgroup", (1 << 20) / (KernelBytes + ServerBytes)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			load.Ends = c.ends
 			least := Smallest(read(t, c.changes).Of(load))
 			if least.Name != c.least || least.Allows() != c.allows {
-				t.Errorf("%s ends at %d, want %s at %d", least.Name, least.Allows(), c.least, c.allows)
+				t.Errorf("got %s, which allows %d; want %s, which allows %d", least.Name, least.Allows(), c.least, c.allows)
 			}
 		})
 	}
 }
 
-// Whoever does what is advised, has enough.
-func TestRemediesAreEnough(t *testing.T) {
+// A limit that is raised to Needs allows exactly the wanted number of connections.
+func TestNeedsIsEnough(t *testing.T) {
 	for _, ends := range []int64{1, 2} {
 		for _, l := range read(t, nil).Of(Load{Descriptors: 194, Memory: 1 << 20, Ends: ends, Most: 10}) {
 			for _, conns := range []int64{1, 2, 3, 100, 581, 582, 583, 1_000_000} {
-				mended := l
-				mended.Has = l.Needs(conns)
+				raised := l
+				raised.Has = l.Needs(conns)
 				if l.needs != nil {
-					mended.Fixed = min(194, mended.Has/4)
+					raised.Fixed = min(194, raised.Has/4)
 				}
-				if mended.Allows() != conns {
-					t.Errorf("%s: %d are said to be enough for %d, and allow %d", l.Name, mended.Has, conns, mended.Allows())
+				if raised.Allows() != conns {
+					t.Errorf("%s: Needs(%d) is %d, which allows %d", l.Name, conns, raised.Has, raised.Allows())
 				}
 			}
 		}
@@ -256,17 +257,17 @@ func TestRemediesAreEnough(t *testing.T) {
 func TestShortage(t *testing.T) {
 	short := Short(read(t, nil).Of(Load{Descriptors: 194, Ends: 1}), 300_000)
 	if len(short) != 2 {
-		t.Fatalf("%+v", short)
+		t.Fatalf("got %+v, want 2 limits", short)
 	}
-	if want := "open files of a process: 20,000, and 300,194 wanted: 280,194 short, enough for 19,806 connections. For more: LimitNOFILE=300194 in the unit, or ulimit -Hn 300194 as root"; short[0].Shortage(300_000) != want {
-		t.Errorf("%s, want %s", short[0].Shortage(300_000), want)
+	if want := "open files per process: limit 20,000, needed 300,194 (280,194 short), enough for 19,806 connections. To raise it: LimitNOFILE=300194 in the unit, or ulimit -Hn 300194 as root"; short[0].Shortage(300_000) != want {
+		t.Errorf("got %s, want %s", short[0].Shortage(300_000), want)
 	}
-	if got := short[1].Shortage(300_000); !strings.HasPrefix(got, "nf_conntrack_max: 262,144, and 300,144 wanted: 38,000 short") {
-		t.Error(got)
+	if got := short[1].Shortage(300_000); !strings.HasPrefix(got, "nf_conntrack_max: limit 262,144, needed 300,144 (38,000 short)") {
+		t.Errorf("got %s, want the shortage of nf_conntrack_max", got)
 	}
 }
 
-// No text makes the parsers fail otherwise than by an error, or find a negative number.
+// FuzzParsers checks that the parsers never panic, and never return a negative number.
 func FuzzParsers(f *testing.F) {
 	root := machine(nil)
 	fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
@@ -296,17 +297,17 @@ func FuzzParsers(f *testing.F) {
 		n, err = ports(1024, 65535, text)
 		add(err, n)
 		if err == nil && n > 64512 {
-			t.Errorf("%d ports", n)
+			t.Errorf("got %d ports, want at most 64512", n)
 		}
 		for _, n := range found {
 			if n < 0 {
-				t.Errorf("%d in %q", n, text)
+				t.Errorf("got negative number %d from %q", n, text)
 			}
 		}
 		if group, found := memoryGroup(text); found {
 			for _, dir := range group.dirs {
 				if !fs.ValidPath(dir) || !strings.HasPrefix(dir, "sys/fs/cgroup") {
-					t.Errorf("%q is not below the control groups", dir)
+					t.Errorf("got directory %q, want one under sys/fs/cgroup", dir)
 				}
 			}
 		}

@@ -1,6 +1,6 @@
-// Package limits knows what a Linux machine allows a server with very many connections:
-// it reads the machine's limits, says how many connections each of them
-// allows, which is the smallest, and what to change for more.
+// Package limits computes how many connections a Linux machine allows a server to have. It reads
+// the machine's limits, and returns how many connections each allows, which one is the smallest,
+// and how to raise it.
 package limits
 
 import (
@@ -14,29 +14,29 @@ import (
 )
 
 const (
-	// Unlimited is the value of a limit that does not end anything.
+	// Unlimited is the value of a resource without a limit.
 	Unlimited = math.MaxInt64
 
-	// Unknown is the value of what this kernel does not show.
+	// Unknown is the value of a limit that cannot be read here.
 	Unknown = -1
 )
 
-// A Machine is what the kernel says of its limits and of what is used of them. What it
-// does not show is Unknown.
+// A Machine holds the kernel's limits and the current use of them. A field is Unknown if the kernel
+// or the container does not show it.
 type Machine struct {
 	SoftFiles, HardFiles int64 // RLIMIT_NOFILE of this process
-	NrOpen               int64 // the highest RLIMIT_NOFILE that can be set
-	FileMax, FilesUsed   int64 // of all processes
-	EpollWatches         int64 // of one user
+	NrOpen               int64 // fs.nr_open: the highest RLIMIT_NOFILE that can be set
+	FileMax, FilesUsed   int64 // open files of all processes
+	EpollWatches         int64 // epoll registrations per user
 
 	TCPPressure, TCPMax, TCPUsed int64 // pages
 	PageSize                     int64
 
 	Conntrack, ConntrackUsed int64 // entries; Unknown without nf_conntrack
 
-	Available   int64 // bytes of memory that can be had without swapping
+	Available   int64 // memory available without swapping, in bytes
 	CgroupLeft  int64 // bytes that the memory cgroup still allows; Unlimited if it has no limit
-	LocalPorts  int64 // for one local and one remote address
+	LocalPorts  int64 // ephemeral ports, per pair of a local address and a remote address with port
 	Somaxconn   int64
 	SynBacklog  int64
 	PacketQueue int64 // net.core.netdev_max_backlog
@@ -45,19 +45,20 @@ type Machine struct {
 // Here reads the limits of this machine and process.
 func Here() (Machine, error) { return Read(os.DirFS("/")) }
 
-// Read reads them from the files under root. What is not there is Unknown; the error says what
-// is there and cannot be understood.
+// Read reads the limits from the files proc and sys under root. Values whose file is missing are
+// Unknown. The error lists the files that exist but cannot be parsed; all other values are then
+// set.
 func Read(root fs.FS) (Machine, error) {
 	r := reader{root: root}
 	m := Machine{PageSize: int64(os.Getpagesize())}
-	m.SoftFiles, m.HardFiles = two(&r, "proc/self/limits", openFiles)
+	m.SoftFiles, m.HardFiles = readPair(&r, "proc/self/limits", openFiles)
 	m.NrOpen = r.sysctl("fs/nr_open", 1)[0]
 	m.FileMax = r.sysctl("fs/file-max", 1)[0]
 	m.FilesUsed = r.sysctl("fs/file-nr", 3)[0]
 	m.EpollWatches = r.sysctl("fs/epoll/max_user_watches", 1)[0]
 	tcp := r.sysctl("net/ipv4/tcp_mem", 3)
 	m.TCPPressure, m.TCPMax = tcp[1], tcp[2]
-	_, m.TCPUsed = two(&r, "proc/net/sockstat", TCPSockets)
+	_, m.TCPUsed = readPair(&r, "proc/net/sockstat", TCPSockets)
 	m.Conntrack = r.sysctl("net/netfilter/nf_conntrack_max", 1)[0]
 	m.ConntrackUsed = r.sysctl("net/netfilter/nf_conntrack_count", 1)[0]
 	m.Available = r.keyed("proc/meminfo", "MemAvailable")
@@ -69,26 +70,27 @@ func Read(root fs.FS) (Machine, error) {
 	return m, errors.Join(r.errs...)
 }
 
-// A reader reads files, and gathers what is wrong with them.
+// A reader reads files, and collects the errors.
 type reader struct {
 	root fs.FS
 	errs []error
 }
 
-func (r *reader) wrong(name string, err error) {
+func (r *reader) fail(name string, err error) {
 	r.errs = append(r.errs, fmt.Errorf("/%s %w", name, err))
 }
 
-// text is what is in a file. A file that is not there, or not for us to read, is no error.
+// text returns the content of a file. It is no error if the file does not exist or may not be read.
 func (r *reader) text(name string) (string, bool) {
 	text, err := fs.ReadFile(r.root, name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		r.wrong(name, err)
+		r.fail(name, err)
 	}
 	return string(text), err == nil
 }
 
-// sysctl reads the numbers of a file under /proc/sys, or so many times Unknown.
+// sysctl returns the numbers in a file under /proc/sys, of which there must be want. If they cannot
+// be read, each is Unknown.
 func (r *reader) sysctl(name string, want int) []int64 {
 	name = "proc/sys/" + name
 	if text, ok := r.text(name); ok {
@@ -96,7 +98,7 @@ func (r *reader) sysctl(name string, want int) []int64 {
 		if err == nil {
 			return values
 		}
-		r.wrong(name, err)
+		r.fail(name, err)
 	}
 	unknown := make([]int64, want)
 	for i := range unknown {
@@ -111,19 +113,19 @@ func (r *reader) keyed(name, key string) int64 {
 		if err == nil {
 			return n
 		}
-		r.wrong(name, err)
+		r.fail(name, err)
 	}
 	return Unknown
 }
 
-// two reads a file by a function that finds two numbers in it.
-func two(r *reader, name string, parse func(string) (int64, int64, error)) (int64, int64) {
+// readPair reads two numbers from a file with the given parser.
+func readPair(r *reader, name string, parse func(string) (int64, int64, error)) (int64, int64) {
 	if text, ok := r.text(name); ok {
 		a, b, err := parse(text)
 		if err == nil {
 			return a, b
 		}
-		r.wrong(name, err)
+		r.fail(name, err)
 	}
 	return Unknown, Unknown
 }
@@ -136,13 +138,14 @@ func (r *reader) localPorts() int64 {
 	reserved, _ := r.text("proc/sys/net/ipv4/ip_local_reserved_ports")
 	n, err := ports(ends[0], ends[1], reserved)
 	if err != nil {
-		r.wrong("proc/sys/net/ipv4/ip_local_port_range", err)
+		r.fail("proc/sys/net/ipv4/ip_local_port_range", err)
 		return Unknown
 	}
 	return n
 }
 
-// cgroupLeft is the least that the process's memory cgroup and those above it still allow.
+// cgroupLeft returns how many bytes of memory the process's cgroup and its ancestors still allow:
+// the minimum of all of them.
 func (r *reader) cgroupLeft() int64 {
 	text, ok := r.text("proc/self/cgroup")
 	if !ok {
@@ -160,10 +163,10 @@ func (r *reader) cgroupLeft() int64 {
 		}
 		limit, err := numbers(text, 1)
 		if err != nil {
-			r.wrong(path.Join(dir, group.limit), err)
+			r.fail(path.Join(dir, group.limit), err)
 			continue
 		}
-		if limit[0] >= 1<<62 { // version 1 has no other word for none
+		if limit[0] >= 1<<62 { // no limit, in version 1
 			continue
 		}
 		used := int64(0)
@@ -171,7 +174,7 @@ func (r *reader) cgroupLeft() int64 {
 			if n, err := numbers(text, 1); err == nil {
 				used = n[0]
 			} else {
-				r.wrong(path.Join(dir, group.used), err)
+				r.fail(path.Join(dir, group.used), err)
 			}
 		}
 		if text, ok := r.text(path.Join(dir, group.stat)); ok {

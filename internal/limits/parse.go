@@ -9,12 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// numbers reads the whole numbers of a file under /proc/sys, such as tcp_mem's three. There
-// have to be so many of them, and they are not negative.
+// numbers parses a file of want non-negative integers, such as the three of tcp_mem.
 func numbers(text string, want int) ([]int64, error) {
 	fields := strings.Fields(text)
 	if len(fields) != want {
-		return nil, fmt.Errorf("has %d fields, not %d", len(fields), want)
+		return nil, fmt.Errorf("has %d fields, want %d", len(fields), want)
 	}
 	values := make([]int64, want)
 	for i, field := range fields {
@@ -27,17 +26,17 @@ func numbers(text string, want int) ([]int64, error) {
 	return values, nil
 }
 
-// number reads one. What is larger than an int64, as file-max is by default on some systems, is the
-// largest.
+// number parses a non-negative integer. A number too large for an int64 becomes Unlimited: on some
+// systems this is the default of file-max.
 func number(text string) (int64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("%q is not a whole number", text)
+		return 0, fmt.Errorf("%q is not a non-negative integer", text)
 	}
 	return int64(min(n, uint64(Unlimited))), nil
 }
 
-// openFiles reads the soft and the hard limit of descriptors from /proc/PID/limits, proc_pid_limits(5).
+// openFiles parses the soft and hard limits of descriptors in /proc/PID/limits, proc_pid_limits(5).
 func openFiles(text string) (soft, hard int64, err error) {
 	for line := range strings.Lines(text) {
 		rest, found := strings.CutPrefix(line, "Max open files")
@@ -46,7 +45,7 @@ func openFiles(text string) (soft, hard int64, err error) {
 		}
 		fields := strings.Fields(rest)
 		if len(fields) != 3 || fields[2] != "files" {
-			return 0, 0, fmt.Errorf("has a line %q", strings.TrimSpace(line))
+			return 0, 0, fmt.Errorf("has an unexpected line %q", strings.TrimSpace(line))
 		}
 		for i, p := range []*int64{&soft, &hard} {
 			if fields[i] == "unlimited" {
@@ -60,8 +59,8 @@ func openFiles(text string) (soft, hard int64, err error) {
 	return 0, 0, errors.New("has no line for open files")
 }
 
-// Keyed reads a number of a file such as /proc/meminfo or memory.stat, with the unit that stands behind it: kB
-// (which are KiB) or none.
+// Keyed returns the number for a key in a file such as /proc/meminfo or memory.stat. If its unit is
+// kB, which means KiB there, the number is converted to bytes.
 func Keyed(text, key string) (int64, error) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -82,8 +81,8 @@ func Keyed(text, key string) (int64, error) {
 	return 0, fmt.Errorf("has no %s", key)
 }
 
-// TCPSockets reads from /proc/net/sockstat how many TCP sockets are in use, and how many pages they
-// hold of what tcp_mem allows.
+// TCPSockets parses /proc/net/sockstat. It returns the number of TCP sockets in use, and the number
+// of pages that they use of tcp_mem.
 func TCPSockets(text string) (inUse, pages int64, err error) {
 	for line := range strings.Lines(text) {
 		rest, found := strings.CutPrefix(line, "TCP:")
@@ -102,18 +101,18 @@ func TCPSockets(text string) (inUse, pages int64, err error) {
 			seen++
 		}
 		if seen != 2 {
-			return 0, 0, fmt.Errorf("has a line %q", strings.TrimSpace(line))
+			return 0, 0, fmt.Errorf("has an unexpected line %q", strings.TrimSpace(line))
 		}
 		return inUse, pages, nil
 	}
 	return 0, 0, errors.New("has no line for TCP")
 }
 
-// ports counts the ports from low to high that are not among the reserved ones: a
-// list of numbers and ranges, such as 8080,9148-9150.
+// ports counts the ports from low to high that are not reserved. The reserved ports are a list of
+// numbers and ranges, such as 8080,9148-9150.
 func ports(low, high int64, reserved string) (int64, error) {
 	if low < 1 || high > 65535 || low > high {
-		return 0, fmt.Errorf("%d to %d are not ports", low, high)
+		return 0, fmt.Errorf("%d to %d is not a range of ports", low, high)
 	}
 	var taken [65536]bool
 	for item := range strings.SplitSeq(strings.TrimSpace(reserved), ",") {
@@ -127,7 +126,7 @@ func ports(low, high int64, reserved string) (int64, error) {
 		from, err := strconv.ParseUint(first, 10, 16)
 		to, err2 := strconv.ParseUint(last, 10, 16)
 		if err != nil || err2 != nil || from > to {
-			return 0, fmt.Errorf("%q is neither a port nor a range of them", item)
+			return 0, fmt.Errorf("%q is neither a port nor a range of ports", item)
 		}
 		for port := from; port <= to; port++ {
 			taken[port] = true
@@ -142,38 +141,39 @@ func ports(low, high int64, reserved string) (int64, error) {
 	return free, nil
 }
 
-// A cgroup is where the kernel shows what memory a control group may use.
+// A cgroup names the files that show the memory limit and use of a control group.
 type cgroup struct {
-	dirs            []string // the process's own and those above it, under /sys/fs/cgroup
-	limit, used     string   // files in each
-	stat, evictable string   // what is used by files that can be dropped does not count
+	dirs        []string // directories of the group and its ancestors, under /sys/fs/cgroup
+	limit, used string   // files in each directory
+	stat        string   // the file with the key evictable
+	evictable   string   // key of the page cache that can be evicted, which is subtracted from the use
 }
 
-// memoryGroup finds the process's from /proc/self/cgroup, cgroups(7): version 1's controller, if it is there, or else version 2's.
-// There is none on a system without either.
+// memoryGroup finds the process's memory cgroup in /proc/self/cgroup, cgroups(7): that of version
+// 1's memory controller, if there is one, or else that of version 2.
 func memoryGroup(text string) (g cgroup, found bool) {
 	for line := range strings.Lines(text) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(parts) != 3 || !strings.HasPrefix(parts[2], "/") || !utf8.ValidString(parts[2]) { // io/fs knows no such names
+		if len(parts) != 3 || !strings.HasPrefix(parts[2], "/") || !utf8.ValidString(parts[2]) { // io/fs does not accept such names
 			continue
 		}
 		for controller := range strings.SplitSeq(parts[1], ",") {
 			if controller == "memory" {
-				return cgroup{dirs: above("sys/fs/cgroup/memory", parts[2]), limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
+				return cgroup{dirs: ancestors("sys/fs/cgroup/memory", parts[2]), limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
 					stat: "memory.stat", evictable: "total_inactive_file"}, true
 			}
 		}
 		if parts[0] == "0" && parts[1] == "" {
-			g = cgroup{dirs: above("sys/fs/cgroup", parts[2]), limit: "memory.max", used: "memory.current", stat: "memory.stat", evictable: "inactive_file"}
+			g = cgroup{dirs: ancestors("sys/fs/cgroup", parts[2]), limit: "memory.max", used: "memory.current", stat: "memory.stat", evictable: "inactive_file"}
 			found = true
 		}
 	}
 	return g, found
 }
 
-// above is a directory under root, and those above it up to root. In a container the path may
-// be the host's; root is then the container's own.
-func above(root, dir string) (dirs []string) {
+// ancestors returns a directory under root and its ancestors, up to root. In a container, dir may
+// be the host's path; root is then the container's own group.
+func ancestors(root, dir string) (dirs []string) {
 	dir = path.Clean("/" + dir)
 	for ; dir != "/"; dir = path.Dir(dir) {
 		dirs = append(dirs, root+dir)

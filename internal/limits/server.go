@@ -2,58 +2,59 @@ package limits
 
 import "syscall"
 
-// The figures below are what wsecho itself takes from a machine. This file is their only source:
-// the server keeps to them, -check, million, chaos and e2e compute with them, and a test compares
-// the documents with them.
+// The constants below state what wsecho itself needs. They are defined only here: the server keeps
+// within them, -check, million, chaos and e2e compute with them, and a test compares the README
+// with them.
 const (
-	// StartMemory is the resident memory of a server that has started: 10 MiB of it are pages of
-	// the binary.
+	// StartMemory is the resident memory of a server after its start, in bytes. 10 MiB of it are
+	// pages of the binary.
 	StartMemory = 12 << 20
 
-	// ScrapeMemory is what the first scrape of /metrics adds, once.
+	// ScrapeMemory is the memory that the first scrape of /metrics adds, in bytes. Later scrapes
+	// add none.
 	ScrapeMemory = 4 << 20
 
-	// HeapGrowth is by how much Go's heap grows before it is collected (with GOGC unset), and what
-	// the queue of log lines takes while stderr is full.
+	// HeapGrowth is the growth of Go's heap between collections (with GOGC unset), and the memory
+	// of the log queue while stderr is blocked, in bytes.
 	HeapGrowth = 4 << 20
 
-	// SlotMemory is what a connection that holds nothing takes, in bytes.
+	// SlotMemory is the memory of a connection that buffers nothing, in bytes.
 	SlotMemory = 64
 
-	// ProcessDescriptors are kept for what the process opens beside connections.
+	// ProcessDescriptors is the number of descriptors kept for purposes other than connections.
 	ProcessDescriptors = 128
 
-	// WorkerDescriptors are kept per worker: its epoll and eventfd, and up to 64 connections that
-	// are only to be refused.
+	// WorkerDescriptors is the number of descriptors kept per worker: for its epoll instance, its
+	// eventfd, and up to 64 connections that it accepts in order to refuse them.
 	WorkerDescriptors = 2 + 64
 )
 
-// A Server is a configuration of wsecho, as far as its needs depend on it.
+// A Server holds the part of wsecho's configuration that determines its needs.
 type Server struct {
 	Workers      int
-	BufferSize   int // bytes of a worker's buffer, and of its spare block
+	BufferSize   int // size of a worker's buffer and of its spare block, in bytes
 	BufferBudget int // bytes
 }
 
-// Descriptors returns how many descriptors are kept from connections. Where a process may have
-// few descriptors at all, a quarter of them is kept instead: see ConnsFor.
+// Descriptors returns the number of descriptors that connections may not use. If the process has
+// few descriptors, a quarter of them is kept instead: see ConnsFor.
 func (s Server) Descriptors() int64 { return int64(ProcessDescriptors + WorkerDescriptors*s.Workers) }
 
-// Memory returns the most resident memory, in bytes, that the server takes beside its connections'
-// slots, whatever peers do.
+// Memory returns the maximum resident memory of the server, in bytes, without the connections'
+// slots. Peers cannot make the server exceed it.
 func (s Server) Memory() int64 {
 	return StartMemory + ScrapeMemory + s.Growth()
 }
 
-// Growth returns the part of Memory that comes under load: Go's heap, each worker's buffer and
-// spare block, and the buffer budget, with a byte of bookkeeping for each 64.
+// Growth returns the part of Memory that is only used under load, in bytes: Go's heap, each
+// worker's buffer and spare block, and the buffer budget with its bookkeeping, 1 byte per 64.
 func (s Server) Growth() int64 {
 	budget := int64(s.BufferBudget)
 	return HeapGrowth + int64(s.Workers)*2*int64(s.BufferSize) + budget + budget/64
 }
 
-// RaiseFiles raises the soft limit of this process's descriptors (RLIMIT_NOFILE) to the hard one,
-// and returns it. Go does so too when a program starts, but to one less.
+// RaiseFiles raises this process's soft limit of descriptors (RLIMIT_NOFILE) to the hard limit, and
+// returns it. Go's runtime also does so at start, but to one less than the hard limit.
 func RaiseFiles() (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -61,7 +62,8 @@ func RaiseFiles() (int, error) {
 	}
 	if limit.Cur < limit.Max {
 		limit.Cur = limit.Max
-		// Not by package unix: then os/exec does not put the old limit back for a child.
+		// With package syscall and not unix: os/exec then does not restore the old limit in a
+		// child.
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 			return 0, err
 		}

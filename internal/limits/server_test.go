@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The README states the bound on resident memory and the descriptors kept from connections. The
-// figures there are those in server.go.
+// The README states the maximum resident memory and the number of descriptors that connections may
+// not use, with the figures of server.go.
 func TestREADMEStatesWhatTheServerNeeds(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -30,9 +30,9 @@ func TestREADMEStatesWhatTheServerNeeds(t *testing.T) {
 func TestServerNeeds(t *testing.T) {
 	s := Server{Workers: 2, BufferSize: 256 << 10, BufferBudget: 64 << 20}
 	if got, want := s.Descriptors(), int64(128+2*66); got != want {
-		t.Errorf("%d descriptors are kept, want %d", got, want)
+		t.Errorf("Descriptors: got %d, want %d", got, want)
 	}
 	if got, want := s.Memory(), int64((12+4+4+1+64+1)<<20); got != want {
-		t.Errorf("at most %d bytes, want %d", got, want)
+		t.Errorf("Memory: got %d bytes, want %d", got, want)
 	}
 }

@@ -1,11 +1,12 @@
 // Command coder echoes with github.com/coder/websocket in a net/http handler.
 //
-//   - A message is read whole into a pooled buffer and written by Write, which makes one frame of it: what the module's own
-//     wsjson does. (Its echo example copies from Reader to Writer, which makes two frames of a message and a buffer of
-//     io.Copy for each.)
-//   - The context has no end, so that no call has to watch one. Reading has no limit (SetReadLimit(-1)).
+//   - A message is read into a pooled buffer and sent by Write as one frame, as the module's
+//     package wsjson does. (The module's echo example copies from Reader to Writer, which sends two
+//     frames per message and allocates a buffer in io.Copy.)
+//   - The context is never cancelled, so calls do not have to wait for one. There is no read limit
+//     (SetReadLimit(-1)).
 //
-// Compression is off and text is not validated, which are the defaults.
+// Compression is off and text is not validated: both are defaults.
 package main
 
 import (
@@ -30,7 +31,7 @@ func main() {
 func serve(w http.ResponseWriter, r *http.Request) {
 	c, err := websocket.Accept(w, r, nil)
 	if err != nil {
-		return // the peer has been told
+		return // Accept has answered with an error status
 	}
 	defer c.CloseNow()
 	c.SetReadLimit(-1)

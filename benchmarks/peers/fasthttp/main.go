@@ -1,7 +1,8 @@
-// Command fasthttp echoes with github.com/fasthttp/websocket, which is gorilla/websocket on github.com/valyala/fasthttp's server.
+// Command fasthttp echoes with github.com/fasthttp/websocket, a port of gorilla/websocket to the
+// server of github.com/valyala/fasthttp.
 //
-// Source: the README's FastHTTPUpgrader and the module's echo example: ReadMessage, WriteMessage, all options at their
-// defaults. Text is not validated, and messages have no limit.
+// Source: FastHTTPUpgrader in the module's README, and its echo example: ReadMessage, WriteMessage,
+// all options at their defaults. Text is not validated, and message size is not limited.
 package main
 
 import (
@@ -18,7 +19,7 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:9001", "`address` to serve on")
 	flag.Parse()
 	server := fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
-		upgrader.Upgrade(ctx, echo) // which has told the peer if it fails
+		upgrader.Upgrade(ctx, echo) // if it fails, it answers with an error status
 	}}
 	log.Fatal(server.ListenAndServe(*addr))
 }

@@ -1,13 +1,14 @@
 /*
- * floor: the least that a C program must do to echo WebSocket messages on epoll.
+ * floor: a minimal C program that echoes WebSocket messages on epoll.
  *
  *     floor -addr 127.0.0.1:9001 [-buffer 262144]
  *
- * One thread, one edge-triggered epoll, one buffer for all connections. What has come is read by one
- * recv, unmasked in place, given its new headers in front, and sent back by one send. A frame
- * that has come in part is sent back in part: nothing waits and nothing is copied, except what a peer
- * does not take at once, and headers cut in two. Nothing is checked that is not needed to find
- * the frames: no rule of RFC 6455, no UTF-8, no limit, no timeout. It is a measure, not a server.
+ * It has one thread, one edge-triggered epoll instance, and one buffer for all connections. One
+ * recv reads the data; it is unmasked in place, new headers are written before the payloads, and
+ * one send returns it. A partly received frame is returned in part, so data is buffered and copied
+ * only if the peer does not accept it at once, or if a header is split between two reads. The
+ * program checks only what it needs to find the frames: no other rule of RFC 6455, no UTF-8, no
+ * limits, no timeouts. It is a lower bound for measurements, not a server.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,22 +26,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LONGEST_HEADER = 14, MOST_REQUEST = 8192 };
+enum { MAX_HEADER = 14, MAX_REQUEST = 8192 };
 
-/* What is known of a connection, by its descriptor. */
+/* The state of a connection. Connections are indexed by descriptor. */
 struct conn {
-	uint64_t left;     /* bytes of the frame's payload that are still to come */
-	uint32_t mask;     /* its mask as it stands in memory (least byte first), turned to the next byte */
-	uint8_t opened;    /* the handshake is done */
-	uint8_t closing;   /* a close frame has begun */
-	uint8_t cut;       /* bytes of a header whose rest has not come */
-	uint8_t header[LONGEST_HEADER];
+	uint64_t left;     /* bytes of the frame's payload not yet received */
+	uint32_t mask;     /* little-endian, rotated so that the next payload byte uses the lowest byte */
+	uint8_t opened;    /* the handshake is complete */
+	uint8_t closing;   /* the header of a close frame was received */
+	uint8_t cut;       /* bytes in header: the part of an incomplete header that was received */
+	uint8_t header[MAX_HEADER];
 	uint32_t waiting;  /* bytes in hold */
-	uint8_t *hold;     /* of the request before the handshake; afterwards, what could not be sent yet */
+	uint8_t *hold;     /* during the handshake: the request so far; afterwards: unsent data */
 };
 
 static struct conn *conns;
-static uint8_t *buffer; /* with space for a cut header in front */
+static uint8_t *buffer; /* preceded by space for an incomplete header */
 static size_t buffer_size = 256 << 10;
 static int poller;
 
@@ -50,7 +51,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* unmask_in_place is a loop that the compiler turns into the machine's longest words. */
+/* unmask_in_place unmasks n bytes at p. The compiler vectorizes the loop. */
 static void unmask_in_place(uint8_t *p, size_t n, uint32_t mask)
 {
 	uint64_t wide = (uint64_t)mask << 32 | mask;
@@ -65,7 +66,8 @@ static void unmask_in_place(uint8_t *p, size_t n, uint32_t mask)
 		p[i] ^= (uint8_t)(mask >> 8 * (i & 3));
 }
 
-/* unmask_to moves the bytes down as well, by 4 or more, behind a frame that has lost its mask. */
+/* unmask_to unmasks n bytes and moves them down by 4 bytes or more, since the frames before them
+ * have lost their masks. */
 static void unmask_to(uint8_t *to, const uint8_t *from, size_t n, uint32_t mask)
 {
 	uint64_t wide = (uint64_t)mask << 32 | mask;
@@ -80,16 +82,16 @@ static void unmask_to(uint8_t *to, const uint8_t *from, size_t n, uint32_t mask)
 		to[i] = from[i] ^ (uint8_t)(mask >> 8 * (i & 3));
 }
 
-/* payload unmasks what is there of a frame, and returns where that ends. */
+/* payload unmasks n bytes of the current frame's payload, and returns the end of the result. */
 static uint8_t *payload(struct conn *c, uint8_t *to, uint8_t *from, size_t n)
 {
 	if (to == from)
 		unmask_in_place(from, n, c->mask);
 	else
 		unmask_to(to, from, n, c->mask);
-	int turn = 8 * (n & 3);
-	if (turn)
-		c->mask = c->mask >> turn | c->mask << (32 - turn);
+	int bits = 8 * (n & 3);
+	if (bits)
+		c->mask = c->mask >> bits | c->mask << (32 - bits);
 	c->left -= n;
 	return to + n;
 }
@@ -101,7 +103,7 @@ static void drop(int fd)
 	close(fd);
 }
 
-/* keep puts bytes behind those that are held already. */
+/* keep appends bytes to hold. */
 static void keep(struct conn *c, const uint8_t *p, size_t n)
 {
 	c->hold = realloc(c->hold, c->waiting + n);
@@ -111,7 +113,8 @@ static void keep(struct conn *c, const uint8_t *p, size_t n)
 	c->waiting += n;
 }
 
-/* send_all sends what can be sent, and keeps the rest. It returns 0 if the connection has ended. */
+/* send_all sends as much as the socket accepts, and keeps the remaining bytes. It returns 0 if the
+ * connection has ended. */
 static int send_all(int fd, const uint8_t *p, size_t n)
 {
 	ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
@@ -125,7 +128,7 @@ static int send_all(int fd, const uint8_t *p, size_t n)
 	return 1;
 }
 
-/* flush sends what is held. It returns 0 if the connection has ended. */
+/* flush sends the bytes in hold. It returns 0 if the connection has ended. */
 static int flush(int fd)
 {
 	struct conn *c = &conns[fd];
@@ -146,11 +149,11 @@ static int flush(int fd)
 static int frames(int fd, uint8_t *p, uint8_t *end)
 {
 	struct conn *c = &conns[fd];
-	uint8_t *from = NULL, *to = NULL; /* what is to be sent */
+	uint8_t *from = NULL, *to = NULL; /* the replies */
 	while (p < end) {
 		if (!c->left) {
 			if (c->closing)
-				break; /* nothing counts after a close frame */
+				break; /* data after a close frame is ignored */
 			size_t there = end - p, header = 6;
 			uint64_t length = there > 1 ? p[1] & 127 : 0;
 			if (length == 126)
@@ -170,14 +173,14 @@ static int frames(int fd, uint8_t *p, uint8_t *end)
 			}
 			memcpy(&c->mask, p + header - 4, 4);
 			c->left = length;
-			/* The new header has no mask, so it is 4 bytes shorter. The first one stands
-			 * right in front of its payload, those behind it follow the frame before them. */
+			/* The new header has no mask, so it is 4 bytes shorter. The first one is written
+			 * directly before its payload, the others directly after the frame before them. */
 			uint8_t *h = to ? to : p + 4;
 			if (!to)
 				from = h;
 			uint8_t first = p[0], opcode = first & 15;
 			if (opcode == 9)
-				first++; /* a ping becomes its pong */
+				first++; /* a ping becomes a pong */
 			c->closing = opcode == 8;
 			memmove(h + 1, p + 1, header - 5);
 			h[0] = first;
@@ -185,7 +188,7 @@ static int frames(int fd, uint8_t *p, uint8_t *end)
 			to = h + header - 4;
 			p += header;
 		} else if (!to) {
-			from = to = p; /* a frame goes on */
+			from = to = p; /* continues a frame of an earlier call */
 		}
 		size_t n = end - p < (ptrdiff_t)c->left ? (size_t)(end - p) : c->left;
 		to = payload(c, to, p, n);
@@ -196,9 +199,9 @@ static int frames(int fd, uint8_t *p, uint8_t *end)
 	return !(c->closing && !c->left && !c->waiting);
 }
 
-static uint32_t roll(uint32_t x, int n) { return x << n | x >> (32 - n); }
+static uint32_t rotate_left(uint32_t x, int n) { return x << n | x >> (32 - n); }
 
-/* sha1 is of the 60 bytes that a handshake hashes (RFC 3174). */
+/* sha1 computes the digest of the 60 bytes that a handshake hashes (RFC 3174). */
 static void sha1(const uint8_t *text, uint8_t digest[20])
 {
 	uint8_t blocks[128] = {0};
@@ -215,17 +218,17 @@ static void sha1(const uint8_t *text, uint8_t digest[20])
 			w[i] = ntohl(x);
 		}
 		for (int i = 16; i < 80; i++)
-			w[i] = roll(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+			w[i] = rotate_left(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
 		memcpy(v, h, sizeof v);
 		for (int i = 0; i < 80; i++) {
 			uint32_t f = i < 20   ? ((v[1] & v[2]) | (~v[1] & v[3])) + 0x5a827999
 				     : i < 40 ? (v[1] ^ v[2] ^ v[3]) + 0x6ed9eba1
 				     : i < 60 ? ((v[1] & v[2]) | (v[1] & v[3]) | (v[2] & v[3])) + 0x8f1bbcdc
 					      : (v[1] ^ v[2] ^ v[3]) + 0xca62c1d6;
-			uint32_t t = roll(v[0], 5) + f + v[4] + w[i];
+			uint32_t t = rotate_left(v[0], 5) + f + v[4] + w[i];
 			v[4] = v[3];
 			v[3] = v[2];
-			v[2] = roll(v[1], 30);
+			v[2] = rotate_left(v[1], 30);
 			v[1] = v[0];
 			v[0] = t;
 		}
@@ -251,7 +254,8 @@ static void base64(const uint8_t digest[20], char text[28])
 	text[27] = '=';
 }
 
-/* handshake answers a request once it is whole. It returns 0 if the connection has ended. */
+/* handshake collects the request, and answers it when it is complete. It returns 0 if the
+ * connection has ended. */
 static int handshake(int fd, const uint8_t *p, size_t n)
 {
 	static const char name[] = "\r\nSec-WebSocket-Key:";
@@ -259,7 +263,7 @@ static int handshake(int fd, const uint8_t *p, size_t n)
 	keep(c, p, n);
 	uint8_t *blank = memmem(c->hold, c->waiting, "\r\n\r\n", 4);
 	if (!blank)
-		return c->waiting < MOST_REQUEST;
+		return c->waiting < MAX_REQUEST;
 	uint8_t text[60], digest[20], *key = NULL;
 	for (uint8_t *at = c->hold; at + sizeof name - 1 + 24 <= blank; at++)
 		if (!strncasecmp((char *)at, name, sizeof name - 1))
@@ -279,7 +283,7 @@ static int handshake(int fd, const uint8_t *p, size_t n)
 	int length = snprintf(answer, sizeof answer,
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 		"Sec-WebSocket-Accept: %.28s\r\n\r\n", accept);
-	/* The rest after the request are frames already. They are of the last piece that came. */
+	/* Bytes after the request are frames. All of them are in the data received last. */
 	free(c->hold);
 	c->hold = NULL;
 	c->waiting = 0;
@@ -289,12 +293,12 @@ static int handshake(int fd, const uint8_t *p, size_t n)
 	return !rest || frames(fd, (uint8_t *)p + n - rest, (uint8_t *)p + n);
 }
 
-/* turn does what a connection's event asks for. It returns 0 if the connection has ended. */
-static int turn(int fd, uint32_t events)
+/* handle_event handles an event of a connection. It returns 0 if the connection has ended. */
+static int handle_event(int fd, uint32_t events)
 {
 	struct conn *c = &conns[fd];
 	if (events == EPOLLOUT && !c->waiting)
-		return 1; /* it has just been accepted */
+		return 1; /* the first event of an accepted connection */
 	if (c->opened && c->waiting) {
 		if (!(events & EPOLLOUT))
 			return !(events & EPOLLERR);
@@ -302,9 +306,9 @@ static int turn(int fd, uint32_t events)
 			return 0;
 		if (!c->waiting && c->closing && !c->left)
 			return 0;
-		events |= EPOLLRDHUP; /* read what has come meanwhile to the end: its event is over */
+		events |= EPOLLRDHUP; /* read everything that has arrived meanwhile: there is no further event for it */
 	}
-	/* A peer that does not take its replies is not read from. */
+	/* While replies are unsent, nothing is read from the peer. */
 	while (!(c->opened && c->waiting)) {
 		ssize_t n = recv(fd, buffer, buffer_size, 0);
 		if (n <= 0)
@@ -317,7 +321,7 @@ static int turn(int fd, uint32_t events)
 		}
 		if (!(c->opened ? frames(fd, p, buffer + n) : handshake(fd, p, n)))
 			return 0;
-		/* A short read has taken all there was, but for an end that is known already. */
+		/* A short read has emptied the socket. If the peer has closed, read on to the end. */
 		if ((size_t)n < buffer_size && !(events & EPOLLRDHUP))
 			return 1;
 	}
@@ -342,12 +346,12 @@ static int listen_on(char *addr)
 	if (fd < 0)
 		die("socket");
 	if (!colon || (*colon = 0, inet_pton(AF_INET, addr, &a.sin_addr) != 1)) {
-		fprintf(stderr, "floor: -addr %s: is not an IPv4 address and a port\n", addr);
+		fprintf(stderr, "floor: -addr %s: not of the form IPv4-address:port\n", addr);
 		exit(2);
 	}
 	a.sin_port = htons(atoi(colon + 1));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* those accepted inherit it */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* inherited by accepted sockets */
 	if (bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 4096))
 		die(addr);
 	return fd;
@@ -390,7 +394,7 @@ int main(int argc, char **argv)
 			int fd = events[i].data.fd;
 			if (fd == listener)
 				accept_all(listener);
-			else if (!turn(fd, events[i].events))
+			else if (!handle_event(fd, events[i].events))
 				drop(fd);
 		}
 	}

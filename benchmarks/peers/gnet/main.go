@@ -1,15 +1,20 @@
-// Command gnet echoes with github.com/panjf2000/gnet/v2 and a codec made of github.com/gobwas/ws: its upgrader, headers and cipher.
+// Command gnet echoes with github.com/panjf2000/gnet/v2 and a codec that uses the upgrader, headers
+// and cipher of github.com/gobwas/ws.
 //
-//   - It is built with the tag poll_opt ("Enable poll_opt mode to boost performance" in gnet's best practices).
-//   - One event loop, as it has one core. Level-triggered, gnet's default; its read buffer is as large as wsecho's.
-//   - All that has come is echoed in gnet's own read buffer: unmasked in place, each new header right in front of
-//     its payload, and one Write. A frame that has come in part is echoed in part. So nothing is copied unless the
-//     peer does not take it at once, or a header is cut in two.
-//   - The request is gathered until its end before gobwas/ws reads it, so that no peer can hold up the loop. (gnet's own example,
-//     gnet-io/gnet-examples websocket, lets gobwas/ws block or copies each message; this does neither.)
+//   - It is built with the tag poll_opt ("Enable poll_opt mode to boost performance" in gnet's best
+//     practices).
+//   - It has one event loop, since it has one core. The loop is level-triggered, gnet's default;
+//     the read buffer is as large as wsecho's.
+//   - Data is echoed in gnet's read buffer: it is unmasked in place, each new header is written
+//     directly before its payload, and one Write sends it all. A partly received frame is echoed in
+//     part. Data is copied only if the peer does not accept it at once, or if a header is split
+//     between two reads.
+//   - The request is collected completely before gobwas/ws reads it, so a peer cannot block the
+//     loop. (gnet's example, gnet-io/gnet-examples websocket, either blocks in gobwas/ws or copies
+//     each message.)
 //
-// Text is not validated, and no rule of the protocol is checked beyond what the upgrader checks: gobwas/ws leaves that to
-// others.
+// Text is not validated, and no protocol rule is checked except by the upgrader: gobwas/ws leaves
+// that to the application.
 package main
 
 import (
@@ -23,7 +28,7 @@ import (
 	"github.com/panjf2000/gnet/v2/pkg/logging"
 )
 
-const mostRequest = 8 << 10
+const maxRequest = 8 << 10 // bytes
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:9001", "`address` to serve on")
@@ -33,7 +38,7 @@ func main() {
 		gnet.WithReadBufferCap(*buffer), gnet.WithLogLevel(logging.ErrorLevel)))
 }
 
-// server is used by one event loop alone.
+// server is used by a single event loop.
 type server struct {
 	gnet.BuiltinEventEngine
 	in     bytes.Reader // for ws.ReadHeaderBuffer
@@ -41,11 +46,11 @@ type server struct {
 	header [ws.MaxHeaderSize]byte
 }
 
-// conn is what is known of a connection between two turns.
+// conn is the state of a connection between two events.
 type conn struct {
 	opened bool
 	frame  ws.Header
-	left   int64 // bytes of the frame's payload that are still to come
+	left   int64 // bytes of the frame's payload not yet received
 }
 
 func (s *server) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
@@ -73,7 +78,7 @@ func (s *server) OnTraffic(g gnet.Conn) gnet.Action {
 			return gnet.Close
 		}
 	}
-	if used > 0 { // Discard(0) would be everything
+	if used > 0 { // Discard(0) would discard everything
 		g.Discard(used)
 	}
 	if closed {
@@ -82,7 +87,8 @@ func (s *server) OnTraffic(g gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// echo turns the frames in p into their replies. These are p[from:to], and used bytes of p are done with.
+// echo replaces the frames in p by their replies, which are then p[from:to]. It returns the number
+// of bytes of p that it used, and whether a complete close frame was among them.
 func (s *server) echo(c *conn, p []byte) (from, to, used int, closed bool, err error) {
 	started := false
 	for used < len(p) && !closed {
@@ -90,7 +96,7 @@ func (s *server) echo(c *conn, p []byte) (from, to, used int, closed bool, err e
 			s.in.Reset(p[used:])
 			frame, err := ws.ReadHeaderBuffer(&s.in, s.header[:])
 			if err == io.EOF || err == io.ErrUnexpectedEOF {
-				break // its rest will come
+				break // the header is incomplete
 			}
 			if err != nil || !frame.Masked {
 				return 0, 0, 0, false, ws.ErrProtocolMaskRequired
@@ -128,7 +134,7 @@ func (s *server) echo(c *conn, p []byte) (from, to, used int, closed bool, err e
 	return from, to, used, closed, nil
 }
 
-// upgrade answers the request once it is whole.
+// upgrade answers the request if it is complete.
 func upgrade(c *conn, g gnet.Conn) gnet.Action {
 	p, err := g.Peek(-1)
 	if err != nil {
@@ -136,7 +142,7 @@ func upgrade(c *conn, g gnet.Conn) gnet.Action {
 	}
 	end := bytes.Index(p, []byte("\r\n\r\n"))
 	switch {
-	case end < 0 && len(p) > mostRequest:
+	case end < 0 && len(p) > maxRequest:
 		return gnet.Close
 	case end < 0:
 		return gnet.None
@@ -146,7 +152,7 @@ func upgrade(c *conn, g gnet.Conn) gnet.Action {
 		io.Writer
 	}{bytes.NewReader(p[:end+4]), g}
 	if _, err := ws.Upgrade(request); err != nil {
-		return gnet.Close // the peer has been told
+		return gnet.Close // Upgrade has answered with an error status
 	}
 	g.Discard(end + 4)
 	c.opened = true

@@ -1,14 +1,18 @@
-// Command gobwas-epoll echoes with github.com/gobwas/ws, one goroutine that waits on epoll for all connections, and
-// the wsutil helpers: the design of the many programs after eranyanay/1m-go-websockets (4_optimize_gobwas), which
-// show how a million connections are held.
+// Command gobwas-epoll echoes with github.com/gobwas/ws, its wsutil helpers, and one goroutine that
+// waits on epoll for all connections. This is the design of eranyanay/1m-go-websockets
+// (4_optimize_gobwas) and of the many programs derived from it, which show how to hold a million
+// connections.
 //
-//   - The upgrade is ws.UpgradeHTTP in a net/http handler, which then ends, and its goroutine and buffers with it.
-//   - A connection that is readable is read by wsutil.ReadClientData, which waits for the rest of a message, and
-//     answered by wsutil.WriteServerMessage. While one peer's message is half there, all others wait.
-//   - Reads go through one bufio.Reader for all connections, as the library's author advises (gobwas/ws issue 103), and
-//     a turn ends when that is empty, so that it holds nothing between turns. Writes are gathered likewise.
+//   - A net/http handler upgrades with ws.UpgradeHTTP and then returns, which frees its goroutine
+//     and buffers.
+//   - wsutil.ReadClientData reads from a readable connection, and blocks until the message is
+//     complete; wsutil.WriteServerMessage answers. While one peer's message is incomplete, all
+//     other connections wait.
+//   - All connections share one bufio.Reader, as the library's author advises (gobwas/ws issue
+//     103). A turn ends when the reader is empty, so that it holds no data between turns. Writes
+//     are buffered in the same way.
 //
-// Text is validated, which is wsutil's default, and messages have no limit.
+// Text is validated, which is wsutil's default, and message size is not limited.
 package main
 
 import (
@@ -38,9 +42,9 @@ func main() {
 	log.Fatal(http.ListenAndServe(*addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, _, err := ws.UpgradeHTTP(r, w)
 		if err != nil {
-			return // the peer has been told
+			return // UpgradeHTTP has answered with an error status
 		}
-		if rw.Reader.Buffered() > 0 { // frames right behind the request: they are in no socket
+		if rw.Reader.Buffered() > 0 { // frames that arrived with the request, of which epoll does not know
 			l.turn(conn, rw.Reader)
 		}
 		if err := l.add(conn); err != nil {
@@ -57,7 +61,7 @@ type loop struct {
 	conns map[int32]net.Conn
 }
 
-// add has a connection watched, level-triggered.
+// add registers a connection with epoll, level-triggered.
 func (l *loop) add(conn net.Conn) error {
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -93,24 +97,23 @@ func (l *loop) run() {
 				l.mu.Lock()
 				delete(l.conns, e.Fd)
 				l.mu.Unlock()
-				conn.Close() // which ends the watch as well
+				conn.Close() // also removes it from epoll
 			}
 		}
 	}
 }
 
-// turn echoes messages until nothing is left in the reader. It is false when the
-// connection has ended.
+// turn echoes messages until the reader is empty. It returns false if the connection has ended.
 func (l *loop) turn(conn net.Conn, in *bufio.Reader) bool {
 	out := bufio.NewWriter(conn)
 	both := struct {
 		io.Reader
 		io.Writer
-	}{in, out} // the helper answers pings and closes
+	}{in, out} // the helper answers pings and close frames
 	for {
 		message, op, err := wsutil.ReadClientData(both)
 		if err != nil {
-			out.Flush() // the answer to a close frame
+			out.Flush() // sends the reply to a close frame
 			return false
 		}
 		if err := wsutil.WriteServerMessage(out, op, message); err != nil {

@@ -1,13 +1,14 @@
-// Command gobwas echoes with github.com/gobwas/ws and a goroutine a connection.
+// Command gobwas echoes with github.com/gobwas/ws and one goroutine per connection.
 //
-//   - The upgrade is the zero-copy one, on the connection itself ("Zero-copy upgrade" in the module's README: for
-//     services under high load), without net/http.
-//   - Reading is buffered: wsutil reads header and payload apart, and its author's answer is a bufio.Reader
-//     (gobwas/ws issue 103).
-//   - Messages are copied from wsutil.Reader to a wsutil.Writer as in the README's second example, but with writers from
-//     wsutil's own pool, so that header and payload go out in one write and an idle connection holds none.
+//   - It uses the zero-copy upgrade on the connection itself, without net/http ("Zero-copy upgrade"
+//     in the module's README: for services under high load).
+//   - Reads are buffered by a bufio.Reader, as the author advises (gobwas/ws issue 103), because
+//     wsutil reads header and payload separately.
+//   - Messages are copied from a wsutil.Reader to a wsutil.Writer as in the README's second
+//     example, but the writers come from wsutil's pool: header and payload are sent in one write,
+//     and an idle connection holds no writer.
 //
-// Text is not validated, as wsutil.NewReader has it, and messages have no limit.
+// Text is not validated, the default of wsutil.NewReader, and message size is not limited.
 package main
 
 import (
@@ -21,8 +22,8 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// The sizes of writers: those of wsutil's pool end at the second.
-const leastWriter, mostWriter = 1 << 10, 64 << 10
+// Limits of a writer's size, in bytes. 64 KiB is the largest size in wsutil's pool.
+const minWriter, maxWriter = 1 << 10, 64 << 10
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:9001", "`address` to serve on")
@@ -42,7 +43,8 @@ func main() {
 
 func serve(conn net.Conn) {
 	defer conn.Close()
-	// What Upgrade reads beyond the request would be lost with its own buffer: it reads from ours.
+	// Upgrade reads through this buffer. With its own, frames received after the request would be
+	// lost.
 	in := bufio.NewReader(conn)
 	if _, err := ws.Upgrade(struct {
 		io.Reader
@@ -64,13 +66,13 @@ func serve(conn net.Conn) {
 			err = echo(conn, header, messages)
 		}
 		if err != nil {
-			return // a close frame too, which has been answered
+			return // including a close frame, which control has answered
 		}
 	}
 }
 
 func echo(conn net.Conn, header ws.Header, message io.Reader) error {
-	w := wsutil.GetWriter(conn, ws.StateServerSide, header.OpCode, int(min(max(header.Length, leastWriter), mostWriter)))
+	w := wsutil.GetWriter(conn, ws.StateServerSide, header.OpCode, int(min(max(header.Length, minWriter), maxWriter)))
 	defer wsutil.PutWriter(w)
 	if _, err := io.Copy(w, message); err != nil {
 		return err

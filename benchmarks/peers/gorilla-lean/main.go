@@ -1,13 +1,14 @@
-// Command gorilla-lean echoes with github.com/gorilla/websocket and as little memory a connection, and as few
-// allocations a message, as its documentation tells how to get.
+// Command gorilla-lean echoes with github.com/gorilla/websocket, and uses as little memory per
+// connection and as few allocations per message as the module's documentation describes.
 //
-//   - Write buffers are pooled ("Buffers" in the module's documentation: a connection holds one only while it writes,
-//     and a larger one then costs little), and read buffers as small as most messages need.
-//   - A message is copied from its reader to its writer through a pooled buffer: ReadMessage allocates each.
-//   - The handler returns and leaves the connection to a goroutine of its own, so that the memory of the request can
-//     go (gorilla/websocket issue 134).
+//   - Write buffers are pooled ("Buffers" in the module's documentation): a connection holds one
+//     only while it writes. Read buffers are just large enough for most messages.
+//   - Messages are copied from reader to writer through a pooled buffer, since ReadMessage
+//     allocates memory for each message.
+//   - The handler returns, and another goroutine serves the connection, so that the memory of the
+//     request can be freed (gorilla/websocket issue 134).
 //
-// Text is not validated, and messages have no limit.
+// Text is not validated, and message size is not limited.
 package main
 
 import (
@@ -21,7 +22,7 @@ import (
 )
 
 const (
-	readBuffer = 2 << 10 // most messages with their headers
+	readBuffer = 2 << 10 // fits most messages with their headers
 	copyBuffer = 64 << 10
 )
 
@@ -39,7 +40,7 @@ func main() {
 func serve(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		return // the peer has been told
+		return // the upgrader has answered with an error status
 	}
 	go func() {
 		defer c.Close()
@@ -59,7 +60,7 @@ func echo(c *websocket.Conn, kind int, message io.Reader) error {
 	}
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
-	// Without the writer's ReadFrom, which would send fragments no longer than its own buffer.
+	// Hides the writer's ReadFrom, which would send fragments of the size of its own buffer.
 	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, message, buffer[:]); err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
-// Command gorilla echoes with github.com/gorilla/websocket as its own echo example does: the handler that
-// everyone starts from. Upgrade in a net/http handler, ReadMessage, WriteMessage, all options at their defaults.
+// Command gorilla echoes with github.com/gorilla/websocket like the module's echo example, from
+// which most programs start: Upgrade in a net/http handler, ReadMessage, WriteMessage, all options
+// at their defaults.
 //
-// Source: examples/echo/server.go of the module. Text is not validated (the module leaves it to the
-// application: "Text and Binary Messages" in its documentation), and messages have no limit.
+// Source: examples/echo/server.go of the module. Text is not validated (the module leaves that to
+// the application: "Text and Binary Messages" in its documentation), and message size is not
+// limited.
 package main
 
 import (
@@ -24,7 +26,7 @@ func main() {
 func echo(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		return // the peer has been told
+		return // the upgrader has answered with an error status
 	}
 	defer c.Close()
 	for {

@@ -1,8 +1,10 @@
-// Command gws echoes with github.com/lxzan/gws and its own server, which serves without net/http.
+// Command gws echoes with github.com/lxzan/gws and the module's own server, which does not use
+// net/http.
 //
-// Source: examples/echo and "Quick Start" in the module's README; the same handler and server stand for gws in
-// lesismal/go-websocket-benchmark (frameworks/gws). Options are at their defaults: no parallel handling of a connection's messages
-// (they would come back in any order), text not validated (CheckUtf8Enabled), no compression, 16 MiB a message.
+// Source: examples/echo and "Quick Start" in the module's README; lesismal/go-websocket-benchmark
+// (frameworks/gws) uses the same handler and server. Options are at their defaults: the messages of
+// a connection are not handled in parallel (replies could then change their order), text is not
+// validated (CheckUtf8Enabled), there is no compression, and a message may have at most 16 MiB.
 package main
 
 import (
@@ -17,7 +19,7 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:9001", "`address` to serve on")
 	flag.Parse()
-	log.SetOutput(io.Discard) // gws tells it of every connection that ends
+	log.SetOutput(io.Discard) // gws logs the end of every connection
 	server := gws.NewServer(handler{}, nil)
 	server.OnError = func(conn net.Conn, _ error) {
 		if conn != nil {

@@ -1,13 +1,15 @@
-// Command nbio echoes with github.com/lesismal/nbio, non-blocking: all connections on its epoll pollers, messages handled by
-// its pool of goroutines.
+// Command nbio echoes with github.com/lesismal/nbio in non-blocking mode: nbio's epoll pollers
+// serve all connections, and its pool of goroutines handles the messages.
 //
-// Source: the author's own lesismal/go-websocket-benchmark (frameworks/nbio_nonblocking), whose settings these are: a memory
-// pool whose buffers hold a message of 1 KiB with what belongs to it, payloads given back to it after each message,
-// and no keepalive deadline. It is also the mode in which the README shows a million connections. The README advises against nbio
-// for ordinary numbers of connections, and has a mode (IOModMixed) that then serves them by a goroutine each.
+// Source: lesismal/go-websocket-benchmark (frameworks/nbio_nonblocking), by the author of nbio. The
+// settings are the same: a memory pool whose buffers hold a message of 1 KiB with its overhead,
+// payloads returned to the pool after each message, and no keepalive deadline. The module's README
+// also uses this mode to show a million connections. It advises against nbio for ordinary
+// connection counts, and offers a mode (IOModMixed) that then uses one goroutine per connection.
 //
-// Text is validated, which is its default. Messages may have 4 MiB, and replies longer than 32 KiB are sent in fragments. Empty
-// messages are not echoed: nbio v1.6.9 does not tell its handler of them.
+// Text is validated, which is the default. A message may have at most 4 MiB, and replies longer
+// than 32 KiB are sent in fragments. Empty messages are not echoed: nbio v1.6.9 does not pass them
+// to the handler.
 package main
 
 import (
@@ -44,7 +46,7 @@ func main() {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := upgrader.Upgrade(w, r, nil)
 			if err != nil {
-				return // the peer has been told
+				return // the upgrader has answered with an error status
 			}
 			c.SetReadDeadline(time.Time{})
 		}),

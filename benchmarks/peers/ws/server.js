@@ -1,8 +1,9 @@
-// Echoes with npm's ws: node server.js -addr 127.0.0.1:9001
+// Echoes with the npm package ws: node server.js -addr 127.0.0.1:9001
 //
-// Source: "Opt-in for performance" in the README of ws, which advises the native addon bufferutil (it unmasks) and, on node
-// since 18.14, no other: text is validated by node itself, which is the default. permessage-deflate is off, which
-// is the default too. Messages may have 100 MiB. The set of clients is not kept, as nothing asks for it.
+// Source: "Opt-in for performance" in the README of ws, which advises the native addon bufferutil
+// (for unmasking). Since node 18.14 no other addon is needed, because node itself validates text.
+// Validation is on and permessage-deflate is off, both by default. A message may have at most 100
+// MiB. The server does not track its clients, since nothing uses the list.
 "use strict";
 
 const { WebSocketServer } = require("ws");
@@ -16,7 +17,7 @@ const [host, port] = process.argv[3].split(":");
 const server = new WebSocketServer({ host, port: Number(port), backlog: 4096, clientTracking: false });
 server.on("connection", (socket) => {
   socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
-  socket.on("error", () => {}); // the connection has ended, and that is all
+  socket.on("error", () => {}); // ws closes the connection after an error
 });
 server.on("error", (error) => {
   console.error(String(error));
