@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"wsecho/internal/format"
 )
 
 // Charts are SVG files for light and dark pages: each draws its own background and adapts to
@@ -198,8 +200,8 @@ func scenarioChart(r *results, t table) string {
 		each, all := panel{title: "resident memory per connection"}, panel{title: "resident memory of the server"}
 		for _, x := range t.rows {
 			if x.measured() {
-				each.bars = append(each.bars, x.bar(x.rssEach, bytesText(x.rssEach.Median), max(0, x.rssEach.Median)))
-				all.bars = append(all.bars, x.bar(x.rss, bytesText(x.rss.Median)))
+				each.bars = append(each.bars, x.bar(x.rssEach, format.Bytes(x.rssEach.Median), max(0, x.rssEach.Median)))
+				all.bars = append(all.bars, x.bar(x.rss, format.Bytes(x.rss.Median)))
 			}
 		}
 		return drawChart(t.scenario.name, sub, []panel{each, all}, "lines: minimum to maximum")

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"wsecho/internal/format"
 )
 
 // writePage returns the page with all tables, docs/benchmarks/results.md.
@@ -108,7 +110,7 @@ func writeRateTable(b *strings.Builder, t table) {
 		if x.limitedByGenerator() {
 			mark = " †"
 		}
-		rss := bytesText(x.rssEach.Median)
+		rss := format.Bytes(x.rssEach.Median)
 		if t.scenario.kind == kindConnect {
 			rss = "" // no connection is open at the end
 		}
@@ -129,7 +131,7 @@ func writeIdleTable(b *strings.Builder, t table) {
 			fmt.Fprintf(b, "| %s | failed | |\n", x.server.name)
 			continue
 		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", bold(x.server), spread(x.rssEach, bytesText), spread(x.rss, bytesText))
+		fmt.Fprintf(b, "| %s | %s | %s |\n", bold(x.server), spread(x.rssEach, format.Bytes[float64]), spread(x.rss, format.Bytes[float64]))
 	}
 }
 
@@ -184,7 +186,7 @@ func writeOverview(r *results) string {
 			case !measured:
 				row += " |"
 			case t.scenario.kind == kindIdle:
-				row += " " + bytesText(x.rssEach.Median) + " |"
+				row += " " + format.Bytes(x.rssEach.Median) + " |"
 			default:
 				row += " " + rough(x.rate.Median) + " · " + number(x.cpu.Median) + " |"
 			}
@@ -256,7 +258,7 @@ func percentOf(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
 func number(x float64) string {
 	switch {
 	case x >= 100:
-		return thousands(int64(math.Round(x)))
+		return format.Thousands(int64(math.Round(x)))
 	case x >= 10:
 		return fmt.Sprintf("%.1f", x)
 	}
@@ -276,14 +278,6 @@ func rough(x float64) string {
 	return number(x)
 }
 
-func thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // timeText formats a time that is given in microseconds.
 func timeText(us float64) string {
 	switch {
@@ -293,16 +287,6 @@ func timeText(us float64) string {
 		return number(us/1e3) + " ms"
 	}
 	return number(us) + " µs"
-}
-
-func bytesText(b float64) string {
-	switch size := math.Abs(b); {
-	case size >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", b/(1<<20))
-	case size >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", b/(1<<10))
-	}
-	return fmt.Sprintf("%.0f B", b)
 }
 
 // oneLine makes text from other programs fit into a table cell: one line of at most 200 characters,

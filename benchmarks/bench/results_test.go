@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wsecho/internal/format"
 )
 
 // sample is a report as wsload -json writes it, including fields that bench does not use.
@@ -345,7 +347,7 @@ func TestNumberFormats(t *testing.T) {
 		{number(0.257), "0.26"}, {number(12.34), "12.3"}, {number(1234567.4), "1,234,567"},
 		{rough(98765), "98.8k"}, {rough(123456), "123k"}, {rough(1234567), "1.23M"}, {rough(999_700), "1.00M"}, {rough(950), "950"},
 		{timeText(844), "844 µs"}, {timeText(4330), "4.33 ms"}, {timeText(2.5e6), "2.50 s"},
-		{bytesText(107), "107 B"}, {bytesText(-2048), "-2.0 KiB"}, {percent(0.98), "2.0 %"},
+		{format.Bytes(107.0), "107 B"}, {format.Bytes(-2048.0), "-2.0 KiB"}, {percent(0.98), "2.0 %"},
 		{oneLine("a |\n b"), "a / b"},
 	} {
 		if c.got != c.want {

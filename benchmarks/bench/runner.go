@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsecho/internal/format"
+	"wsecho/internal/limits"
 )
 
 // cores holds the CPU numbers that the servers and the load generator are pinned to. They have one
@@ -164,7 +167,7 @@ func progress(x run, sc scenario) string {
 	}
 	l := x.Load
 	if sc.kind == kindIdle {
-		return head + fmt.Sprintf("%10s per connection, %s in total", bytesText(l.Server.RSSPerConnection), bytesText(float64(l.Server.RSS)))
+		return head + fmt.Sprintf("%10s per connection, %s in total", format.Bytes(l.Server.RSSPerConnection), format.Bytes(float64(l.Server.RSS)))
 	}
 	return head + fmt.Sprintf("%10s /s  %8s µs CPU  p99 %-8s  cores used: server %.2f, generator %.2f (%s µs)", number(l.Rate), number(l.Server.cpu()),
 		timeText(l.Latency.P99), l.Server.CPUs, l.Generator.CPUs, number(l.Generator.cpu()))
@@ -357,17 +360,12 @@ func (t *tail) String() string { return string(t.text) }
 // raiseDescriptorLimit raises the soft limit of descriptors to the hard limit. The servers inherit
 // it; not all of them raise it themselves.
 func raiseDescriptorLimit() error {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	limit, err := limits.RaiseFiles()
+	if err != nil {
 		return fmt.Errorf("descriptor limit: %w", err)
 	}
-	limit.Cur = limit.Max
-	// With package syscall and not unix: os/exec then does not restore the old limit in a child.
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Cur, Max: limit.Max}); err != nil {
-		return fmt.Errorf("descriptor limit: %w", err)
-	}
-	if wanted, _ := strconv.Atoi(idleConnections); limit.Max < uint64(wanted)+500 {
-		fmt.Fprintf(os.Stderr, "bench: the descriptor limit %d (ulimit -Hn) is too low for the idle scenario, which opens %s connections\n", limit.Max, idleConnections)
+	if wanted, _ := strconv.Atoi(idleConnections); limit < wanted+500 {
+		fmt.Fprintf(os.Stderr, "bench: the descriptor limit %d (ulimit -Hn) is too low for the idle scenario, which opens %s connections\n", limit, idleConnections)
 	}
 	return nil
 }
