@@ -262,18 +262,19 @@ type scenario struct {
 
 const probeCount = 12
 
-// A probe may wait for an echo at most patience times the p99 that was measured without faults, and
-// at least floor. That limit is for a machine with no other load; two corrections account for load:
+// A probe may wait for an echo at most p99Factor times the p99 that was measured without faults,
+// and at least minLimit. That limit is for a machine with no other load; two corrections account
+// for load:
 //   - the limit is multiplied by how much longer the server's threads took because they had to wait
 //     for a CPU, according to the kernel's scheduler statistics;
 //   - twice the longest delay with which a probe woke from a pause is added, since an echo needs
 //     two wake-ups: the server's and the probe's.
 const (
-	patience = 10
-	floor    = 250 * time.Millisecond
+	p99Factor = 10
+	minLimit  = 250 * time.Millisecond
 )
 
-func (s *scenario) baselineLimit() time.Duration { return max(floor, patience*s.baseline.P99) }
+func (s *scenario) baselineLimit() time.Duration { return max(minLimit, p99Factor*s.baseline.P99) }
 
 // limit returns the longest wait that is allowed in a row of the report.
 func (s *scenario) limit(r *row) time.Duration {
@@ -289,7 +290,7 @@ func runPlan(t *testing.T, p *plan, scale scale, rnd rng, r *report) {
 	time.Sleep(scale.baseline)
 	s.baseline, s.idleDescriptors = s.probes.takeStats(), s.server.descriptors(math.MaxInt)
 	s.probeMessages += s.baseline.Messages
-	s.section = r.section(&section{plan: p, baseline: s.baseline, limit: s.baselineLimit(), limitBytes: s.residentLimit()})
+	s.section = r.section(&section{plan: p, baseline: s.baseline, limit: s.baselineLimit(), memoryLimit: s.residentLimit()})
 	for _, f := range p.faults {
 		if underRace && f.costly() {
 			continue
@@ -372,8 +373,8 @@ func (s *scenario) checkRow(r *row, stats *probeStats, open int) {
 		s.t.Errorf("a probe waited %v, want at most %v: p99 without faults %v, server slowdown %.2f×, probes woke %v late, server stopped for %v",
 			stats.Max, most, s.baseline.P99, r.slowdown, stats.Late, s.stoppedFor)
 	}
-	if r.peak > s.section.limitBytes && !underRace {
-		s.t.Errorf("the server's resident memory was %s, want at most %s", mib(r.peak), mib(s.section.limitBytes))
+	if r.peak > s.section.memoryLimit && !underRace {
+		s.t.Errorf("the server's resident memory was %s, want at most %s", mib(r.peak), mib(s.section.memoryLimit))
 	}
 	r.lost = "0"
 	if s.t.Failed() {

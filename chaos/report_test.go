@@ -22,12 +22,12 @@ type report struct {
 
 // section holds the results of one server.
 type section struct {
-	plan       *plan
-	baseline   *probeStats
-	limit      time.Duration
-	limitBytes int // limit of the resident memory in bytes
-	rows       []row
-	totals     *totals // nil if the plan ended before SIGTERM
+	plan        *plan
+	baseline    *probeStats
+	limit       time.Duration
+	memoryLimit int // limit of the resident memory in bytes
+	rows        []row
+	totals      *totals // nil if the plan ended before SIGTERM
 }
 
 // row holds the results of one fault.
@@ -68,7 +68,7 @@ func (p *section) write(b *strings.Builder) {
 	line := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
 	line("\n### %s: `%s`\n", p.plan.name, strings.Join(p.plan.flags, " "))
 	line("Without faults, its probes waited %v (p50), %v (p99), %v (max) for %d echoes, and woke up to %v late. Limits: a wait of %v, %s of resident memory.\n",
-		round(p.baseline.P50), round(p.baseline.P99), round(p.baseline.Max), p.baseline.Messages, round(p.baseline.Late), round(p.limit), mib(p.limitBytes))
+		round(p.baseline.P50), round(p.baseline.P99), round(p.baseline.Max), p.baseline.Messages, round(p.baseline.Late), round(p.limit), mib(p.memoryLimit))
 	line("| fault | peers | echoed | lost | p50 | p99 | max | slowdown | late | resident |")
 	line("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, r := range p.rows {

@@ -102,7 +102,7 @@ func (s *server) wantsLog(msg string) map[string]any {
 		case record, ok := <-s.log:
 			switch {
 			case !ok:
-				s.t.Fatalf("the server's log ended before %q: %s", msg, s.complaint())
+				s.t.Fatalf("the server's log ended before %q: %s", msg, s.strayOutput())
 			case record["level"] != "INFO" && record["count"] == nil:
 				s.t.Errorf("unexpected log record: %v", record)
 			case record["msg"] == msg:
@@ -114,8 +114,8 @@ func (s *server) wantsLog(msg string) map[string]any {
 	}
 }
 
-// complaint returns the lines of the server's stderr that are not log records.
-func (s *server) complaint() string {
+// strayOutput returns the lines of the server's stderr that are not log records.
+func (s *server) strayOutput() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.stray, "\n")
@@ -149,9 +149,9 @@ func (s *server) stop() *totals {
 		s.t.Fatal("the server logged that it stopped, but has not exited")
 	}
 	if status := s.cmd.ProcessState.ExitCode(); status != 0 {
-		s.t.Errorf("got exit status %d, want 0: %s", status, s.complaint())
+		s.t.Errorf("got exit status %d, want 0: %s", status, s.strayOutput())
 	}
-	if c := s.complaint(); c != "" {
+	if c := s.strayOutput(); c != "" {
 		s.t.Errorf("unexpected output of the server: %s", c)
 	}
 	return readTotals(s.t, record)

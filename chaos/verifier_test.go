@@ -23,7 +23,7 @@ type verifier struct {
 	head   []byte // received part of an incomplete response, frame header or close frame
 
 	expected []stream // whose echo is expected, in order
-	matched  int      // echoed payload bytes of the frame of owed[0]
+	matched  int      // echoed payload bytes of the frame of expected[0]
 	echoing  bool     // a message has been echoed partly, so a continuation frame must follow
 
 	op        ws.OpCode // of the server's current frame
