@@ -1,12 +1,12 @@
-// Package chaos attacks the real server and looks whether anybody else
-// notices. Witnesses, well-behaved connections, echo verified messages all the
-// time; a herd of thousands of scripted peers does to the server one kind of
-// fault after another; and a fault is survived if no witness has lost a byte, was closed, or has waited
-// much longer than when it was undisturbed, if every peer of the herd got what it was
-// owed, and if the server's memory stayed within its bound.
+// Package chaos attacks the real server and measures whether other connections are affected.
+// Probes, which are well-behaved connections, exchange verified messages all the time, while a
+// swarm of thousands of scripted peers injects one kind of fault after another. The server survives
+// a fault if no probe lost a byte, was closed, or waited much longer than without the fault, if
+// every peer of the swarm received exactly what its script expects, and if the server's resident
+// memory stayed useT its limit.
 //
-// It runs in a short form with all other tests, and in a long one with
-// make chaos. docs/chaos.md is what that has found.
+// The short form runs with all other tests, the long form with make chaos. docs/chaos.md has the
+// results of the long form.
 package chaos
 
 import (
@@ -26,25 +26,25 @@ import (
 )
 
 var (
-	seedFlag   = flag.Uint64("seed", 0, "`number` that everything random follows from; 0: a new one")
-	long       = flag.Bool("long", false, "run the long form, of up to ten minutes")
+	seedFlag   = flag.Uint64("seed", 0, "`seed` of all random numbers; 0: a new one")
+	long       = flag.Bool("long", false, "run the long form, which takes up to ten minutes")
 	reportFile = flag.String("report", "", "`file` to write the report to, between its markers")
 )
 
 const (
-	soon = 30 * time.Second // long enough for anything that is going to happen
+	waitTimeout = 30 * time.Second // after which a condition that has not come true is a failure
 
-	drainTimeout = 10 * time.Second // the server's default
+	drainTimeout = 10 * time.Second // the server's default -drain-timeout
 
-	shortEnough = 30 * time.Second // after which the short form begins no other server
+	shortFormLimit = 30 * time.Second // after which the short form starts no further server
 )
 
-var scratch string // a directory that is removed at the end
+var scratch string // temporary directory, removed when the tests end
 
 func TestMain(m *testing.M) {
-	if order, ok := os.LookupEnv(orderVariable); ok {
-		if err := bearWitness(order); err != nil {
-			fmt.Fprintln(os.Stderr, "witnesses:", err)
+	if probeConfig, ok := os.LookupEnv(probeConfigVariable); ok {
+		if err := runProbes(probeConfig); err != nil {
+			fmt.Fprintln(os.Stderr, "probes:", err)
 			os.Exit(1)
 		}
 		return
@@ -60,42 +60,42 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// A scale is how large everything is.
+// A scale holds the sizes and durations of one form of the suite.
 type scale struct {
-	name   string
-	many   int // peers that cost the machine little
-	some   int // peers that fill their buffers
-	few    int // peers that keep a processor busy
-	second time.Duration
-	calm   time.Duration // for which the witnesses are undisturbed
-	spell  time.Duration // for which a fault lasts that has no end of its own
-	stop   time.Duration // for which the server is stopped
-	big    int           // bytes of a big message
-	wild   time.Duration // for which the mixture lasts
+	name       string
+	many       int           // peers of a fault that costs the machine little
+	some       int           // peers of a fault that fills their socket buffers
+	few        int           // peers of a fault that keeps a CPU busy
+	interval   time.Duration // pause between two bytes of a slow peer
+	baseline   time.Duration // of the measurement without faults
+	duration   time.Duration // of a fault that does not end by itself
+	stopTime   time.Duration // between SIGSTOP and SIGCONT
+	bigMessage int           // length of a big message in bytes
+	mixture    time.Duration // duration of the mixture
 
 	handshakeTimeout, writeTimeout time.Duration
 }
 
 var (
 	longScale = scale{
-		name: "long", many: 10_000, some: 5_000, few: 100, second: time.Second, calm: 10 * time.Second, spell: 5 * time.Second,
-		stop: 10 * time.Second, big: 64 << 20, wild: 45 * time.Second, handshakeTimeout: 10 * time.Second, writeTimeout: 5 * time.Second,
+		name: "long", many: 10_000, some: 5_000, few: 100, interval: time.Second, baseline: 10 * time.Second, duration: 5 * time.Second,
+		stopTime: 10 * time.Second, bigMessage: 64 << 20, mixture: 45 * time.Second, handshakeTimeout: 10 * time.Second, writeTimeout: 5 * time.Second,
 	}
 	shortScale = scale{
-		name: "short", many: 1_000, some: 300, few: 10, second: 50 * time.Millisecond, calm: 500 * time.Millisecond, spell: 300 * time.Millisecond,
-		stop: 2 * time.Second, big: 16 << 20, wild: time.Second, handshakeTimeout: 3 * time.Second, writeTimeout: time.Second,
+		name: "short", many: 1_000, some: 300, few: 10, interval: 50 * time.Millisecond, baseline: 500 * time.Millisecond, duration: 300 * time.Millisecond,
+		stopTime: 2 * time.Second, bigMessage: 16 << 20, mixture: time.Second, handshakeTimeout: 3 * time.Second, writeTimeout: time.Second,
 	}
 	tinyScale = scale{
-		name: "tiny", many: 200, some: 60, few: 4, second: 20 * time.Millisecond, calm: 400 * time.Millisecond, spell: 100 * time.Millisecond,
-		stop: 500 * time.Millisecond, big: 2 << 20, wild: 500 * time.Millisecond, handshakeTimeout: time.Second, writeTimeout: 500 * time.Millisecond,
+		name: "tiny", many: 200, some: 60, few: 4, interval: 20 * time.Millisecond, baseline: 400 * time.Millisecond, duration: 100 * time.Millisecond,
+		stopTime: 500 * time.Millisecond, bigMessage: 2 << 20, mixture: 500 * time.Millisecond, handshakeTimeout: time.Second, writeTimeout: 500 * time.Millisecond,
 	}
 	raceScale = scale{
-		name: "race", many: 100, some: 30, few: 2, second: 20 * time.Millisecond, calm: 200 * time.Millisecond, spell: 100 * time.Millisecond,
-		stop: 500 * time.Millisecond, big: 1 << 20, wild: 500 * time.Millisecond, handshakeTimeout: 3 * time.Second, writeTimeout: 2 * time.Second,
+		name: "race", many: 100, some: 30, few: 2, interval: 20 * time.Millisecond, baseline: 200 * time.Millisecond, duration: 100 * time.Millisecond,
+		stopTime: 500 * time.Millisecond, bigMessage: 1 << 20, mixture: 500 * time.Millisecond, handshakeTimeout: 3 * time.Second, writeTimeout: 2 * time.Second,
 	}
 )
 
-func theScale() scale {
+func currentScale() scale {
 	s := shortScale
 	switch {
 	case *long:
@@ -105,13 +105,14 @@ func theScale() scale {
 	case testing.Short():
 		s = tinyScale
 	}
-	return s.fitting()
+	return s.fit()
 }
 
-// fitting is the scale as far as the machine's limits allow: descriptors for
-// both ends of many connections, and half of the memory that TCP has before it is under pressure.
-func (s scale) fitting() scale {
-	const each = 128 << 10 // what both ends of a connection with full buffers take
+// fit returns the scale reduced to the machine's limits: the descriptors for both ends of each
+// connection, and half of the memory that TCP may use before it is under pressure (tcp_mem,
+// tcp(7)).
+func (s scale) fit() scale {
+	const each = 128 << 10 // bytes that both ends of a connection with full buffers use
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
 		s.many = min(s.many, int(limit.Cur)/2)
@@ -125,36 +126,36 @@ func (s scale) fitting() scale {
 	return s
 }
 
-// A fault is something that is done to a server.
+// A fault is one kind of attack on a server.
 type fault struct {
 	name string
-	do   func(*scene)
+	do   func(*scenario)
 }
 
-// costly says that a fault takes the race detector too long.
-func (f fault) costly() bool { return strings.HasSuffix(f.name, "the budget spent") }
+// costly reports whether a fault takes too long under the race detector.
+func (f fault) costly() bool { return strings.HasSuffix(f.name, "budget exhausted") }
 
-// TestChaos is the list of all that is done to the server.
+// TestChaos runs every fault against a server with the flags of each plan.
 func TestChaos(t *testing.T) {
 	seed := *seedFlag
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) % 1e9
 	}
-	scale := theScale()
+	scale := currentScale()
 	t.Logf("%s form; to repeat it: -seed %d", scale.name, seed)
 	r := newReport(scale, seed)
 
 	for _, plan := range []plan{
 		{
-			name:  "patient", // every peer hears the server out, so that its account of bytes must be right to the byte
+			name:  "reading peers", // peers read to the end, so the byte totals must be exact
 			flags: []string{"-handshake-timeout", scale.handshakeTimeout.String(), "-write-timeout", "5m"},
 			exact: true,
 			faults: []fault{
-				{"handshakes of a byte a second", slowHandshakes},
+				{"handshakes at one byte per second", slowHandshakes},
 				{"half frames", halfFrames},
-				{"frames of a byte at a time", dribbledFrames},
+				{"frames sent byte by byte", bytewiseFrames},
 				{"zero windows, then opened", zeroWindows},
-				{"readers of a byte a second", sippingReaders},
+				{"readers at one byte per second", slowReaders},
 				{"half-close after whole messages", halfCloses},
 				{"floods beside pings", floods},
 				{"big messages beside small ones", bigMessages},
@@ -162,7 +163,7 @@ func TestChaos(t *testing.T) {
 			},
 		},
 		{
-			name:  "cruel",
+			name:  "aborting peers",
 			flags: []string{"-handshake-timeout", scale.handshakeTimeout.String(), "-write-timeout", scale.writeTimeout.String()},
 			faults: []fault{
 				{"resets and FINs at every stage", endings},
@@ -173,7 +174,7 @@ func TestChaos(t *testing.T) {
 			},
 		},
 		{
-			name:        "exhausted",
+			name:        "few descriptors",
 			descriptors: 256,
 			flags:       []string{"-handshake-timeout", scale.handshakeTimeout.String()},
 			faults: []fault{
@@ -183,25 +184,25 @@ func TestChaos(t *testing.T) {
 			},
 		},
 		{
-			name:   "poor",
+			name:   "small budget",
 			flags:  []string{"-buffer-budget", "1MiB", "-handshake-timeout", scale.handshakeTimeout.String(), "-write-timeout", "5m"},
 			budget: 1 << 20,
 			exact:  true,
 			faults: []fault{
-				{"handshakes of a byte a second", slowHandshakes},
+				{"handshakes at one byte per second", slowHandshakes},
 				{"half frames", halfFrames},
-				{"frames of a byte at a time", dribbledFrames},
+				{"frames sent byte by byte", bytewiseFrames},
 				{"zero windows, then opened", zeroWindows},
 				{"half-close after whole messages", halfCloses},
 				{"floods beside pings", floods},
 				{"big messages beside small ones", bigMessages},
-				{"unfinished pings, the budget spent", unfinishedPings},
-				{"half pings of many, the budget spent", manyHalfPings},
-				{"unread halves, the budget spent", unreadHalves},
+				{"unfinished pings, budget exhausted", unfinishedPings},
+				{"many half pings, budget exhausted", manyHalfPings},
+				{"unread halves, budget exhausted", unreadHalves},
 			},
 		},
 		{
-			name:   "poor and cruel",
+			name:   "small budget, aborting peers",
 			flags:  []string{"-buffer-budget", "1MiB", "-handshake-timeout", scale.handshakeTimeout.String(), "-write-timeout", scale.writeTimeout.String()},
 			budget: 1 << 20,
 			faults: []fault{
@@ -211,14 +212,14 @@ func TestChaos(t *testing.T) {
 			},
 		},
 	} {
-		if underRace && plan.name == "patient" {
-			continue // the poor server is given the same, and the race detector sees more there
+		if underRace && plan.name == "reading peers" {
+			continue // the plan with a small budget has the same faults, and exercises more code
 		}
 		t.Run(plan.name, func(t *testing.T) {
-			if !*long && time.Since(r.began) > shortEnough {
-				t.Skipf("the machine is slow today, and this is the short form")
+			if !*long && time.Since(r.began) > shortFormLimit {
+				t.Skipf("the short form has run for more than %v on this slow machine", shortFormLimit)
 			}
-			play(t, &plan, scale, dice(seed).fork(plan.name), r)
+			runPlan(t, &plan, scale, rng(seed).fork(plan.name), r)
 		})
 	}
 	t.Logf("\n%v", r)
@@ -229,152 +230,151 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// plan is what is done to one server.
+// plan is the list of faults for one server, and the server's flags.
 type plan struct {
 	name        string
 	flags       []string
-	descriptors int  // that the server may have; 0: all
-	budget      int  // bytes; 0: the default
-	exact       bool // no peer ends TCP before it has read all
+	descriptors int  // the server's limit of open descriptors; 0: the machine's
+	budget      int  // -buffer-budget in bytes; 0: the default
+	exact       bool // every peer reads to the end, so the server's totals must match exactly
 	faults      []fault
 }
 
-// A scene is one server with its witnesses and a herd.
-type scene struct {
+// A scenario is one server with its probes and a swarm, while the faults of a plan run.
+type scenario struct {
 	*plan
 	t     *testing.T
 	scale scale
-	dice  dice
+	rng   rng
 
-	server    *server
-	witnesses *witnesses
-	herd      *herd
-	calm      *testimony // of the witnesses, undisturbed
-	idle      int        // descriptors of the server then
-	part      *part      // of the report
+	server          *server
+	probes          *probes
+	swarm           *swarm
+	baseline        *probeStats // the probes' measurements without faults
+	idleDescriptors int         // descriptors that the server held then
+	section         *section    // this server's section of the report
 
-	ran    time.Duration // processor time of the server when a fault began
-	waited time.Duration // and the time it had waited for that
-	excuse time.Duration // for which the server could not but let everybody wait
-	echoed int           // messages, by the witnesses' account
+	ran           time.Duration // the server's CPU time when the fault began
+	waited        time.Duration // time that its threads had waited for a CPU by then
+	stoppedFor    time.Duration // time for which the test had stopped the server during the fault
+	probeMessages int           // messages that probes have got back
 }
 
-const witnessCount = 12
+const probeCount = 12
 
-// How long a witness may wait: so many times what all but a hundredth of its
-// messages took when it was undisturbed, and at least the floor. That is for a
-// machine that has nothing else to do; what it was slowed by others is on top:
-//   - that time is multiplied by how much longer the server's threads took for having
-//     to wait for a processor, by the kernel's account;
-//   - twice the most that a witness was woken too late from its rest is added, for an
-//     echo needs the server and the witness woken.
+// A probe may wait for an echo at most p99Factor times the p99 that was measured without faults,
+// and at least minLimit. That limit is for a machine with no other load; two corrections account
+// for load:
+//   - the limit is multiplied by how much longer the server's threads took because they had to wait
+//     for a CPU, according to the kernel's scheduler statistics;
+//   - twice the longest delay with which a probe woke from a pause is added, since an echo needs
+//     two wake-ups: the server's and the probe's.
 const (
-	patience = 10
-	floor    = 250 * time.Millisecond
+	p99Factor = 10
+	minLimit  = 250 * time.Millisecond
 )
 
-func (s *scene) mostWait() time.Duration { return max(floor, patience*s.calm.P99) }
+func (s *scenario) baselineLimit() time.Duration { return max(minLimit, p99Factor*s.baseline.P99) }
 
-// limit is how long a witness may have waited in a row of the report.
-func (s *scene) limit(r *row) time.Duration {
-	return time.Duration(r.slowed*float64(s.mostWait())) + 2*r.said.Late + s.excuse
+// limit returns the longest wait that is allowed in a row of the report.
+func (s *scenario) limit(r *row) time.Duration {
+	return time.Duration(r.slowdown*float64(s.baselineLimit())) + 2*r.stats.Late + s.stoppedFor
 }
 
-func play(t *testing.T, p *plan, scale scale, d dice, r *report) {
-	s := &scene{plan: p, t: t, scale: scale, dice: d}
+func runPlan(t *testing.T, p *plan, scale scale, rnd rng, r *report) {
+	s := &scenario{plan: p, t: t, scale: scale, rng: rnd}
 	s.server = start(t, p.descriptors, p.flags...)
-	s.witnesses = s.server.witnesses(uint64(d), witnessCount)
-	s.herd = newHerd(t, s.server.addr)
-	s.echoed += s.witnesses.testify().Messages // now all are connected
-	time.Sleep(scale.calm)
-	s.calm, s.idle = s.witnesses.testify(), s.server.descriptors(math.MaxInt)
-	s.echoed += s.calm.Messages
-	s.part = r.part(&part{plan: p, calm: s.calm, limit: s.mostWait(), bound: s.residentBound()})
+	s.probes = s.server.probes(uint64(rnd), probeCount)
+	s.swarm = newSwarm(t, s.server.addr)
+	s.probeMessages += s.probes.takeStats().Messages // returns once all are connected
+	time.Sleep(scale.baseline)
+	s.baseline, s.idleDescriptors = s.probes.takeStats(), s.server.descriptors(math.MaxInt)
+	s.probeMessages += s.baseline.Messages
+	s.section = r.section(&section{plan: p, baseline: s.baseline, limit: s.baselineLimit(), memoryLimit: s.residentLimit()})
 	for _, f := range p.faults {
 		if underRace && f.costly() {
 			continue
 		}
-		if !s.suffers(f) {
+		if !s.runFault(f) {
 			return
 		}
 	}
-	s.ends()
+	s.runShutdown()
 }
 
-// suffers does a fault to the server and looks what has become of the
-// witnesses. It says whether there is a point in going on.
-func (s *scene) suffers(f fault) (survived bool) {
+// runFault runs a fault against the server and checks its effect on the probes. It reports whether
+// the server survived it.
+func (s *scenario) runFault(f fault) (survived bool) {
 	return s.t.Run(f.name, func(t *testing.T) {
-		defer s.within(t)()
-		row := s.begins(f.name)
+		defer s.useT(t)()
+		row := s.startRow(f.name)
 		f.do(s)
-		s.measures(row)
-		s.judges(row, s.witnesses.testify(), witnessCount)
+		s.measure(row)
+		s.checkRow(row, s.probes.takeStats(), probeCount)
 	})
 }
 
-// ends tells the server to end while everybody talks to it, and goes through
-// its accounts.
-func (s *scene) ends() {
+// runShutdown sends SIGTERM to the server under full load, and checks its totals.
+func (s *scenario) runShutdown() {
 	s.t.Run("SIGTERM under full load", func(t *testing.T) {
-		defer s.within(t)()
-		row := s.begins("SIGTERM under full load")
-		said := s.terminate(row)
-		s.part.totals = s.server.stop()
-		s.judges(row, said, 0)
-		s.audits(s.part.totals, said)
+		defer s.useT(t)()
+		row := s.startRow("SIGTERM under full load")
+		stats := s.terminate(row)
+		s.section.totals = s.server.stop()
+		s.checkRow(row, stats, 0)
+		s.checkTotals(s.section.totals, stats)
 	})
 }
 
-// begins begins a row of the report. Until judges completes it, its numbers are
-// what is to be subtracted.
-func (s *scene) begins(fault string) *row {
-	s.echoed += s.witnesses.testify().Messages
+// startRow adds a row to the report and saves the counters at the start of the fault. The row's
+// peers and bytes are the negated counters until checkRow adds the final ones.
+func (s *scenario) startRow(fault string) *row {
+	s.probeMessages += s.probes.takeStats().Messages
 	s.server.forgetPeak()
 	s.ran, s.waited = s.server.scheduled()
-	s.excuse = 0
-	s.part.rows = append(s.part.rows, row{fault: fault, peers: -s.herd.sources, bytes: -s.herd.payload, lost: "?"})
-	return &s.part.rows[len(s.part.rows)-1]
+	s.stoppedFor = 0
+	s.section.rows = append(s.section.rows, row{fault: fault, peers: -s.swarm.sources, bytes: -s.swarm.payload, lost: "?"})
+	return &s.section.rows[len(s.section.rows)-1]
 }
 
-// within makes t the test that failures are of, until the function is called that it returns.
-func (s *scene) within(t *testing.T) func() {
+// useT makes t the test that reports failures, until the returned function is called.
+func (s *scenario) useT(t *testing.T) func() {
 	outer := s.t
-	set := func(t *testing.T) { s.t, s.server.t, s.witnesses.t, s.herd.t = t, t, t, t }
+	set := func(t *testing.T) { s.t, s.server.t, s.probes.t, s.swarm.t = t, t, t, t }
 	set(t)
 	return func() { set(outer) }
 }
 
-// measures completes a row with what can be seen of the server's process.
-func (s *scene) measures(r *row) {
+// measure adds the memory and the slowdown of the server's process to a row.
+func (s *scenario) measure(r *row) {
 	r.peak = s.server.peak()
 	ran, waited := s.server.scheduled()
-	r.slowed = 1
+	r.slowdown = 1
 	if ran -= s.ran; ran > 0 {
-		r.slowed += max(0, float64(waited-s.waited)/float64(ran))
+		r.slowdown += max(0, float64(waited-s.waited)/float64(ran))
 	}
 }
 
-// judges sees whether the witnesses were treated well, and memory stayed in
-// its bound.
-func (s *scene) judges(r *row, said *testimony, alive int) {
+// checkRow completes a row, and fails the test if a probe was affected or memory exceeded its
+// limit.
+func (s *scenario) checkRow(r *row, stats *probeStats, open int) {
 	s.t.Helper()
-	s.echoed += said.Messages
-	r.said = said
-	r.peers += s.herd.sources
-	r.bytes += s.herd.payload + said.Payload
-	for _, trouble := range said.Trouble {
-		s.t.Errorf("a witness: %s", trouble)
+	s.probeMessages += stats.Messages
+	r.stats = stats
+	r.peers += s.swarm.sources
+	r.bytes += s.swarm.payload + stats.Payload
+	for _, failure := range stats.Failures {
+		s.t.Errorf("probe: %s", failure)
 	}
-	if said.Alive != alive {
-		s.t.Errorf("%d witnesses are left, not %d", said.Alive, alive)
+	if stats.Open != open {
+		s.t.Errorf("got %d open probes, want %d", stats.Open, open)
 	}
-	if most := s.limit(r); said.Max > most && !underRace {
-		s.t.Errorf("a witness has waited %v, and %v is the limit: undisturbed p99 is %v, the server was slowed %.2f times, witnesses were woken %v late, and %v are excused",
-			said.Max, most, s.calm.P99, r.slowed, said.Late, s.excuse)
+	if most := s.limit(r); stats.Max > most && !underRace {
+		s.t.Errorf("a probe waited %v, want at most %v: p99 without faults %v, server slowdown %.2f×, probes woke %v late, server stopped for %v",
+			stats.Max, most, s.baseline.P99, r.slowdown, stats.Late, s.stoppedFor)
 	}
-	if r.peak > s.part.bound && !underRace {
-		s.t.Errorf("the server's memory was %s, and may be %s", mib(r.peak), mib(s.part.bound))
+	if r.peak > s.section.memoryLimit && !underRace {
+		s.t.Errorf("the server's resident memory was %s, want at most %s", mib(r.peak), mib(s.section.memoryLimit))
 	}
 	r.lost = "0"
 	if s.t.Failed() {
@@ -382,45 +382,45 @@ func (s *scene) judges(r *row, said *testimony, alive int) {
 	}
 }
 
-// residentBound returns the most resident memory that the server may have: what the README promises,
-// for as many descriptors as a process may have here. It is not scraped.
-func (s *scene) residentBound() int {
+// residentLimit returns the limit of the server's resident memory in bytes: the README's formula
+// for 20,000 descriptors, without the memory for scrapes, of which the suite makes none.
+func (s *scenario) residentLimit() int {
 	server := limits.Server{Workers: s.server.workers, BufferSize: pool.BufferSize, BufferBudget: cmp.Or(s.budget, 256<<20)}
 	return limits.StartMemory + int(server.Growth()) + 20_000*(limits.SlotMemory+server.Workers/4)
 }
 
-// audits compares the server's account with everybody else's.
-func (s *scene) audits(sum *totals, said *testimony) {
+// checkTotals compares the server's totals with what the swarm and the probes counted.
+func (s *scenario) checkTotals(sum *totals, stats *probeStats) {
 	s.t.Helper()
 	ended := 0
 	for _, n := range sum.Ended {
 		ended += n
 	}
 	if atOnce := sum.Refused["at_once"]; sum.Accepted != ended+atOnce {
-		s.t.Errorf("the server has accepted %d connections; %d have ended and %d were refused at once", sum.Accepted, ended, atOnce)
+		s.t.Errorf("the server accepted %d connections, but %d ended and %d were refused at once", sum.Accepted, ended, atOnce)
 	}
-	if n := s.herd.sources + witnessCount; sum.Accepted > n {
-		s.t.Errorf("the server has accepted %d connections, of %d", sum.Accepted, n)
+	if n := s.swarm.sources + probeCount; sum.Accepted > n {
+		s.t.Errorf("the server accepted %d connections, want at most the %d that were opened", sum.Accepted, n)
 	}
 	if n := sum.Ended["internal failure"] + sum.Ended["out of memory"]; n > 0 {
-		s.t.Errorf("the server has given up %d connections: %v", n, sum.Ended)
+		s.t.Errorf("the server ended %d connections because of its own failures: %v", n, sum.Ended)
 	}
-	messages, bytes := s.herd.messages+s.echoed, s.herd.received+said.Received
+	messages, bytes := s.swarm.messages+s.probeMessages, s.swarm.received+stats.Received
 	if sum.Messages < messages || sum.BytesOut < bytes {
-		s.t.Errorf("the server has sent %d messages and %d bytes, by its account, and peers have got %d and %d",
+		s.t.Errorf("the server counted %d messages and %d bytes sent, want at least the %d and %d that peers received",
 			sum.Messages, sum.BytesOut, messages, bytes)
 	}
 	if s.exact && (sum.Messages != messages || sum.BytesOut != bytes) {
-		s.t.Errorf("the server has sent %d messages and %d bytes, by its account, but peers have got %d and %d",
+		s.t.Errorf("the server counted %d messages and %d bytes sent, want exactly the %d and %d that peers received",
 			sum.Messages, sum.BytesOut, messages, bytes)
 	}
 }
 
-// topics that several faults have.
+// Traffic that several faults share.
 var (
-	chatter = &topic{most: 4 << 10, fragmented: 20, pinged: 10}
-	word    = &topic{most: 125}
-	page    = &topic{most: 100 << 10, exact: true}
-	pieces  = &topic{most: 8 << 10, exact: true, fragmented: 100}
-	book    = &topic{most: 1 << 20, exact: true}
+	mixedSizes         = &traffic{maxSize: 4 << 10, fragmented: 20, pinged: 10}
+	shortMessages      = &traffic{maxSize: 125}
+	largeMessages      = &traffic{maxSize: 100 << 10, fixed: true}
+	fragmentedMessages = &traffic{maxSize: 8 << 10, fixed: true, fragmented: 100}
+	hugeMessages       = &traffic{maxSize: 1 << 20, fixed: true}
 )

@@ -8,102 +8,100 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// acceptStorm: connections that are closed or reset as soon as they are there,
-// and between them some that are in earnest.
-func acceptStorm(s *scene) {
-	hasty := s.herd.crowd("storming peers", 2*s.scale.many, near, s.dice, func(d *dice) []step {
-		if d.chance(50) {
+// acceptStorm opens connections that are closed or reset at once, and among them some that exchange
+// messages.
+func acceptStorm(s *scenario) {
+	closing := s.swarm.group("closing peers", 2*s.scale.many, near, s.rng, func(r *rng) []step {
+		if r.chance(50) {
 			return []step{connects(), resets()}
 		}
-		return []step{connects(), leaves()}
+		return []step{connects(), disconnects()}
 	})
-	earnest := s.herd.crowd("peers in earnest", s.scale.many/10, near, s.dice, shortTalk)
-	hasty.ended("reset it", "left")
+	echoing := s.swarm.group("echoing peers", s.scale.many/10, near, s.rng, shortTalk)
+	closing.wantOutcome("sent a reset", "disconnected")
 	if s.descriptors > 0 {
-		earnest.ended("closed with 1000", "503") // the hasty may not be gone yet
+		echoing.wantOutcome("closed with 1000", "503") // the closing peers may still be open
 	} else {
-		earnest.ended("closed with 1000")
+		echoing.wantOutcome("closed with 1000")
 	}
 }
 
-func shortTalk(d *dice) []step {
-	return script(shakes(), []step{says(word, 1, d), hears()}, closes(ws.StatusNormalClosure))
+func shortTalk(r *rng) []step {
+	return script(upgrades(), []step{sendsMessages(shortMessages, 1, r), getsEcho()}, closes(ws.StatusNormalClosure))
 }
 
-// closedInBacklog: the server is stopped, connections come and most of them
-// go, and when it goes on it finds the dead among the living.
-func closedInBacklog(s *scene) {
+// closedInBacklog stops the server while connections arrive and most of them end. When it
+// continues, it finds both dead and live connections in the listener's backlog.
+func closedInBacklog(s *scenario) {
 	const backlog = 2000 // less than the kernel's usual limit of 4096
 	var g gate
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
-	patient := s.herd.crowd("patient peers in the backlog", min(s.scale.many, backlog)/4, near, s.dice, func(d *dice) []step {
-		return script([]step{connects()}, shortTalk(d))
+	waiting := s.swarm.group("waiting peers in the backlog", min(s.scale.many, backlog)/4, near, s.rng, func(r *rng) []step {
+		return script([]step{connects()}, shortTalk(r))
 	})
-	hasty := s.herd.crowd("hasty peers in the backlog", min(s.scale.many, backlog)*3/4, near, s.dice, func(d *dice) []step {
+	closing := s.swarm.group("closing peers in the backlog", min(s.scale.many, backlog)*3/4, near, s.rng, func(r *rng) []step {
 		begin := connects()
-		if d.chance(50) {
+		if r.chance(50) {
 			begin = sends(request)
 		}
-		return script([]step{begin, g.wait()}, ways[d.below(2)].end())
+		return script([]step{begin, g.wait()}, ways[r.intN(2)].end())
 	})
-	s.herd.gathered(hasty)
-	s.herd.open(&g)
-	s.herd.until("hasty peers have left", hasty.over)
+	s.swarm.waitAtGate(closing)
+	s.swarm.openGate(&g)
+	s.swarm.waitUntil("the closing peers have ended", closing.done)
 	s.server.signal(syscall.SIGCONT)
-	s.excuse = time.Since(began)
-	patient.ended("closed with 1000")
-	hasty.ended("reset it", "left")
+	s.stoppedFor = time.Since(began)
+	waiting.wantOutcome("closed with 1000")
+	closing.wantOutcome("sent a reset", "disconnected")
 }
 
-// beyondMaxConns: of twice as many connections as the server may have, some
-// work, the others get 503, and when the first have gone there is room again.
-func beyondMaxConns(s *scene) { s.crush(2*s.descriptors, s.server.most-witnessCount) }
+// beyondMaxConns opens twice as many connections as there are descriptors. The server serves
+// -max-conns of them, refuses the others with 503, and serves new ones once the first have closed.
+func beyondMaxConns(s *scenario) { s.overload(2*s.descriptors, s.server.maxConns-probeCount) }
 
-// beyondDescriptors: the same when the process has no descriptors left at all.
-func beyondDescriptors(s *scene) {
-	s.quietens()
-	few := s.idle + 20
+// beyondDescriptors is beyondMaxConns for a process that has no free descriptor.
+func beyondDescriptors(s *scenario) {
+	s.waitIdle()
+	few := s.idleDescriptors + 20
 	s.server.allowDescriptors(few)
-	s.crush(2*s.descriptors, few-s.server.descriptors(few))
+	s.overload(2*s.descriptors, few-s.server.descriptors(few))
 	s.server.allowDescriptors(s.descriptors)
 }
 
-// crush has n connections come where there is room for some. Each is served or
-// sent away; the server then rests; and it serves others when the first have
-// gone.
-func (s *scene) crush(n, room int) {
+// overload opens n connections where there is room for fewer. Each must be served or refused, the
+// server must then be idle, and it must serve new connections once the first have closed.
+func (s *scenario) overload(n, room int) {
 	var g gate
-	c := s.herd.crowd("peers in the crush", n, near, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{says(word, 1, d), hears(), g.wait()}, closes(ws.StatusNormalClosure))
+	peers := s.swarm.group("overloading peers", n, near, s.rng, func(r *rng) []step {
+		return script(upgrades(), []step{sendsMessages(shortMessages, 1, r), getsEcho(), g.wait()}, closes(ws.StatusNormalClosure))
 	})
-	s.herd.until("everybody is served or sent away", c.gathered)
-	served := c.open
+	s.swarm.waitUntil("every connection is served or refused", peers.atGate)
+	served := peers.open
 	if served != room {
-		s.t.Errorf("%d of %d were served, and there is room for %d", served, n, room)
+		s.t.Errorf("%d of %d connections were served, want %d", served, n, room)
 	}
-	s.wantsRest()
-	s.herd.open(&g)
-	c.ended("closed with 1000", "503", "connection reset by peer", "ended by the server (close code 0)")
-	s.t.Logf("%d in the crush: %s", n, tally(c.ends))
+	s.wantIdleCPU()
+	s.swarm.openGate(&g)
+	peers.wantOutcome("closed with 1000", "503", "connection reset by peer", "end of file (close code 0)")
+	s.t.Logf("%d overloading peers: %s", n, tally(peers.outcomes))
 
-	s.quietens()
-	after := s.herd.crowd("peers after the crush", served, near, s.dice, shortTalk)
-	after.ended("closed with 1000")
+	s.waitIdle()
+	after := s.swarm.group("peers after the overload", served, near, s.rng, shortTalk)
+	after.wantOutcome("closed with 1000")
 }
 
-// quietens waits until the server has closed all but its witnesses' connections.
-func (s *scene) quietens() {
-	s.herd.until("the server has closed what it had", func() bool { return s.server.descriptors(math.MaxInt) <= s.idle })
+// waitIdle waits until the server has closed all connections but the probes'.
+func (s *scenario) waitIdle() {
+	s.swarm.waitUntil("the server has closed the swarm's connections", func() bool { return s.server.descriptors(math.MaxInt) <= s.idleDescriptors })
 }
 
-// wantsRest sees that the server does not spin: it has a dozen witnesses to
-// serve, which takes a small part of a processor.
-func (s *scene) wantsRest() {
+// wantIdleCPU checks that the server does not spin: serving the probes takes a small part of a CPU.
+func (s *scenario) wantIdleCPU() {
 	const while = 500 * time.Millisecond
 	before := s.server.cpu()
-	s.herd.lasts(while)
+	s.swarm.runFor(while)
 	if used := s.server.cpu() - before; used > while/3 && !underRace {
-		s.t.Errorf("the server has used %v of processor time in %v in which there was little to do", used, while)
+		s.t.Errorf("the server used %v of CPU time in %v of near idleness, want at most %v", used, while, while/3)
 	}
 }

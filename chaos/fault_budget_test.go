@@ -8,86 +8,86 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// spendBudget has peers that do not read take all the memory that the server
-// has for connections, until the gate opens; then they read all of it.
-func (s *scene) spendBudget(g *gate) *crowd {
-	c := s.herd.crowd("peers that spend the budget", 40, narrow, s.dice, func(d *dice) []step {
-		return lateReader(d, goesDeaf(), g.wait())
+// spendBudget exhausts the buffer budget with peers that do not read until the gate opens; then
+// they read everything.
+func (s *scenario) spendBudget(g *gate) *group {
+	peers := s.swarm.group("peers that exhaust the budget", 40, narrow, s.rng, func(r *rng) []step {
+		return lateReader(r, stopsReading(), g.wait())
 	})
-	s.herd.gathered(c)
-	s.herd.jammed(c)
-	return c
+	s.swarm.waitAtGate(peers)
+	s.swarm.waitBlocked(peers)
+	return peers
 }
 
-// unfinishedPings: the server's kernel takes what fits its receive buffer, and
-// that ends within a control frame, whose rest can come only if there is room for it.
-func unfinishedPings(s *scene) {
+// unfinishedPings fills the kernel's receive buffer of a connection up to the middle of a control
+// frame. The rest of the frame can arrive only once the server has made room for it.
+func unfinishedPings(s *scenario) {
 	var g gate
 	spenders := s.spendBudget(&g)
 	s.fillReceiveBuffers()
-	s.herd.open(&g)
-	spenders.ended("closed with 1000")
+	s.swarm.openGate(&g)
+	spenders.wantOutcome("closed with 1000")
 }
 
-// manyHalfPings: the same, when whatever memory there may be for the beginning
-// of a control frame is spent as well, by peers who never say the rest.
-func manyHalfPings(s *scene) {
+// manyHalfPings is unfinishedPings with 2,000 further peers that hold the memory for the start of a
+// control frame and never send its end.
+func manyHalfPings(s *scenario) {
 	const many = 2000
 	var g, h gate
 	spenders := s.spendBudget(&g)
-	halves := s.herd.crowd("half pings", many, near, s.dice, func(*dice) []step {
+	halves := s.swarm.group("half pings", many, near, s.rng, func(*rng) []step {
 		const ping = "\x89\xfd" // of 125 bytes, of which two are missing
 		return script(
-			shakes(),
-			[]step{sends(ping + strings.Repeat("x", 127)), h.wait(), shutsWriting(), takesWhatComes()},
+			upgrades(),
+			[]step{sends(ping + strings.Repeat("x", 127)), h.wait(), shutsDownWriting(), drains()},
 		)
 	})
-	s.herd.gathered(halves)
+	s.swarm.waitAtGate(halves)
 	s.fillReceiveBuffers()
-	s.herd.open(&h)
-	s.herd.open(&g)
-	spenders.ended("closed with 1000")
-	halves.ended("taken what came")
+	s.swarm.openGate(&h)
+	s.swarm.openGate(&g)
+	spenders.wantOutcome("closed with 1000")
+	halves.wantOutcome("drained")
 }
 
-// fillReceiveBuffers stops the server while peers say pings until its kernel
-// takes no more; then it goes on.
-func (s *scene) fillReceiveBuffers() {
+// fillReceiveBuffers stops the server while peers send pings until its kernel accepts no more; then
+// the server continues.
+func (s *scenario) fillReceiveBuffers() {
 	var g gate
-	c := s.herd.crowd("pinging peers", s.scale.few, far, s.dice, func(d *dice) []step {
+	peers := s.swarm.group("pinging peers", s.scale.few, far, s.rng, func(r *rng) []step {
 		return script(
-			shakes(),
-			[]step{g.wait(), goesOn(&topic{most: 1, pinged: 100}, 0, d), pauses(200 * time.Millisecond), stops(), hears()},
+			upgrades(),
+			[]step{g.wait(), keepsSending(&traffic{maxSize: 1, pinged: 100}, 0, r), pauses(200 * time.Millisecond), stopsSending(), getsEcho()},
 			closes(ws.StatusNormalClosure),
 		)
 	})
-	s.herd.gathered(c)
+	s.swarm.waitAtGate(peers)
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
-	s.herd.open(&g)
-	s.herd.lasts(100 * time.Millisecond)
+	s.swarm.openGate(&g)
+	s.swarm.runFor(100 * time.Millisecond)
 	s.server.signal(syscall.SIGCONT)
-	s.excuse = time.Since(began)
-	c.ended("closed with 1000")
+	s.stoppedFor = time.Since(began)
+	peers.wantOutcome("closed with 1000")
 }
 
-// unreadHalves: the server holds the most of long frames when the budget is spent; then
-// comes the end of them, and their peers are slow to read.
-func unreadHalves(s *scene) {
+// unreadHalves exhausts the budget while the server holds most of several long frames. Then the end
+// of the frames arrives, and their peers start to read late.
+func unreadHalves(s *scenario) {
 	var g, h gate
 	const size = 200_000
-	c := s.herd.crowd("peers with unread halves", 12, far, s.dice, func(d *dice) []step {
+	peers := s.swarm.group("peers with unread halves", 12, far, s.rng, func(r *rng) []step {
 		return script(
-			shakes(),
-			[]step{goesDeaf(), saysPart(&topic{most: size, exact: true}, 1, size-10_000, d), h.wait(), saysRest()},
-			[]step{pauses(200 * time.Millisecond), listens(), hears()},
+			upgrades(),
+			[]step{stopsReading(), sendsPart(&traffic{maxSize: size, fixed: true}, 1, size-10_000, r), h.wait(), sendsRemainder()},
+			[]step{pauses(200 * time.Millisecond), resumesReading(), getsEcho()},
 			closes(ws.StatusNormalClosure),
 		)
 	})
-	s.herd.gathered(c)
+	s.swarm.waitAtGate(peers)
 	spenders := s.spendBudget(&g)
-	s.herd.open(&h)
-	c.ended("closed with 1000")
-	s.herd.open(&g)
-	spenders.ended("closed with 1000")
+	s.swarm.openGate(&h)
+	peers.wantOutcome("closed with 1000")
+	s.swarm.openGate(&g)
+	spenders.wantOutcome("closed with 1000")
 }

@@ -2,75 +2,78 @@ package chaos
 
 import "time"
 
-// stages are how far a connection comes before its peer ends it.
+// stages are the points at which a peer ends its connection.
 var stages = []struct {
-	name string
-	link link
-	come func(d *dice) []step
+	name   string
+	link   link
+	script func(r *rng) []step
 }{
-	{"before the request", near, func(*dice) []step { return []step{connects()} }},
-	{"in the request", near, func(d *dice) []step { return []step{sends(request[:1+d.below(len(request)-1)])} }},
-	{"after the request", near, func(*dice) []step { return []step{sends(request)} }},
-	{"after the answer", near, func(*dice) []step { return shakes() }},
-	{"in a header", near, func(d *dice) []step { return script(shakes(), []step{saysPart(page, 1, 1+d.below(13), d)}) }},
-	{"in a frame", near, func(d *dice) []step { return script(shakes(), []step{saysPart(page, 1, 20+d.below(60_000), d)}) }},
-	{"between fragments", near, func(d *dice) []step { return script(shakes(), []step{saysPart(pieces, 1, 20+d.below(8000), d)}) }},
-	{"in a message that is cut through", near, func(d *dice) []step { return script(shakes(), []step{saysPart(book, 1, 500_000, d)}) }},
-	{"after a message", near, func(d *dice) []step { return script(shakes(), []step{says(chatter, 1, d)}) }},
-	{"after its echo", near, func(d *dice) []step { return script(shakes(), []step{says(chatter, 3, d), hears()}) }},
-	{"with a backlog", narrow, func(d *dice) []step {
-		return script(shakes(), []step{goesDeaf(), goesOn(page, 0, d), pauses(50 * time.Millisecond)})
+	{"before the request", near, func(*rng) []step { return []step{connects()} }},
+	{"in the request", near, func(r *rng) []step { return []step{sends(request[:1+r.intN(len(request)-1)])} }},
+	{"after the request", near, func(*rng) []step { return []step{sends(request)} }},
+	{"after the answer", near, func(*rng) []step { return upgrades() }},
+	{"in a header", near, func(r *rng) []step { return script(upgrades(), []step{sendsPart(largeMessages, 1, 1+r.intN(13), r)}) }},
+	{"in a frame", near, func(r *rng) []step {
+		return script(upgrades(), []step{sendsPart(largeMessages, 1, 20+r.intN(60_000), r)})
 	}},
-	{"after a close frame", near, func(*dice) []step { return script(shakes(), []step{sends(string(closeFrame(1000)))}) }},
-	{"after the closing handshake", near, func(*dice) []step {
-		return script(shakes(), []step{sends(string(closeFrame(1000))), func(p *peer) bool { return p.ear.closed == 1000 }})
+	{"between fragments", near, func(r *rng) []step {
+		return script(upgrades(), []step{sendsPart(fragmentedMessages, 1, 20+r.intN(8000), r)})
+	}},
+	{"in a message that the server streams", near, func(r *rng) []step { return script(upgrades(), []step{sendsPart(hugeMessages, 1, 500_000, r)}) }},
+	{"after a message", near, func(r *rng) []step { return script(upgrades(), []step{sendsMessages(mixedSizes, 1, r)}) }},
+	{"after its echo", near, func(r *rng) []step { return script(upgrades(), []step{sendsMessages(mixedSizes, 3, r), getsEcho()}) }},
+	{"with a backlog", narrow, func(r *rng) []step {
+		return script(upgrades(), []step{stopsReading(), keepsSending(largeMessages, 0, r), pauses(50 * time.Millisecond)})
+	}},
+	{"after a close frame", near, func(*rng) []step { return script(upgrades(), []step{sends(string(closeFrame(1000)))}) }},
+	{"after the closing handshake", near, func(*rng) []step {
+		return script(upgrades(), []step{sends(string(closeFrame(1000))), func(p *peer) bool { return p.verifier.closed == 1000 }})
 	}},
 }
 
-// ways are how its peer ends it.
+// ways are the ways in which a peer ends its connection.
 var ways = []struct {
 	name string
 	end  func() []step
 }{
 	{"a reset", func() []step { return []step{resets()} }},
-	{"a FIN and no more", func() []step { return []step{leaves()} }},
-	{"a FIN, reading on", func() []step { return []step{shutsWriting(), listens(), takesWhatComes()} }},
+	{"a close", func() []step { return []step{disconnects()} }},
+	{"a FIN, then reads", func() []step { return []step{shutsDownWriting(), resumesReading(), drains()} }},
 }
 
-// endings: a peer may end the connection in any way at any stage, and it is
-// nobody else's business.
-func endings(s *scene) {
-	var all []*crowd
+// endings ends connections in every way at every stage. Other connections are not affected.
+func endings(s *scenario) {
+	var all []*group
 	for _, stage := range stages {
 		for _, way := range ways {
 			n := s.scale.few
 			if stage.link == narrow {
 				n = 1 + n/5
 			}
-			all = append(all, s.herd.crowd("peers with "+way.name+" "+stage.name, n, stage.link, s.dice,
-				func(d *dice) []step { return script(stage.come(d), way.end()) }))
+			all = append(all, s.swarm.group("peers with "+way.name+" "+stage.name, n, stage.link, s.rng,
+				func(r *rng) []step { return script(stage.script(r), way.end()) }))
 		}
 	}
-	for _, c := range all {
-		c.ended("reset it", "left", "taken what came")
+	for _, peers := range all {
+		peers.wantOutcome("sent a reset", "disconnected", "drained")
 	}
 }
 
-// halfCloses: who says whole messages and shuts its writing side gets all of
-// the echo, fast reader or slow, and then the server's FIN.
-func halfCloses(s *scene) {
-	var all []*crowd
+// halfCloses runs peers that send whole messages and shut down their writing side. Fast or slow,
+// they get the complete echo and then the server's FIN.
+func halfCloses(s *scenario) {
+	var all []*group
 	for l, name := range []string{near: "near", far: "far", narrow: "narrow"} {
-		all = append(all, s.herd.crowd("half-closing peers, "+name, 10*s.scale.few, link(l), s.dice, halfClose))
+		all = append(all, s.swarm.group("half-closing peers, "+name, 10*s.scale.few, link(l), s.rng, halfClose))
 	}
-	for _, c := range all {
-		c.ended("heard out")
+	for _, peers := range all {
+		peers.wantOutcome("echoed to the end")
 	}
 }
 
-func halfClose(d *dice) []step {
-	if d.chance(90) {
-		return script(shakes(), []step{says(chatter, 5, d), shutsWriting(), hearsOut()})
+func halfClose(r *rng) []step {
+	if r.chance(90) {
+		return script(upgrades(), []step{sendsMessages(mixedSizes, 5, r), shutsDownWriting(), readsToEOF()})
 	}
-	return script(shakes(), []step{goesDeaf(), says(page, 1, d), shutsWriting(), pauses(100 * time.Millisecond), listens(), hearsOut()})
+	return script(upgrades(), []step{stopsReading(), sendsMessages(largeMessages, 1, r), shutsDownWriting(), pauses(100 * time.Millisecond), resumesReading(), readsToEOF()})
 }

@@ -2,52 +2,52 @@ package chaos
 
 import "github.com/gobwas/ws"
 
-// floods: some peers send small frames, or large ones, as fast as the server
-// takes them, while others ping once in a while.
-func floods(s *scene) {
+// floods runs peers that send small or large frames as fast as the server accepts them, and others
+// that send a ping now and then.
+func floods(s *scenario) {
 	var g gate
-	floods := s.herd.crowd("floods", s.scale.few, near, s.dice, func(d *dice) []step { return flood(d, g.wait()) })
-	pings := s.herd.crowd("pings", s.scale.few, near, s.dice, func(d *dice) []step {
+	floods := s.swarm.group("floods", s.scale.few, near, s.rng, func(r *rng) []step { return flood(r, g.wait()) })
+	pings := s.swarm.group("pings", s.scale.few, near, s.rng, func(r *rng) []step {
 		return script(
-			shakes(),
-			[]step{bites(0, s.scale.second/50), goesOn(&topic{most: 1, pinged: 100}, 1, d), g.wait(), stops(), hears()},
+			upgrades(),
+			[]step{writesAt(0, s.scale.interval/50), keepsSending(&traffic{maxSize: 1, pinged: 100}, 1, r), g.wait(), stopsSending(), getsEcho()},
 			closes(ws.StatusNormalClosure),
 		)
 	})
-	s.herd.gathered(floods, pings)
-	s.herd.lasts(s.scale.spell)
-	s.herd.open(&g)
-	floods.ended("closed with 1000")
-	pings.ended("closed with 1000")
+	s.swarm.waitAtGate(floods, pings)
+	s.swarm.runFor(s.scale.duration)
+	s.swarm.openGate(&g)
+	floods.wantOutcome("closed with 1000")
+	pings.wantOutcome("closed with 1000")
 }
 
-func flood(d *dice, wait step) []step {
-	t := word
-	if d.chance(30) {
-		t = page
+func flood(r *rng, wait step) []step {
+	t := shortMessages
+	if r.chance(30) {
+		t = largeMessages
 	}
-	return script(shakes(), []step{goesOn(t, 10_000, d), wait, stops(), hears()}, closes(ws.StatusNormalClosure))
+	return script(upgrades(), []step{keepsSending(t, 10_000, r), wait, stopsSending(), getsEcho()}, closes(ws.StatusNormalClosure))
 }
 
-// bigMessages: messages of many buffers' length pass through one, in one frame
-// or in fragments, while others say single bytes.
-func bigMessages(s *scene) {
+// bigMessages sends messages much longer than the server's buffer, in one frame or in fragments,
+// while other peers send single bytes.
+func bigMessages(s *scenario) {
 	for _, fragmented := range []int{0, 100} {
-		big := s.herd.crowd("big messages", 2, near, s.dice, func(d *dice) []step {
+		big := s.swarm.group("big messages", 2, near, s.rng, func(r *rng) []step {
 			return script(
-				shakes(),
-				[]step{says(&topic{most: s.scale.big, exact: true, fragmented: fragmented}, 1, d), hears()},
+				upgrades(),
+				[]step{sendsMessages(&traffic{maxSize: s.scale.bigMessage, fixed: true, fragmented: fragmented}, 1, r), getsEcho()},
 				closes(ws.StatusNormalClosure),
 			)
 		})
-		small := s.herd.crowd("single bytes", s.scale.few, near, s.dice, func(d *dice) []step {
+		small := s.swarm.group("single bytes", s.scale.few, near, s.rng, func(r *rng) []step {
 			return script(
-				shakes(),
-				[]step{bites(0, s.scale.second/50), says(&topic{most: 1}, 50, d), hears()},
+				upgrades(),
+				[]step{writesAt(0, s.scale.interval/50), sendsMessages(&traffic{maxSize: 1}, 50, r), getsEcho()},
 				closes(ws.StatusNormalClosure),
 			)
 		})
-		big.ended("closed with 1000")
-		small.ended("closed with 1000")
+		big.wantOutcome("closed with 1000")
+		small.wantOutcome("closed with 1000")
 	}
 }

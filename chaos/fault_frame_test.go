@@ -2,48 +2,48 @@ package chaos
 
 import "github.com/gobwas/ws"
 
-// halfFrames: the server holds the first half of many frames, short and long,
-// or sends it back as a fragment; when the other half comes, the echo is whole.
-func halfFrames(s *scene) {
+// halfFrames sends the first half of many frames, short and long, which the server holds or echoes
+// as a fragment. When the other half arrives, the echo must be complete.
+func halfFrames(s *scenario) {
 	var g gate
-	c := s.herd.crowd("half frames", s.scale.many, near, s.dice, func(d *dice) []step { return halfFrame(d, g.wait()) })
-	s.herd.gathered(c)
-	s.herd.lasts(s.scale.spell)
-	s.herd.open(&g)
-	c.ended("closed with 1000")
+	peers := s.swarm.group("half frames", s.scale.many, near, s.rng, func(r *rng) []step { return halfFrame(r, g.wait()) })
+	s.swarm.waitAtGate(peers)
+	s.swarm.runFor(s.scale.duration)
+	s.swarm.openGate(&g)
+	peers.wantOutcome("closed with 1000")
 }
 
-func halfFrame(d *dice, halfway step) []step {
-	t := topic{most: 2 + d.below(3000), exact: true}
-	if d.chance(5) {
-		t.most = 60_000 + d.below(300_000) // shorter and longer than the server's buffer
+func halfFrame(r *rng, halfway step) []step {
+	t := traffic{maxSize: 2 + r.intN(3000), fixed: true}
+	if r.chance(5) {
+		t.maxSize = 60_000 + r.intN(300_000) // some shorter, some longer than the server's buffer
 	}
 	return script(
-		shakes(),
-		[]step{saysPart(&t, 1, 6+t.most/2, d), halfway, saysRest(), hears()},
+		upgrades(),
+		[]step{sendsPart(&t, 1, 6+t.maxSize/2, r), halfway, sendsRemainder(), getsEcho()},
 		closes(ws.StatusNormalClosure),
 	)
 }
 
-// dribbledFrames: frames that come a byte at a time cost a read for each byte,
-// and no more than that, however long they are.
-func dribbledFrames(s *scene) {
-	short := s.herd.crowd("dribbled frames", 2*s.scale.few, near, s.dice, dribbledFrame)
-	long := s.herd.crowd("long dribbled frames", 1+s.scale.few/25, near, s.dice, func(d *dice) []step {
-		return dribbled(&topic{most: min(100<<10, s.scale.big/64), exact: true}, 1, d)
+// bytewiseFrames sends frames byte by byte. Each byte may cost the server one read, whatever the
+// frame's length.
+func bytewiseFrames(s *scenario) {
+	short := s.swarm.group("frames sent byte by byte", 2*s.scale.few, near, s.rng, bytewiseFrame)
+	long := s.swarm.group("long frames sent byte by byte", 1+s.scale.few/25, near, s.rng, func(r *rng) []step {
+		return bytewise(&traffic{maxSize: min(100<<10, s.scale.bigMessage/64), fixed: true}, 1, r)
 	})
-	short.ended("closed with 1000")
-	long.ended("closed with 1000")
+	short.wantOutcome("closed with 1000")
+	long.wantOutcome("closed with 1000")
 }
 
-func dribbledFrame(d *dice) []step {
-	return dribbled(&topic{most: 200, fragmented: 50, pinged: 50}, 10, d)
+func bytewiseFrame(r *rng) []step {
+	return bytewise(&traffic{maxSize: 200, fragmented: 50, pinged: 50}, 10, r)
 }
 
-func dribbled(t *topic, messages int, d *dice) []step {
+func bytewise(t *traffic, messages int, r *rng) []step {
 	return script(
-		shakes(),
-		[]step{bites(1, 0), says(t, messages, d), hears(), bites(0, 0)},
+		upgrades(),
+		[]step{writesAt(1, 0), sendsMessages(t, messages, r), getsEcho(), writesAt(0, 0)},
 		closes(ws.StatusNormalClosure),
 	)
 }

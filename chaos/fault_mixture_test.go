@@ -6,47 +6,47 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// mixture: some of everything at once, as the dice have it.
-func mixture(s *scene) {
-	d := s.dice.fork("mixture")
+// mixture runs randomly chosen faults at the same time.
+func mixture(s *scenario) {
+	r := s.rng.fork("mixture")
 	acts := s.acts()
-	var all []*crowd
-	for end := time.Now().Add(s.scale.wild); time.Now().Before(end); {
-		a := acts[d.below(len(acts))]
-		all = append(all, s.herd.crowd(a.name, 1+d.below(s.scale.few), a.link, d, a.script))
-		s.herd.lasts(time.Duration(d.below(int(s.scale.spell / 4))))
+	var all []*group
+	for end := time.Now().Add(s.scale.mixture); time.Now().Before(end); {
+		a := acts[r.intN(len(acts))]
+		all = append(all, s.swarm.group(a.name, 1+r.intN(s.scale.few), a.link, r, a.script))
+		s.swarm.runFor(time.Duration(r.intN(int(s.scale.duration / 4))))
 	}
-	for _, c := range all {
-		c.ended("closed with 1000", "408", "heard out", "reset it", "left", "taken what came")
+	for _, peers := range all {
+		peers.wantOutcome("closed with 1000", "408", "echoed to the end", "sent a reset", "disconnected", "drained")
 	}
 }
 
-// act is what a crowd of a mixture does.
+// act is the script of one group of the mixture.
 type act struct {
 	name   string
 	link   link
-	script func(d *dice) []step
+	script func(r *rng) []step
 }
 
-func (s *scene) acts() []act {
-	wait := func(d *dice) step { return pauses(time.Duration(d.below(int(s.scale.second)))) }
+func (s *scenario) acts() []act {
+	wait := func(r *rng) step { return pauses(time.Duration(r.intN(int(s.scale.interval)))) }
 	all := []act{
 		{"slow handshakes", near, s.slowHandshake},
-		{"half frames", near, func(d *dice) []step { return halfFrame(d, wait(d)) }},
-		{"half frames from afar", far, func(d *dice) []step { return halfFrame(d, wait(d)) }},
-		{"dribbled frames", near, dribbledFrame},
-		{"late readers", narrow, func(d *dice) []step { return lateReader(d, goesDeaf(), wait(d)) }},
-		{"sipping readers", narrow, func(d *dice) []step { return lateReader(d, sips(1, s.scale.second/10), wait(d)) }},
+		{"half frames", near, func(r *rng) []step { return halfFrame(r, wait(r)) }},
+		{"half frames, far", far, func(r *rng) []step { return halfFrame(r, wait(r)) }},
+		{"frames sent byte by byte", near, bytewiseFrame},
+		{"late readers", narrow, func(r *rng) []step { return lateReader(r, stopsReading(), wait(r)) }},
+		{"slow readers", narrow, func(r *rng) []step { return lateReader(r, readsAt(1, s.scale.interval/10), wait(r)) }},
 		{"half-closing peers", far, halfClose},
-		{"floods", near, func(d *dice) []step { return flood(d, wait(d)) }},
-		{"long messages", near, func(d *dice) []step {
-			return script(shakes(), []step{says(book, 3, d), hears()}, closes(ws.StatusNormalClosure))
+		{"floods", near, func(r *rng) []step { return flood(r, wait(r)) }},
+		{"long messages", near, func(r *rng) []step {
+			return script(upgrades(), []step{sendsMessages(hugeMessages, 3, r), getsEcho()}, closes(ws.StatusNormalClosure))
 		}},
 	}
 	for _, stage := range stages {
 		for _, way := range ways {
 			all = append(all, act{"peers with " + way.name + " " + stage.name, stage.link,
-				func(d *dice) []step { return script(stage.come(d), way.end()) }})
+				func(r *rng) []step { return script(stage.script(r), way.end()) }})
 		}
 	}
 	return all

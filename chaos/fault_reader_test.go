@@ -6,58 +6,59 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// zeroWindows: peers say as much as the server takes and read nothing, until
-// every buffer on the way is full; then they read, and every byte is there.
-func zeroWindows(s *scene) {
+// zeroWindows runs peers that send as much as the server accepts and read nothing, until every
+// buffer on the path is full. Then they read, and must get every byte.
+func zeroWindows(s *scenario) {
 	var g gate
-	c := s.herd.crowd("zero windows", s.scale.some/5, narrow, s.dice, func(d *dice) []step { return lateReader(d, goesDeaf(), g.wait()) })
-	s.herd.gathered(c)
-	s.herd.jammed(c)
-	s.herd.lasts(s.scale.spell)
-	s.herd.open(&g)
-	c.ended("closed with 1000")
+	peers := s.swarm.group("zero windows", s.scale.some/5, narrow, s.rng, func(r *rng) []step { return lateReader(r, stopsReading(), g.wait()) })
+	s.swarm.waitAtGate(peers)
+	s.swarm.waitBlocked(peers)
+	s.swarm.runFor(s.scale.duration)
+	s.swarm.openGate(&g)
+	peers.wantOutcome("closed with 1000")
 }
 
-// sippingReaders: the same, but they read a byte now and then, which never
-// quite stops the server's sending.
-func sippingReaders(s *scene) {
+// slowReaders is zeroWindows with peers that read one byte now and then, so the server never
+// stops sending entirely.
+func slowReaders(s *scenario) {
 	var g gate
-	before := sips(1, s.scale.second)
-	c := s.herd.crowd("sipping readers", s.scale.some/5, narrow, s.dice, func(d *dice) []step { return lateReader(d, before, g.wait()) })
-	s.herd.gathered(c)
-	s.herd.lasts(s.scale.spell)
-	s.herd.open(&g)
-	c.ended("closed with 1000")
+	before := readsAt(1, s.scale.interval)
+	peers := s.swarm.group("slow readers", s.scale.some/5, narrow, s.rng, func(r *rng) []step { return lateReader(r, before, g.wait()) })
+	s.swarm.waitAtGate(peers)
+	s.swarm.runFor(s.scale.duration)
+	s.swarm.openGate(&g)
+	peers.wantOutcome("closed with 1000")
 }
 
-// lateReader reads as the step before says, and all after the wait.
-func lateReader(d *dice, before, wait step) []step {
+// lateReader returns the script of a peer that reads as the step before sets, and everything once
+// the step wait is done.
+func lateReader(r *rng, before, wait step) []step {
 	return script(
-		shakes(),
-		[]step{before, goesOn(chatter, 0, d), wait, listens(), sips(0, 0), stops(), hears()},
+		upgrades(),
+		[]step{before, keepsSending(mixedSizes, 0, r), wait, resumesReading(), readsAt(0, 0), stopsSending(), getsEcho()},
 		closes(ws.StatusNormalClosure),
 	)
 }
 
-// neverReading: peers that never read cost what their buffers hold, until
-// -write-timeout cuts them off. Most say what the kernel's buffers hold, and
-// the server cannot know that it was not read; one of ten says as much as is taken.
-func neverReading(s *scene) {
+// neverReading runs peers that never read; they cost the server the content of their buffers until
+// -write-timeout disconnects them. Nine in ten send only what fits the kernel's buffers, so the
+// server cannot know that the echo was not read. The others send as much as the server accepts.
+func neverReading(s *scenario) {
 	var g gate
-	modest := s.herd.crowd("modest peers that do not read", s.scale.some*9/10, narrow, s.dice, func(d *dice) []step {
+	sendLittle := s.swarm.group("peers that do not read and send little", s.scale.some*9/10, narrow, s.rng, func(r *rng) []step {
 		return script(
-			shakes(),
-			[]step{goesDeaf(), says(&topic{most: 8 << 10, exact: true}, 1, d), g.wait(), listens(), hears()},
+			upgrades(),
+			[]step{stopsReading(), sendsMessages(&traffic{maxSize: 8 << 10, fixed: true}, 1, r), g.wait(), resumesReading(), getsEcho()},
 			closes(ws.StatusNormalClosure),
 		)
 	})
-	greedy := s.herd.crowd("greedy peers that do not read", s.scale.some/10, narrow, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), takesWhatComes()})
+	sendAll := s.swarm.group("peers that do not read and send all they can", s.scale.some/10, narrow, s.rng, func(r *rng) []step {
+		return script(upgrades(), []step{stopsReading(), keepsSending(mixedSizes, 0, r), g.wait(), resumesReading(), drains()})
 	})
-	s.herd.gathered(modest)
-	s.herd.until("the server has cut off the greedy", func() bool { return s.server.descriptors(math.MaxInt) <= s.idle+modest.open })
-	s.herd.lasts(s.scale.spell)
-	s.herd.open(&g)
-	modest.ended("closed with 1000")
-	greedy.ended("taken what came", "connection reset by peer")
+	s.swarm.waitAtGate(sendLittle)
+	s.swarm.waitUntil("the server has disconnected the peers that send all they can", func() bool { return s.server.descriptors(math.MaxInt) <= s.idleDescriptors+sendLittle.open })
+	s.swarm.runFor(s.scale.duration)
+	s.swarm.openGate(&g)
+	sendLittle.wantOutcome("closed with 1000")
+	sendAll.wantOutcome("drained", "connection reset by peer")
 }

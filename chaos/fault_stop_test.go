@@ -7,68 +7,67 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// stopped: the whole server stands still for a while and everything queues
-// up before it; then it goes on as if nothing had been.
-func stopped(s *scene) {
+// stopped stops the server's process (SIGSTOP) while input queues up in the kernel, and lets it
+// continue. Nothing may be lost.
+func stopped(s *scenario) {
 	var g gate
-	c := s.herd.crowd("peers of a stopped server", 10*s.scale.few, near, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{goesOn(chatter, 8, d), g.wait(), stops(), hears()}, closes(ws.StatusNormalClosure))
+	peers := s.swarm.group("peers of a stopped server", 10*s.scale.few, near, s.rng, func(r *rng) []step {
+		return script(upgrades(), []step{keepsSending(mixedSizes, 8, r), g.wait(), stopsSending(), getsEcho()}, closes(ws.StatusNormalClosure))
 	})
-	s.herd.gathered(c)
+	s.swarm.waitAtGate(peers)
 	began := time.Now()
 	s.server.signal(syscall.SIGSTOP)
-	s.herd.lasts(s.scale.stop)
+	s.swarm.runFor(s.scale.stopTime)
 	s.server.signal(syscall.SIGCONT)
-	s.excuse = time.Since(began)
-	s.herd.lasts(s.scale.spell)
-	s.herd.open(&g)
-	c.ended("closed with 1000")
+	s.stoppedFor = time.Since(began)
+	s.swarm.runFor(s.scale.duration)
+	s.swarm.openGate(&g)
+	peers.wantOutcome("closed with 1000")
 }
 
-// terminate: everybody talks, some have not read for a while, and nobody stops
-// when the server is told to. What had arrived before is echoed; then comes
-// 1001; and the process ends by itself.
-func (s *scene) terminate(r *row) *testimony {
+// terminate sends SIGTERM while all peers send and some have not read for a while. The server must
+// echo what had arrived before, then close with 1001, and then exit by itself.
+func (s *scenario) terminate(r *row) *probeStats {
 	n := s.scale.many / 5
 	if s.descriptors > 0 {
 		n = min(n, s.descriptors/4)
 	}
 	var g gate
-	talking := s.herd.crowd("talking peers", n, near, s.dice, func(d *dice) []step {
-		return script(shakes(), []step{goesOn(chatter, 8, d), g.wait(), isTold()})
+	sending := s.swarm.group("sending peers", n, near, s.rng, func(r *rng) []step {
+		return script(upgrades(), []step{keepsSending(mixedSizes, 8, r), g.wait(), getsGoingAway()})
 	})
-	late := s.herd.crowd("peers that have not asked yet", n/10, near, s.dice, func(d *dice) []step {
-		return []step{sends(request[:d.below(len(request))]), g.wait(), isRefused(503, 0)}
+	incomplete := s.swarm.group("peers with an incomplete request", n/10, near, s.rng, func(r *rng) []step {
+		return []step{sends(request[:r.intN(len(request))]), g.wait(), getsRefusal(503, 0)}
 	})
-	var behind *crowd
-	if s.exact { // the others have a -write-timeout that a slow machine may not keep
-		behind = s.herd.crowd("peers that are behind with reading", min(n/10, 10), narrow, s.dice, func(d *dice) []step {
-			return script(shakes(), []step{goesDeaf(), goesOn(chatter, 0, d), g.wait(), listens(), isTold()})
+	var unread *group
+	if s.exact { // elsewhere a slow machine may exceed -write-timeout
+		unread = s.swarm.group("peers with unread echoes", min(n/10, 10), narrow, s.rng, func(r *rng) []step {
+			return script(upgrades(), []step{stopsReading(), keepsSending(mixedSizes, 0, r), g.wait(), resumesReading(), getsGoingAway()})
 		})
-		s.herd.gathered(behind)
-		s.herd.jammed(behind)
+		s.swarm.waitAtGate(unread)
+		s.swarm.waitBlocked(unread)
 	}
-	s.herd.gathered(talking, late)
-	s.herd.lasts(s.scale.spell)
-	s.measures(r)
-	s.herd.markArrived()
+	s.swarm.waitAtGate(sending, incomplete)
+	s.swarm.runFor(s.scale.duration)
+	s.measure(r)
+	s.swarm.markArrived()
 	began := time.Now()
 	s.server.signal(syscall.SIGTERM)
-	s.herd.open(&g)
-	talking.ended("told 1001")
-	late.ended("503", "408") // whatever came first
-	if behind != nil {
-		behind.ended("told 1001")
+	s.swarm.openGate(&g)
+	sending.wantOutcome("closed with 1001")
+	incomplete.wantOutcome("503", "408") // whichever came first
+	if unread != nil {
+		unread.wantOutcome("closed with 1001")
 	}
-	said := s.witnesses.outlast()
-	if said.Told != witnessCount {
-		s.t.Errorf("%d witnesses were told 1001, of %d", said.Told, witnessCount)
+	stats := s.probes.waitClosed()
+	if stats.GoingAway != probeCount {
+		s.t.Errorf("%d probes were closed with 1001, want %d", stats.GoingAway, probeCount)
 	}
-	if first := said.Unanswered; !first.IsZero() && first.Before(began) {
-		s.t.Errorf("a witness was told 1001 in place of the echo of what it had said %v before the signal", began.Sub(first))
+	if first := stats.Unanswered; !first.IsZero() && first.Before(began) {
+		s.t.Errorf("a probe was closed with 1001 without the echo of a message that it had sent %v before the signal", began.Sub(first))
 	}
 	if took := time.Since(began); took > drainTimeout {
-		s.t.Errorf("the server took %v to say goodbye", took)
+		s.t.Errorf("the server took %v to close its connections, want at most %v", took, drainTimeout)
 	}
-	return said
+	return stats
 }

@@ -2,6 +2,6 @@
 
 package chaos
 
-// underRace is whether the suite runs under the race detector. Then the server
-// does too: it is slow and large, and neither is measured.
+// underRace reports whether the suite runs under the race detector. The server then does too, so
+// its latency and memory are not checked.
 const underRace = true

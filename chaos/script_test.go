@@ -10,11 +10,11 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// A step is a part of a peer's script. It is called whenever something may
-// have happened to the peer, until it says that it is done.
+// A step is one part of a peer's script. It is called at each of the peer's turns until it reports
+// that it is done. The next step then follows.
 type step func(p *peer) (done bool)
 
-// script joins steps and lists of steps.
+// script concatenates lists of steps.
 func script(parts ...[]step) (all []step) {
 	for _, part := range parts {
 		all = append(all, part...)
@@ -22,36 +22,36 @@ func script(parts ...[]step) (all []step) {
 	return all
 }
 
-// connects waits for TCP alone.
+// connects waits for the TCP connection.
 func connects() step { return func(p *peer) bool { return p.canWrite } }
 
-// sends sends bytes as they are.
+// sends sends raw bytes.
 func sends(bytes string) step {
 	begun := false
 	return func(p *peer) bool {
 		if !begun {
-			p.mouth.raw, begun = []byte(bytes), true
+			p.sender.raw, begun = []byte(bytes), true
 		}
-		return len(p.mouth.raw) == 0
+		return len(p.sender.raw) == 0
 	}
 }
 
-// shakes is the opening handshake.
-func shakes() []step { return []step{sends(request), isWelcome()} }
+// upgrades runs the opening handshake.
+func upgrades() []step { return []step{sends(request), gets101()} }
 
-// isWelcome waits for the answer 101.
-func isWelcome() step { return func(p *peer) bool { return p.ear.status == 101 } }
+// gets101 waits for the response 101.
+func gets101() step { return func(p *peer) bool { return p.verifier.status == 101 } }
 
-// isRefused waits for another status and the end of the connection, neither of
-// which may come before its time.
-func isRefused(status int, after time.Duration) step {
+// getsRefusal waits for a response with the given status and the end of the connection. Neither may
+// arrive earlier than after, less one tick of the server's clock.
+func getsRefusal(status int, after time.Duration) step {
 	return func(p *peer) bool {
-		if p.ear.status != status || !p.ended {
+		if p.verifier.status != status || !p.gotEOF {
 			return false
 		}
 		const tick = 20 * time.Millisecond // the server's clock
-		if waited := p.herd.now.Sub(p.came); waited < after-tick {
-			p.fail(fmt.Errorf("%d after %v", status, waited))
+		if waited := p.swarm.now.Sub(p.connectedAt); waited < after-tick {
+			p.fail(fmt.Errorf("status %d after %v, want at least %v", status, waited, after))
 			return false
 		}
 		p.finish(fmt.Sprint(status))
@@ -59,74 +59,74 @@ func isRefused(status int, after time.Duration) step {
 	}
 }
 
-// says says so many messages, as fast as the server takes them.
-func says(t *topic, messages int, d *dice) step { return saysPart(t, messages, 0, d) }
+// sendsMessages sends a number of messages, as fast as the server accepts them.
+func sendsMessages(t *traffic, messages int, r *rng) step { return sendsPart(t, messages, 0, r) }
 
-// saysPart says the first bytes of them, and saysRest the others.
-func saysPart(t *topic, messages, bytes int, d *dice) step {
-	speech, begun := newSpeech(t, d.roll(), messages), false
+// sendsPart sends only the first bytes of the messages, and sendsRemainder the others.
+func sendsPart(t *traffic, messages, bytes int, r *rng) step {
+	stream, begun := newStream(t, r.next(), messages), false
 	return func(p *peer) bool {
 		if !begun {
 			begun = true
-			p.begin(speech)
-			p.mouth.limit = bytes
+			p.begin(stream)
+			p.sender.limit = bytes
 		}
-		return p.mouth.speech.over() || bytes > 0 && p.mouth.sent == bytes
+		return p.sender.stream.done() || bytes > 0 && p.sender.sent == bytes
 	}
 }
 
-func saysRest() step {
+func sendsRemainder() step {
 	return func(p *peer) bool {
-		p.mouth.limit = 0
-		return p.mouth.speech.over()
+		p.sender.limit = 0
+		return p.sender.stream.done()
 	}
 }
 
-// goesOn begins to say messages without end, not more of them than the window
-// being without an echo. The script goes on meanwhile.
-func goesOn(t *topic, window int, d *dice) step {
-	speech := newSpeech(t, d.roll(), endless)
+// keepsSending starts to send messages without end, at most window of them without an echo (0: no
+// limit). The next step follows at once.
+func keepsSending(t *traffic, window int, r *rng) step {
+	stream := newStream(t, r.next(), endless)
 	return func(p *peer) bool {
-		p.begin(speech)
-		p.mouth.window = window
+		p.begin(stream)
+		p.sender.window = window
 		return true
 	}
 }
 
-// stops ends the message that it is at, and says no more.
-func stops() step {
+// stopsSending completes the current message and sends no more.
+func stopsSending() step {
 	return func(p *peer) bool {
-		unsaid := p.mouth.speech.left
-		p.mouth.speech.left, p.mouth.window = 0, 0
-		if n := len(p.ear.owed); n > 0 {
-			p.ear.owed[n-1].left -= unsaid
+		unsent := p.sender.stream.remaining
+		p.sender.stream.remaining, p.sender.window = 0, 0
+		if n := len(p.verifier.expected); n > 0 {
+			p.verifier.expected[n-1].remaining -= unsent
 		}
-		return p.mouth.speech.over()
+		return p.sender.stream.done()
 	}
 }
 
-// hears waits until all is echoed that was said.
-func hears() step { return func(p *peer) bool { return p.ear.content() } }
+// getsEcho waits until everything sent has been echoed.
+func getsEcho() step { return func(p *peer) bool { return p.verifier.complete() } }
 
-// bites sets how it speaks, and sips how it reads: so many bytes at a time, so often.
-func bites(bytes int, every time.Duration) step {
-	return func(p *peer) bool { p.mouth.bites = pace{bytes: bytes, every: every}; return true }
+// writesAt sets the pace of writing, and readsAt that of reading, in bytes per interval.
+func writesAt(bytes int, every time.Duration) step {
+	return func(p *peer) bool { p.sender.pace = pace{bytes: bytes, every: every}; return true }
 }
 
-func sips(bytes int, every time.Duration) step {
-	return func(p *peer) bool { p.sips = pace{bytes: bytes, every: every}; return true }
+func readsAt(bytes int, every time.Duration) step {
+	return func(p *peer) bool { p.readPace = pace{bytes: bytes, every: every}; return true }
 }
 
-// goesDeaf reads nothing any more, and listens reads again.
-func goesDeaf() step { return func(p *peer) bool { p.deaf = true; return true } }
-func listens() step  { return func(p *peer) bool { p.deaf = false; return true } }
+// stopsReading stops reading, and resumesReading reads again.
+func stopsReading() step   { return func(p *peer) bool { p.notReading = true; return true } }
+func resumesReading() step { return func(p *peer) bool { p.notReading = false; return true } }
 
 func pauses(d time.Duration) step {
 	return func(p *peer) bool {
 		if p.pausedUntil.IsZero() {
-			p.pausedUntil = p.herd.now.Add(d)
+			p.pausedUntil = p.swarm.now.Add(d)
 		}
-		if p.pausedUntil.After(p.herd.now) {
+		if p.pausedUntil.After(p.swarm.now) {
 			return false
 		}
 		p.pausedUntil = time.Time{}
@@ -134,53 +134,53 @@ func pauses(d time.Duration) step {
 	}
 }
 
-// closes is the closing handshake, begun by the peer, to the server's FIN. All
-// that was said must have been echoed before.
+// closes runs the closing handshake, started by the peer, up to the server's FIN. Everything sent
+// must have been echoed before.
 func closes(code ws.StatusCode) []step {
-	return []step{sends(string(closeFrame(code))), isClosed(code)}
+	return []step{sends(string(closeFrame(code))), getsClose(code)}
 }
 
-func isClosed(code ws.StatusCode) step {
+func getsClose(code ws.StatusCode) step {
 	return func(p *peer) bool {
-		if p.ended && p.ear.closed == int(code) && p.ear.content() {
+		if p.gotEOF && p.verifier.closed == int(code) && p.verifier.complete() {
 			p.finish(fmt.Sprint("closed with ", code))
 		}
 		return false
 	}
 }
 
-// isTold waits for close code 1001, finishes the frame that it is saying,
-// answers, and waits for the server's FIN. What was marked must have been
+// getsGoingAway waits for a close frame with code 1001, completes the frame that it is sending,
+// answers, and waits for the server's FIN. The messages counted by markArrived must have been
 // echoed before.
-func isTold() step {
-	told, answered := false, false
+func getsGoingAway() step {
+	closing, answered := false, false
 	return func(p *peer) bool {
-		m := &p.mouth
-		if p.ear.closed != int(ws.StatusGoingAway) {
+		out := &p.sender
+		if p.verifier.closed != int(ws.StatusGoingAway) {
 			return false
 		}
-		if p.ear.messages < p.mark {
-			p.fail(fmt.Errorf("told 1001 after %d messages, of %d that had arrived", p.ear.messages, p.mark))
+		if p.verifier.messages < p.arrived {
+			p.fail(fmt.Errorf("closed with 1001 after %d echoes, want %d, the messages that had arrived", p.verifier.messages, p.arrived))
 			return false
 		}
-		if !told {
-			told = true
-			m.onlyFrame()
+		if !closing {
+			closing = true
+			out.onlyFrame()
 		}
-		if !answered && (m.speech.over() || m.sent == m.limit) {
+		if !answered && (out.stream.done() || out.sent == out.limit) {
 			answered = true
-			m.speech, m.raw = speech{}, closeFrame(ws.StatusGoingAway)
+			out.stream, out.raw = stream{}, closeFrame(ws.StatusGoingAway)
 		}
-		if p.ended {
-			p.finish("told 1001")
+		if p.gotEOF {
+			p.finish("closed with 1001")
 		}
 		return false
 	}
 }
 
-// shutsWriting ends the peer's side, and hearsOut waits for the end of the
-// server's: all that was said must have been echoed before.
-func shutsWriting() step {
+// shutsDownWriting sends FIN, and readsToEOF waits for the server's. Everything sent must have been
+// echoed before.
+func shutsDownWriting() step {
 	return func(p *peer) bool {
 		if err := netpoll.ShutdownWrite(p.fd); err != nil {
 			p.broken = err
@@ -190,47 +190,47 @@ func shutsWriting() step {
 	}
 }
 
-func hearsOut() step {
+func readsToEOF() step {
 	return func(p *peer) bool {
-		if p.ended && p.ear.content() {
-			p.finish("heard out")
+		if p.gotEOF && p.verifier.complete() {
+			p.finish("echoed to the end")
 		}
 		return false
 	}
 }
 
-// resets breaks the connection: the server's kernel is sent a reset.
+// resets ends the connection with a TCP reset.
 func resets() step {
 	return func(p *peer) bool {
 		_ = unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		p.finish("reset it")
+		p.finish("sent a reset")
 		return false
 	}
 }
 
-// leaves closes the connection without a word.
-func leaves() step {
+// disconnects closes the TCP connection without a close frame.
+func disconnects() step {
 	return func(p *peer) bool {
-		p.finish("left")
+		p.finish("disconnected")
 		return false
 	}
 }
 
-// takesWhatComes reads until the end, whatever it is and whatever it comes to.
-func takesWhatComes() step {
+// drains reads until the connection ends, whatever arrives and however it ends.
+func drains() step {
 	return func(p *peer) bool {
-		p.mouth.speech, p.mouth.raw = speech{}, nil
-		if p.ended || p.broken != nil {
-			p.finish("taken what came")
+		p.sender.stream, p.sender.raw = stream{}, nil
+		if p.gotEOF || p.broken != nil {
+			p.finish("drained")
 		}
 		return false
 	}
 }
 
-// A gate is where peers wait for each other and for the test.
+// A gate is a point in a script at which peers wait until the test opens it.
 type gate struct {
 	isOpen  bool
-	waiting []*peer // those who came while it was shut
+	waiting []*peer // peers that reached it before it was opened
 }
 
 func (g *gate) wait() step {
@@ -238,32 +238,32 @@ func (g *gate) wait() step {
 		switch {
 		case g.isOpen && p.atGate:
 			p.atGate = false
-			p.crowd.waiting--
+			p.group.waiting--
 		case !g.isOpen && !p.atGate:
 			p.atGate = true
-			p.crowd.waiting++
+			p.group.waiting++
 			g.waiting = append(g.waiting, p)
 		}
 		return g.isOpen
 	}
 }
 
-// open lets those who wait at a gate pass, and all who come later.
-func (h *herd) open(g *gate) {
-	h.do(func() {
+// openGate opens a gate for the peers that wait there, and for all that reach it later.
+func (s *swarm) openGate(g *gate) {
+	s.do(func() {
 		g.isOpen = true
 		for _, p := range g.waiting {
-			h.goOn(p)
+			s.enqueue(p)
 		}
 	})
 }
 
-// gathered waits until all who are left of some crowds wait at a gate.
-func (h *herd) gathered(crowds ...*crowd) {
-	h.t.Helper()
-	for _, c := range crowds {
-		h.until(c.name+" are ready", c.gathered)
+// waitAtGate waits until all peers of the groups that have not finished wait at a gate.
+func (s *swarm) waitAtGate(groups ...*group) {
+	s.t.Helper()
+	for _, g := range groups {
+		s.waitUntil(g.name+" are at the gate", g.atGate)
 	}
 }
 
-func (c *crowd) gathered() bool { return c.waiting == c.open }
+func (g *group) atGate() bool { return g.waiting == g.open }

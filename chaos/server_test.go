@@ -18,21 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server is the real binary, in a process of its own.
+// A server is a process that runs the real binary.
 type server struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	addr    string
-	most    int // connections
-	workers int
-	log     chan map[string]any
-	exited  chan struct{} // closed when the process is gone, its log read and its status known
+	t        *testing.T
+	cmd      *exec.Cmd
+	addr     string
+	maxConns int // limit of connections, from the log
+	workers  int
+	log      chan map[string]any
+	exited   chan struct{} // closed once the process has ended and its log is read
 
 	mu    sync.Mutex // protects stray
-	stray []string   // lines that are not in the log's format, such as a panic's
+	stray []string   // lines that are not JSON, such as those of a panic
 }
 
-// wsecho builds the server, once.
+// wsecho builds the server once.
 var wsecho = sync.OnceValues(func() (path string, err error) {
 	path = scratch + "/wsecho"
 	args := []string{"build", "-o", path}
@@ -46,7 +46,7 @@ var wsecho = sync.OnceValues(func() (path string, err error) {
 	return path, err
 })
 
-// start starts a server with flags. With descriptors above 0 that is its limit of them.
+// start starts a server with flags. A value of descriptors above 0 limits its open descriptors.
 func start(t *testing.T, descriptors int, flags ...string) *server {
 	t.Helper()
 	path, err := wsecho()
@@ -67,13 +67,13 @@ func start(t *testing.T, descriptors int, flags ...string) *server {
 	}
 	go func() {
 		s.readLog(bufio.NewScanner(stderr))
-		_ = s.cmd.Wait() // ProcessState says it again
+		_ = s.cmd.Wait() // ProcessState has the result
 		close(s.exited)
 	}()
 	t.Cleanup(s.kill)
 	serving := s.wantsLog("serving")
 	s.addr = serving["listen"].([]any)[0].(string)
-	s.most = int(serving["max_conns"].(float64))
+	s.maxConns = int(serving["max_conns"].(float64))
 	s.workers = int(serving["workers"].(float64))
 	return s
 }
@@ -92,19 +92,19 @@ func (s *server) readLog(lines *bufio.Scanner) {
 	}
 }
 
-// wantsLog waits for the record with the given message. A record that tells of a failure is one;
-// warnings with a count, of refusals and of scarcity, are what the faults are after.
+// wantsLog waits for the record with the given message. Any other warning or error fails the test,
+// except for warnings with a count: refusals and shortages are what the faults provoke.
 func (s *server) wantsLog(msg string) map[string]any {
 	s.t.Helper()
-	deadline := time.After(soon)
+	deadline := time.After(waitTimeout)
 	for {
 		select {
 		case record, ok := <-s.log:
 			switch {
 			case !ok:
-				s.t.Fatalf("the server's log ended before %q: %s", msg, s.complaint())
+				s.t.Fatalf("the server's log ended before %q: %s", msg, s.strayOutput())
 			case record["level"] != "INFO" && record["count"] == nil:
-				s.t.Errorf("the server says: %v", record)
+				s.t.Errorf("unexpected log record: %v", record)
 			case record["msg"] == msg:
 				return record
 			}
@@ -114,8 +114,8 @@ func (s *server) wantsLog(msg string) map[string]any {
 	}
 }
 
-// complaint is what the server has written that is no log.
-func (s *server) complaint() string {
+// strayOutput returns the lines of the server's stderr that are not log records.
+func (s *server) strayOutput() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.stray, "\n")
@@ -126,37 +126,38 @@ func (s *server) pid() int { return s.cmd.Process.Pid }
 func (s *server) signal(sig syscall.Signal) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatalf("the server is gone: %v", err)
+		s.t.Fatalf("signal the server: %v", err)
 	}
 }
 
-// kill ends what is left of the process.
+// kill kills the process, and waits for its end.
 func (s *server) kill() {
-	_ = s.cmd.Process.Kill() // it may be gone
+	_ = s.cmd.Process.Kill() // the process may have ended
 	for range s.log {
 	}
 	<-s.exited
 }
 
-// stop reads the totals of a server that was told to end, and wants exit status 0.
+// stop waits for the end of a server that was sent SIGTERM, wants exit status 0, and returns its
+// totals.
 func (s *server) stop() *totals {
 	s.t.Helper()
 	record := s.wantsLog("stopped")
 	select {
 	case <-s.exited:
-	case <-time.After(soon):
-		s.t.Fatal("the server has said that it stopped, and goes on")
+	case <-time.After(waitTimeout):
+		s.t.Fatal("the server logged that it stopped, but has not exited")
 	}
 	if status := s.cmd.ProcessState.ExitCode(); status != 0 {
-		s.t.Errorf("exit status %d: %s", status, s.complaint())
+		s.t.Errorf("got exit status %d, want 0: %s", status, s.strayOutput())
 	}
-	if c := s.complaint(); c != "" {
-		s.t.Errorf("the server says: %s", c)
+	if c := s.strayOutput(); c != "" {
+		s.t.Errorf("unexpected output of the server: %s", c)
 	}
 	return readTotals(s.t, record)
 }
 
-// totals are what the server has counted, by its own account.
+// totals holds the server's counters, from its log record "stopped".
 type totals struct {
 	Accepted int
 	Upgraded int
@@ -182,12 +183,11 @@ func readTotals(t *testing.T, record map[string]any) *totals {
 	return &sum
 }
 
-// peak is the most resident memory that the server has had, in bytes, since
-// the last forgetPeak.
+// peak returns the server's highest resident memory in bytes since the last forgetPeak.
 func (s *server) peak() int { return s.status("VmHWM:") }
 
 func (s *server) forgetPeak() {
-	// proc_pid_clear_refs(5): 5 resets VmHWM to the present.
+	// proc_pid_clear_refs(5): writing 5 resets VmHWM to the current value.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.pid()), []byte("5"), 0); err != nil {
 		s.t.Fatal(err)
 	}
@@ -208,31 +208,30 @@ func (s *server) status(field string) int {
 			return kb << 10
 		}
 	}
-	s.t.Fatalf("no %s in the server's status", field)
+	s.t.Fatalf("no %s in /proc/PID/status of the server", field)
 	return 0
 }
 
-// cpu is the processor time that the server has used.
+// cpu returns the CPU time that the server has used.
 func (s *server) cpu() time.Duration {
 	s.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	// proc_pid_stat(5): utime and stime are the 12th and 13th field behind the name,
-	// in hundredths of a second on every Linux that Go runs on.
+	// proc_pid_stat(5): utime and stime are the 12th and 13th field after the name, in units of
+	// 10 ms on every Linux that Go runs on.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	user, err1 := strconv.Atoi(string(fields[11]))
 	system, err2 := strconv.Atoi(string(fields[12]))
 	if err1 != nil || err2 != nil {
-		s.t.Fatalf("no times in %s", text)
+		s.t.Fatalf("no CPU times in /proc/PID/stat: %s", text)
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// scheduled is the time for which the server's threads had a processor, and
-// that for which they wanted one and had to wait, in the order of
-// Documentation/scheduler/sched-stats.rst; zero where the kernel does not say.
+// scheduled returns the times for which the server's threads ran on a CPU and waited for one
+// (Documentation/scheduler/sched-stats.rst); zero if the kernel has no such statistics.
 func (s *server) scheduled() (ran, waited time.Duration) {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.pid()))
 	for _, thread := range threads {
@@ -246,8 +245,8 @@ func (s *server) scheduled() (ran, waited time.Duration) {
 	return ran, waited
 }
 
-// descriptors counts what the server has open below a limit. (Above it may be
-// what it has inherited.)
+// descriptors returns the number of the server's open descriptors below a limit. Descriptors above
+// it may be inherited.
 func (s *server) descriptors(limit int) (n int) {
 	s.t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid()))
@@ -262,7 +261,7 @@ func (s *server) descriptors(limit int) (n int) {
 	return n
 }
 
-// allowDescriptors changes the limit of a server that runs.
+// allowDescriptors changes the descriptor limit of the running server.
 func (s *server) allowDescriptors(n int) {
 	s.t.Helper()
 	var limit unix.Rlimit

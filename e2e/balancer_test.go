@@ -17,14 +17,16 @@ import (
 	"time"
 )
 
-// Several servers behind one address: the balancers of deploy/, with the files as they are shipped.
+// These tests run several servers behind the load balancers of deploy/, with the shipped
+// configuration files.
 
 const (
 	haproxyFile = "../deploy/haproxy/haproxy.cfg"
 	nginxFile   = "../deploy/nginx/nginx.conf"
 )
 
-// installed finds a balancer. Debian's are in sbin, which is not in everybody's PATH.
+// installed returns the path of a load balancer, or skips the test. Debian installs them in
+// /usr/sbin, which may not be in PATH.
 func installed(t *testing.T, program string) string {
 	t.Helper()
 	if path, err := exec.LookPath(program); err == nil {
@@ -37,12 +39,12 @@ func installed(t *testing.T, program string) string {
 	return path
 }
 
-// site is a balancer's address and those of three nodes, all of them this test's own: no other process, and no
-// outgoing connection, has a port there. So a node can leave its port and come back to it.
+// site holds the addresses of a load balancer and three nodes. Only this test uses the addresses,
+// so no other process or outgoing connection can take a node's port while it restarts.
 type site struct {
 	front  string
 	nodes  [3]string
-	admins [3]string // the same port at all of them
+	admins [3]string // all with the same port
 }
 
 func newSite(t *testing.T) (s site) {
@@ -52,7 +54,7 @@ func newSite(t *testing.T) (s site) {
 		return fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, n)
 	}
 	var listeners []net.Listener
-	port := func() string { // that is free on the first node, so on all
+	port := func() string { // a port that is free on the first node, and so on all
 		l, err := net.Listen("tcp4", host(1)+":0")
 		if err != nil {
 			t.Fatal(err)
@@ -78,17 +80,17 @@ const drainTime = 2 * time.Second
 
 func (s site) node(t *testing.T, i int) *server {
 	t.Helper()
-	return startBy(t, exec.Command(wsecho, "-listen", s.nodes[i], "-admin", s.admins[i], "-log", "json", "-workers", "1", "-drain-timeout", drainTime.String()))
+	return startCmd(t, exec.Command(wsecho, "-listen", s.nodes[i], "-admin", s.admins[i], "-log", "json", "-workers", "1", "-drain-timeout", drainTime.String()))
 }
 
-// haproxyEnv is what the shipped file is told in the environment.
+// haproxyEnv returns the environment variables that the shipped file reads.
 func (s site) haproxyEnv(stats string) []string {
 	_, port, _ := net.SplitHostPort(s.admins[0])
 	return append(os.Environ(), "WSECHO_BIND="+s.front, "WSECHO_NODE1="+s.nodes[0], "WSECHO_NODE2="+s.nodes[1], "WSECHO_NODE3="+s.nodes[2],
 		"WSECHO_ADMIN_PORT="+port, "WSECHO_STATS="+stats, "WSECHO_MAXCONN=4000")
 }
 
-// nginxConf is the shipped file with this site's addresses.
+// nginxConf writes a copy of the shipped file with the site's addresses, and returns its path.
 func (s site) nginxConf(t *testing.T, dir string) string {
 	t.Helper()
 	conf, err := os.ReadFile(nginxFile)
@@ -102,7 +104,7 @@ func (s site) nginxConf(t *testing.T, dir string) string {
 		"/run/nginx.pid": filepath.Join(dir, "pid"),
 	} {
 		if strings.Count(text, from) != 1 {
-			t.Fatalf("%q is not in %s once", from, nginxFile)
+			t.Fatalf("want %q exactly once in %s", from, nginxFile)
 		}
 		text = strings.Replace(text, from, to, 1)
 	}
@@ -113,8 +115,7 @@ func (s site) nginxConf(t *testing.T, dir string) string {
 	return path
 }
 
-// The programs themselves say whether the files are right; that they would say no, if they were not, a
-// misspelt copy shows.
+// haproxy -c and nginx -t accept the shipped files, and reject a copy with a misspelt directive.
 func TestBalancersAcceptTheirFiles(t *testing.T) {
 	misspelt := func(t *testing.T, file, from, to string) string {
 		text, err := os.ReadFile(file)
@@ -122,7 +123,7 @@ func TestBalancersAcceptTheirFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Contains(text, []byte(from)) {
-			t.Fatalf("%q is not in %s", from, file)
+			t.Fatalf("want %q in %s", from, file)
 		}
 		path := filepath.Join(t.TempDir(), "misspelt")
 		if err := os.WriteFile(path, bytes.Replace(text, []byte(from), []byte(to), 1), 0o600); err != nil {
@@ -140,7 +141,7 @@ func TestBalancersAcceptTheirFiles(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		if _, err := check(misspelt(t, haproxyFile, "timeout tunnel", "timeout tunnels")); err == nil {
-			t.Error("haproxy -c has nothing against a timeout that does not exist")
+			t.Error("haproxy -c accepted an unknown timeout")
 		}
 	})
 	t.Run("nginx", func(t *testing.T) {
@@ -153,19 +154,19 @@ func TestBalancersAcceptTheirFiles(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		if _, err := check(misspelt(t, file, "least_conn;", "least_conns;")); err == nil {
-			t.Error("nginx -t has nothing against a directive that does not exist")
+			t.Error("nginx -t accepted an unknown directive")
 		}
 	})
 }
 
-// balancer is a program that the test ends.
+// balancer is a running load balancer.
 type balancer struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	stats string // haproxy's socket
+	stats string // HAProxy's statistics socket; empty for nginx
 }
 
-// run starts it; the test's end ends it by the signal.
+// run starts the load balancer. The test's cleanup sends it the signal.
 func (b *balancer) run(end syscall.Signal) {
 	b.t.Helper()
 	var output bytes.Buffer
@@ -175,11 +176,11 @@ func (b *balancer) run(end syscall.Signal) {
 	}
 	b.t.Cleanup(func() {
 		b.cmd.Process.Signal(end)
-		kill := time.AfterFunc(patience, func() { b.cmd.Process.Kill() })
+		kill := time.AfterFunc(waitTimeout, func() { b.cmd.Process.Kill() })
 		defer kill.Stop()
 		b.cmd.Wait()
 		if b.t.Failed() {
-			b.t.Logf("what %s said:\n%s", b.cmd.Path, output.Bytes())
+			b.t.Logf("output of %s:\n%s", b.cmd.Path, output.Bytes())
 		}
 	})
 }
@@ -202,11 +203,11 @@ func startNginx(t *testing.T, s site) *balancer {
 	return b
 }
 
-// stat is a line of HAProxy's statistics, by their names.
+// stat returns a row of HAProxy's statistics as values by column, or nil before the socket exists.
 func (b *balancer) stat(name string) map[string]string {
 	conn, err := net.Dial("unix", b.stats)
 	if err != nil {
-		return nil // not yet
+		return nil
 	}
 	defer conn.Close()
 	fmt.Fprintln(conn, "show stat")
@@ -224,16 +225,16 @@ func (b *balancer) stat(name string) map[string]string {
 		}
 		return stat
 	}
-	b.t.Fatalf("HAProxy has no statistics of %s", name)
+	b.t.Fatalf("no row %s in HAProxy's statistics", name)
 	return nil
 }
 
 func (b *balancer) wantStatus(node, want string) {
 	b.t.Helper()
-	eventually(b.t, fmt.Sprintf("HAProxy finds %s %s", node, want), func() bool { return b.stat(node)["status"] == want })
+	eventually(b.t, fmt.Sprintf("HAProxy reports %s as %s", node, want), func() bool { return b.stat(node)["status"] == want })
 }
 
-// load is a run of wsload that the test ends.
+// load is a running wsload.
 type load struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -241,7 +242,7 @@ type load struct {
 	stderr bytes.Buffer
 }
 
-// loadReport is what the tests want to know of wsload's report: docs/load.md.
+// loadReport holds the fields of wsload's report (docs/load.md) that the tests use.
 type loadReport struct {
 	Connections int
 	Messages    uint64
@@ -261,9 +262,9 @@ type loadReport struct {
 	}
 }
 
-// String is of the report what a test shows.
+// String summarizes the report for the test's log.
 func (r loadReport) String() string {
-	return fmt.Sprintf("%d messages echoed, %.0f/s, p50 %.1f ms, p99 %.1f ms, longest %.0f ms; %d handshakes, longest %.0f ms; %d opened again; %d errors; %d messages met their connection's 1001",
+	return fmt.Sprintf("%d messages echoed, %.0f/s, p50 %.1f ms, p99 %.1f ms, max %.0f ms; %d handshakes, max %.0f ms; %d reopened; %d errors; %d messages lost to a 1001 close",
 		r.Latency.Count, r.Rate, r.Latency.P50/1e3, r.Latency.P99/1e3, r.Latency.Max/1e3, r.Handshake.Count, r.Handshake.Max/1e3, r.Reopened, r.Errors.Total, r.Lost)
 }
 
@@ -289,7 +290,7 @@ func startLoad(t *testing.T, program, addr string, args ...string) *load {
 	return l
 }
 
-// end ends the load, and returns its report.
+// end stops wsload and returns its report.
 func (l *load) end() (r loadReport) {
 	l.t.Helper()
 	l.cmd.Process.Signal(os.Interrupt)
@@ -303,8 +304,9 @@ func (l *load) end() (r loadReport) {
 	return r
 }
 
-// wantOnlyTold1001: no error of any kind, so no handshake refused and nothing cut; and whatever ended was told 1001.
-func (r loadReport) wantOnlyTold1001(t *testing.T) (told uint64) {
+// wantOnly1001 wants no errors, so no refused handshakes and no cut connections, and no closes but
+// those with 1001. It returns the number of those.
+func (r loadReport) wantOnly1001(t *testing.T) (goingAway uint64) {
 	t.Helper()
 	if r.Errors.Total > 0 {
 		t.Errorf("%d errors: %s", r.Errors.Total, r.Errors.Kinds)
@@ -312,17 +314,18 @@ func (r loadReport) wantOnlyTold1001(t *testing.T) (told uint64) {
 	crossed := uint64(0)
 	for _, c := range r.Closes {
 		if c.Code != 1001 {
-			t.Errorf("%d connections were closed with %d", c.Connections, c.Code)
+			t.Errorf("%d connections were closed with %d, want 1001", c.Connections, c.Code)
 			continue
 		}
-		told, crossed = c.Connections, c.Lost
+		goingAway, crossed = c.Connections, c.Lost
 	}
 	if r.Lost != crossed {
-		t.Errorf("%d messages were lost on connections that were not told 1001", r.Lost-crossed)
+		t.Errorf("%d messages were lost on connections that were not closed with 1001", r.Lost-crossed)
 	}
-	return told
+	return goingAway
 }
 
+// ready reports whether /readyz returns 200.
 func (s *server) ready() bool {
 	response, err := http.Get("http://" + s.admin + "/readyz")
 	if err != nil {

@@ -15,23 +15,24 @@ import (
 	"time"
 )
 
-// Clients written in other languages. Their scripts check what comes back; here we only want them content.
+// Clients written in other languages verify the echoes themselves; the tests check that their
+// scripts succeed.
 
 func TestNodeWS(t *testing.T) {
 	node := program(t, "node")
 	if _, err := os.Stat("node/node_modules/ws"); err != nil {
 		unavailable(t, "no node/node_modules/ws: run npm ci in e2e/node")
 	}
-	wantContent(t, node, "node/echo.js", start(t).url())
+	wantSuccess(t, node, "node/echo.js", start(t).url())
 }
 
 func TestPythonWebsockets(t *testing.T) {
-	// The distribution's own interpreter: another python3 on PATH would not see its packages.
+	// Another python3 on PATH would not find the distribution's packages.
 	python := program(t, "/usr/bin/python3")
 	if err := exec.Command(python, "-c", "import websockets").Run(); err != nil {
 		unavailable(t, "%s has no websockets: install python3-websockets", python)
 	}
-	wantContent(t, python, "python/echo.py", start(t).url())
+	wantSuccess(t, python, "python/echo.py", start(t).url())
 }
 
 func TestCurl(t *testing.T) {
@@ -51,11 +52,11 @@ func TestCurl(t *testing.T) {
 			"-H", "Sec-WebSocket-Version: 12"}, []string{"HTTP/1.1 426 ", "\r\nSec-WebSocket-Version: 13\r\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// No proxy: the environment may name one for everything else.
+			// --noproxy: the environment may set a proxy.
 			answer := runClient(t, curl, append(c.args, "--silent", "--show-error", "--include", "--noproxy", "*", plain)...)
 			for _, want := range c.wants {
 				if !strings.Contains(answer, want) {
-					t.Errorf("no %q in\n%s", want, answer)
+					t.Errorf("want %q in the response, got\n%s", want, answer)
 				}
 			}
 		})
@@ -72,7 +73,7 @@ func TestChromium(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		select {
 		case result <- string(body):
-		default: // a page has one result
+		default: // only the first result counts
 		}
 	})
 	site := httptest.NewServer(mux)
@@ -85,27 +86,27 @@ func TestChromium(t *testing.T) {
 		"--disable-dev-shm-usage", "--user-data-dir="+profile(t), page)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.WaitDelay = patience // its helpers hold the output open until they have noticed
+	cmd.WaitDelay = waitTimeout // its child processes keep the output open until they exit
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case got := <-result:
 		if got != "ok" {
-			t.Errorf("the page says: %s", got)
+			t.Errorf("got result %q from the page, want ok", got)
 		}
 	case <-time.After(2 * time.Minute):
-		t.Error("the page says nothing")
+		t.Error("the page did not post a result")
 	}
 	cancel()
-	cmd.Wait() // killed by us: its status says nothing
+	cmd.Wait() // the test has killed it, so its status is of no interest
 	if t.Failed() {
 		t.Logf("chromium's output:\n%s", output.String())
 	}
 }
 
-// profile is a fresh directory that goes away with the last of chromium's helpers, who still write as they die:
-// t.TempDir would fail the test for that.
+// profile returns a new directory that is removed once chromium's child processes have ended. They
+// write to it while they exit, so t.TempDir could not remove it and would fail the test.
 func profile(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wsecho-chromium-")
@@ -113,26 +114,26 @@ func profile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		eventually(t, "chromium's profile is gone", func() bool { return os.RemoveAll(dir) == nil })
+		eventually(t, "chromium's profile is removed", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return dir
 }
 
-// program finds a client, or leaves the test.
+// program returns the path of a client program, or skips the test.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		unavailable(t, "no %s here", name)
+		unavailable(t, "%s is not installed", name)
 	}
 	return path
 }
 
-// wantContent runs a client script, which says nothing if all is well.
-func wantContent(t *testing.T, interpreter, script, url string) {
+// wantSuccess runs a client script, which prints nothing if it succeeds.
+func wantSuccess(t *testing.T, interpreter, script, url string) {
 	t.Helper()
 	if output := runClient(t, interpreter, filepath.FromSlash(script), url); output != "" {
-		t.Errorf("%s says:\n%s", script, output)
+		t.Errorf("got output of %s, want none:\n%s", script, output)
 	}
 }
 

@@ -22,35 +22,37 @@ import (
 	gorilla "github.com/gorilla/websocket"
 )
 
-// client is what every library can do, in its own way.
+// client is the common interface of the client libraries.
 type client interface {
 	send(op byte, message []byte) error
-	// sendPinging sends the message in pieces with a ping after each but the last, whose pong the library must see.
+	// sendPinging sends the message in pieces, and a ping after each but the last.
 	sendPinging(op byte, pieces [][]byte) error
 	receive() (op byte, message []byte, err error)
 	pongs() []string
-	// close runs the closing handshake and returns what the server closed with; code 0 sends none, and 1005 is its answer.
+	// close runs the closing handshake and returns the server's code and reason. Code 0 sends a
+	// close frame without a code, whose answer is reported as 1005.
 	close(code int, reason string) (int, string, error)
 }
 
-// libraries dial over a connection of the test's, which outlives what the library does to it.
+// libraries lists the client libraries. They dial over a connection of the test.
 var libraries = []struct {
 	name  string
 	dial  func(url string, conn net.Conn) (client, error)
-	codes func(code int) bool // those the library can send and take
+	codes func(code int) bool // reports whether the library supports the close code
 }{
-	{"gorilla", dialGorilla, func(code int) bool { return code != 1014 }}, // it knows 1014 neither way
+	{"gorilla", dialGorilla, func(code int) bool { return code != 1014 }}, // 1014 is unknown to it
 	{"coder", dialCoder, func(code int) bool { return true }},
 	{"gobwas", dialGobwas, func(code int) bool { return true }},
 }
 
-// kept is a TCP connection that a library may use but not close, so that the test can see the server do it.
-type kept struct{ net.Conn }
+// unclosable is a TCP connection that a library cannot close, so that the test can check that the
+// server does.
+type unclosable struct{ net.Conn }
 
-func (kept) Close() error { return nil }
+func (unclosable) Close() error { return nil }
 
-// withLibrary opens a WebSocket through a library and, when the conversation is over, closes it and wants the server
-// to end TCP.
+// withLibrary opens a WebSocket with a library and calls talk. It then closes the WebSocket with
+// code and reason, and waits for the server to end TCP.
 func withLibrary(t *testing.T, s *server, dial func(string, net.Conn) (client, error), code int, reason string, talk func(c client)) {
 	t.Helper()
 	tcp, err := connect(s.addr)
@@ -58,7 +60,7 @@ func withLibrary(t *testing.T, s *server, dial func(string, net.Conn) (client, e
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tcp.Close() })
-	c, err := dial(s.url(), kept{tcp.Conn})
+	c, err := dial(s.url(), unclosable{tcp.Conn})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +73,7 @@ func withLibrary(t *testing.T, s *server, dial func(string, net.Conn) (client, e
 		code = 1005
 	}
 	if gotCode != code || gotReason != reason {
-		t.Fatalf("closed with %d %q, the server answered %d %q", code, reason, gotCode, gotReason)
+		t.Fatalf("closed with %d %q, got the answer %d %q", code, reason, gotCode, gotReason)
 	}
 	if err := tcp.expectEOF(); err != nil {
 		t.Fatal(err)
@@ -99,7 +101,8 @@ func TestGoClientsEcho(t *testing.T) {
 	}
 }
 
-// wantEcho sends aside, for the server holds up a peer that does not read.
+// wantEcho sends a message and checks its echo. It sends in a goroutine, because the server stops
+// reading from a peer that does not read.
 func wantEcho(t *testing.T, c client, op byte, message []byte, send func() error) {
 	t.Helper()
 	sent := make(chan error, 1)
@@ -116,7 +119,7 @@ func wantEcho(t *testing.T, c client, op byte, message []byte, send func() error
 	}
 }
 
-var seedFlag = flag.Uint64("seed", 0, "of the random fragments; 0: another one each time")
+var seedFlag = flag.Uint64("seed", 0, "`seed` of the random fragments; 0: a new one")
 
 func TestGoClientsFragmentAndPing(t *testing.T) {
 	seed := *seedFlag
@@ -137,17 +140,17 @@ func TestGoClientsFragmentAndPing(t *testing.T) {
 					wantEcho(t, c, op, message, func() error { return c.sendPinging(op, pieces) })
 					wanted = append(wanted, pingsFor(pieces)...)
 				}
-				// A plain message last: its echo follows every pong.
+				// The echo of a last message arrives after all pongs.
 				wantEcho(t, c, opText, []byte("done"), func() error { return c.send(opText, []byte("done")) })
 				if got := c.pongs(); !slices.Equal(got, wanted) {
-					t.Errorf("pongs %q, want %q", got, wanted)
+					t.Errorf("got pongs %q, want %q", got, wanted)
 				}
 			})
 		})
 	}
 }
 
-// cut makes up to a dozen pieces of a message, some of them empty.
+// cut splits a message into up to 12 random pieces, some of them empty.
 func cut(rnd *rand.Rand, message []byte) [][]byte {
 	var pieces [][]byte
 	for n := rnd.IntN(12); n > 0; n-- {
@@ -157,7 +160,7 @@ func cut(rnd *rand.Rand, message []byte) [][]byte {
 	return append(pieces, message)
 }
 
-// pingsFor are the payloads of the pings sent between these pieces.
+// pingsFor returns the payloads of the pings that are sent between the pieces.
 func pingsFor(pieces [][]byte) []string {
 	var pings []string
 	for i := range len(pieces) - 1 {
@@ -175,7 +178,7 @@ func TestGoClientsClose(t *testing.T) {
 			}
 			for name, reason := range map[string]string{"no reason": "", "a reason": "κόσμε", "the longest reason": strings.Repeat("*", 123)} {
 				if code == 0 && reason != "" {
-					continue // a reason comes with a code
+					continue // a reason needs a code
 				}
 				t.Run(fmt.Sprintf("%s/%d/%s", library.name, code, name), func(t *testing.T) {
 					withLibrary(t, s, library.dial, code, reason, func(client) {})
@@ -195,7 +198,7 @@ type gorillaClient struct {
 func dialGorilla(url string, conn net.Conn) (client, error) {
 	dialer := gorilla.Dialer{
 		NetDialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
-		// gorilla ends a fragment where its buffer is full.
+		// gorilla ends a fragment when its buffer is full.
 		WriteBufferSize: 512 + rand.IntN(8192),
 	}
 	c, _, err := dialer.Dial(url, nil)
@@ -222,7 +225,7 @@ func (g *gorillaClient) sendPinging(op byte, pieces [][]byte) error {
 			return err
 		}
 		if i < len(pings) {
-			if err := g.WriteControl(gorilla.PingMessage, []byte(pings[i]), time.Now().Add(patience)); err != nil {
+			if err := g.WriteControl(gorilla.PingMessage, []byte(pings[i]), time.Now().Add(waitTimeout)); err != nil {
 				return err
 			}
 		}
@@ -231,7 +234,7 @@ func (g *gorillaClient) sendPinging(op byte, pieces [][]byte) error {
 }
 
 func (g *gorillaClient) receive() (byte, []byte, error) {
-	g.SetReadDeadline(time.Now().Add(patience))
+	g.SetReadDeadline(time.Now().Add(waitTimeout))
 	op, message, err := g.ReadMessage()
 	return byte(op), message, err
 }
@@ -243,7 +246,7 @@ func (g *gorillaClient) close(code int, reason string) (int, string, error) {
 	if code != 0 {
 		body = gorilla.FormatCloseMessage(code, reason)
 	}
-	if err := g.WriteControl(gorilla.CloseMessage, body, time.Now().Add(patience)); err != nil {
+	if err := g.WriteControl(gorilla.CloseMessage, body, time.Now().Add(waitTimeout)); err != nil {
 		return 0, "", err
 	}
 	_, _, err := g.receive()
@@ -258,12 +261,12 @@ func (g *gorillaClient) close(code int, reason string) (int, string, error) {
 
 type coderClient struct {
 	*coder.Conn
-	answered []string // pings that came back; the library makes up their payload
+	answered []string // answered pings; the library chooses the payload on the wire
 }
 
 func dialCoder(url string, conn net.Conn) (client, error) {
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	c, _, err := coder.Dial(ctx, url, &coder.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 	if err != nil {
@@ -281,14 +284,14 @@ func coderType(op byte) coder.MessageType {
 }
 
 func (c *coderClient) send(op byte, message []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	return c.Write(ctx, coderType(op), message)
 }
 
-// sendPinging: every Write is a fragment, and Ping returns when its pong is here, in the middle of the message.
+// sendPinging sends one fragment per Write. Ping waits for its pong, in the middle of the message.
 func (c *coderClient) sendPinging(op byte, pieces [][]byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	w, err := c.Writer(ctx, coderType(op))
 	if err != nil {
@@ -310,7 +313,7 @@ func (c *coderClient) sendPinging(op byte, pieces [][]byte) error {
 }
 
 func (c *coderClient) receive() (byte, []byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	kind, message, err := c.Read(ctx)
 	if kind == coder.MessageText {
@@ -321,23 +324,23 @@ func (c *coderClient) receive() (byte, []byte, error) {
 
 func (c *coderClient) pongs() []string { return c.answered }
 
-// close reads while the library closes: only a reader is told with what the server closed. The library closes by reading,
-// too, so the ping goes first: once it is answered, the reader is ours.
+// close reads while the library closes, since only a reader gets the server's code. Close would
+// read too, so a ping goes first: once it is answered, the goroutine here is the reader.
 func (c *coderClient) close(code int, reason string) (int, string, error) {
 	if code == 0 {
-		code = int(coder.StatusNoStatusRcvd) // which the library sends as no code at all
+		code = int(coder.StatusNoStatusRcvd) // sent as a close frame without a code
 	}
 	received := make(chan error, 1)
 	go func() {
 		_, _, err := c.receive()
 		received <- err
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	if err := c.Ping(ctx); err != nil {
 		return 0, "", err
 	}
-	c.Close(coder.StatusCode(code), reason) // its error is the reader's
+	c.Close(coder.StatusCode(code), reason) // the reader gets the same error
 	err := <-received
 	var answer coder.CloseError
 	if errors.As(err, &answer) {
@@ -356,14 +359,14 @@ type gobwasClient struct {
 
 func dialGobwas(url string, conn net.Conn) (client, error) {
 	dialer := ws.Dialer{NetDial: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	c, buffered, _, err := dialer.Dial(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	if buffered != nil {
-		return nil, errors.New("the server said something before it was asked")
+		return nil, errors.New("the server sent data before the first frame of the client")
 	}
 	g := &gobwasClient{Conn: c}
 	g.reader = wsutil.Reader{Source: c, State: ws.StateClientSide, CheckUTF8: true, OnIntermediate: g.control}
@@ -394,7 +397,7 @@ func (g *gobwasClient) sendPinging(op byte, pieces [][]byte) error {
 }
 
 func (g *gobwasClient) receive() (byte, []byte, error) {
-	g.SetReadDeadline(time.Now().Add(patience))
+	g.SetReadDeadline(time.Now().Add(waitTimeout))
 	for {
 		header, err := g.reader.NextFrame()
 		if err != nil {

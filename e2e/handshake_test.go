@@ -22,10 +22,10 @@ func TestUpgrade(t *testing.T) {
 			"sec-websocket-key: " + sampleKey + "\r\nsec-websocket-version: 13\r\n\r\n",
 		"names in upper case": "GET / HTTP/1.1\r\nHOST: x\r\nUPGRADE: websocket\r\nCONNECTION: upgrade\r\n" +
 			"SEC-WEBSOCKET-KEY: " + sampleKey + "\r\nSEC-WEBSOCKET-VERSION: 13\r\n\r\n",
-		"spaces around values":       request("GET / HTTP/1.1", "Connection:   Upgrade \t", "Sec-WebSocket-Version: 13 "),
-		"no spaces around values":    request("GET / HTTP/1.1", "Connection:Upgrade", "Sec-WebSocket-Version:13", "Sec-WebSocket-Key:"+sampleKey),
-		"headers nobody knows":       request("GET / HTTP/1.1", "+User-Agent: none", "+Cookie: a=b; c=d", "+X-Empty:"),
-		"an origin where any is let": request("GET / HTTP/1.1", "+Origin: https://anywhere.example:8443"),
+		"spaces around values":    request("GET / HTTP/1.1", "Connection:   Upgrade \t", "Sec-WebSocket-Version: 13 "),
+		"no spaces around values": request("GET / HTTP/1.1", "Connection:Upgrade", "Sec-WebSocket-Version:13", "Sec-WebSocket-Key:"+sampleKey),
+		"unknown headers":         request("GET / HTTP/1.1", "+User-Agent: none", "+Cookie: a=b; c=d", "+X-Empty:"),
+		"an origin by default":    request("GET / HTTP/1.1", "+Origin: https://anywhere.example:8443"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := s.dial(t)
@@ -34,7 +34,7 @@ func TestUpgrade(t *testing.T) {
 			p.closes()
 		})
 	}
-	t.Run("one octet at a time", func(t *testing.T) {
+	t.Run("byte by byte", func(t *testing.T) {
 		p := s.dial(t)
 		p.check(p.writePieces(1, append([]byte(request("GET / HTTP/1.1")), encode(text("and a frame"))...)))
 		p.wantUpgraded()
@@ -49,7 +49,7 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// wantUpgraded wants a 101 that answers the key, and promises nothing that was not asked for.
+// wantUpgraded waits for a 101 response with the right accept value and without extensions.
 func (p *peer) wantUpgraded() *http.Response {
 	p.t.Helper()
 	response, err := p.response()
@@ -69,7 +69,7 @@ func (p *peer) wantUpgraded() *http.Response {
 	return response
 }
 
-// wantHeader wants this one value, or with "" that there is no such header.
+// wantHeader wants a header with exactly this value, or, for "", no such header.
 func wantHeader(t *testing.T, response *http.Response, name, want string) {
 	t.Helper()
 	got := strings.Join(response.Header.Values(name), " | ")
@@ -78,7 +78,8 @@ func wantHeader(t *testing.T, response *http.Response, name, want string) {
 	}
 }
 
-// wantRefused wants a refusal with one line for whoever reads it, and the end of the connection.
+// wantRefused waits for a refusal with the given status and a body of one line of text, and for the
+// end of the connection.
 func (p *peer) wantRefused(status int) *http.Response {
 	p.t.Helper()
 	response, err := p.response()
@@ -88,18 +89,18 @@ func (p *peer) wantRefused(status int) *http.Response {
 	if response.StatusCode != status {
 		p.t.Fatalf("got %s %q, want %d", response.Status, body, status)
 	}
-	// net/http takes Connection away once it has understood it.
+	// net/http removes the Connection header and sets Close.
 	if !response.Close {
-		p.t.Error("no Connection: close")
+		p.t.Error("want Connection: close")
 	}
 	if got := response.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/plain") {
 		p.t.Errorf("Content-Type: %q, want text/plain", got)
 	}
 	if response.ContentLength != int64(len(body)) {
-		p.t.Errorf("Content-Length: %d for a body of %d", response.ContentLength, len(body))
+		p.t.Errorf("got Content-Length: %d for a body of %d bytes", response.ContentLength, len(body))
 	}
 	if line, ended := strings.CutSuffix(string(body), "\n"); !ended || line == "" || strings.Contains(line, "\n") {
-		p.t.Errorf("the body is %q, want one line", body)
+		p.t.Errorf("got body %q, want one line", body)
 	}
 	p.wantEOF()
 	return response
@@ -111,7 +112,7 @@ func TestRefusals(t *testing.T) {
 		name   string
 		raw    string
 		status int
-		header string // that the refusal must have
+		header string // that the refusal must contain
 	}{
 		{"POST", request("POST / HTTP/1.1", "+Content-Length: 0"), 405, "Allow: GET"},
 		{"PUT without an upgrade", "PUT / HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Allow: GET"},
@@ -134,7 +135,7 @@ func TestRefusals(t *testing.T) {
 		{"an empty Key", request("GET / HTTP/1.1", "Sec-WebSocket-Key: "), 400, ""},
 		{"a short Key", request("GET / HTTP/1.1", "Sec-WebSocket-Key: c2hvcnQ="), 400, ""},
 		{"a long Key", request("GET / HTTP/1.1", "Sec-WebSocket-Key: "+sampleKey+"AAAA"), 400, ""},
-		{"a Key that is no base64", request("GET / HTTP/1.1", "Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!!!"), 400, ""},
+		{"a Key that is not base64", request("GET / HTTP/1.1", "Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!!!"), 400, ""},
 		{"two Keys", request("GET / HTTP/1.1", "+Sec-WebSocket-Key: "+sampleKey), 400, ""},
 		{"Connection: close", request("GET / HTTP/1.1", "Connection: close"), 400, ""},
 		{"no Connection", request("GET / HTTP/1.1", "-Connection"), 400, ""},
@@ -150,7 +151,7 @@ func TestRefusals(t *testing.T) {
 		{"a header without a colon", request("GET / HTTP/1.1", "+no colon here"), 400, ""},
 		{"a space before the colon", request("GET / HTTP/1.1", "+X-Space : 1"), 400, ""},
 		{"a path with a space", request("GET /a b HTTP/1.1"), 400, ""},
-		{"garbage, ended", "garbage\r\n\r\n", 400, ""},
+		{"garbage with a blank line", "garbage\r\n\r\n", 400, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := s.dial(t)
@@ -163,33 +164,33 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// curl asks for HTTP/2 by an Upgrade of its own, and gets the answer that every plain GET gets.
-func TestCurlThatPrefersHTTP2(t *testing.T) {
+// curl --http2 sends Upgrade: h2c, and gets the same response as a plain GET.
+func TestCurlHTTP2IsRefused(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
-		unavailable(t, "no curl: %v", err)
+		unavailable(t, "curl is not installed: %v", err)
 	}
 	s := start(t)
 	out, err := exec.Command(curl, "--silent", "--show-error", "--include", "--http2", "--max-time", "15", "http://"+s.addr).CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "HTTP/1.1 426 ") || !strings.Contains(string(out), "Sec-WebSocket-Version: 13") {
-		t.Errorf("curl --http2: %v, %q; want 426", err, out)
+		t.Errorf("curl --http2: got %v, %q, want 426", err, out)
 	}
 }
 
-// An answer to HEAD ends with its header, or the client takes the body for the next answer.
+// A response to HEAD has no body, since the client would take it for the next response.
 func TestHeadHasNoBody(t *testing.T) {
 	p := start(t).dial(t)
 	p.sendRaw([]byte(request("HEAD / HTTP/1.1")))
-	p.SetReadDeadline(time.Now().Add(patience))
+	p.SetReadDeadline(time.Now().Add(waitTimeout))
 	answer, err := io.ReadAll(p.r)
 	p.check(err)
 	if !strings.HasPrefix(string(answer), "HTTP/1.1 405 ") || !strings.HasSuffix(string(answer), "\r\n\r\n") {
-		t.Errorf("got %q, want the header of a 405 and no more", answer)
+		t.Errorf("got %q, want a 405 header without a body", answer)
 	}
 }
 
-// No blank line need come, for what cannot become a request.
-func TestGarbageIsAnsweredAtOnce(t *testing.T) {
+// Input that cannot become a request is refused at once, without waiting for a blank line.
+func TestGarbageIsRefusedAtOnce(t *testing.T) {
 	s := start(t)
 	for name, raw := range map[string]string{
 		"a line":            "this is not HTTP\r\n",
@@ -204,7 +205,7 @@ func TestGarbageIsAnsweredAtOnce(t *testing.T) {
 			p.sendRaw([]byte(raw))
 			p.wantRefused(400)
 			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("answered after %v: that was a timeout", took)
+				t.Errorf("refused after %v, want an immediate refusal, not a timeout", took)
 			}
 		})
 	}
@@ -239,8 +240,8 @@ func TestMaxHeader(t *testing.T) {
 	})
 }
 
-// Single sign-on makes cookies of 15 KB. Both ways in admit them by default, and the refusal of a
-// longer request names the limit.
+// Single sign-on creates cookies of 15 KB. By default the listener and the admin server accept
+// them, and the refusal of a longer request names the limit.
 func TestMaxHeaderByDefault(t *testing.T) {
 	s := start(t)
 	fits := len(request("GET /echo HTTP/1.1", "+Cookie: "))
@@ -263,7 +264,7 @@ func TestMaxHeaderByDefault(t *testing.T) {
 			body, err := io.ReadAll(response.Body)
 			p.check(err)
 			if response.StatusCode != 431 || !strings.Contains(string(body), "16384 bytes") || !strings.Contains(string(body), "-max-header") {
-				t.Errorf("got %s %q, want 431 that names the limit", response.Status, body)
+				t.Errorf("got %s %q, want 431 with the limit and -max-header", response.Status, body)
 			}
 		})
 	}
@@ -277,21 +278,22 @@ func TestHandshakeTimeout(t *testing.T) {
 		p.sendRaw([]byte(raw[:len(raw)-2]))
 		p.wantRefused(408)
 	})
-	// A browser may open a connection for later: it may be told or not, but not kept.
+	// Browsers open connections in advance. The server must close one without a request, with or
+	// without a response.
 	t.Run("no request", func(t *testing.T) {
-		s.dial(t).wantGone()
+		s.dial(t).wantDisconnect()
 	})
-	// One octet now and then is no progress: the time is for the whole request.
-	t.Run("a slow one", func(t *testing.T) {
+	// The timeout covers the whole request, so single bytes do not extend it.
+	t.Run("a slow request", func(t *testing.T) {
 		p := s.dial(t)
 		gone := make(chan struct{})
 		go p.drip(gone)
-		p.wantGone()
+		p.wantDisconnect()
 		close(gone)
 	})
-	t.Run("an upgraded one stays", func(t *testing.T) {
+	t.Run("an upgraded connection stays open", func(t *testing.T) {
 		p := s.upgrade(t)
-		// Nobody else sees the time pass: another connection's timeout tells us that it has.
+		// The timeout of another connection shows that enough time has passed.
 		q := s.dial(t)
 		q.sendRaw([]byte(raw[:10]))
 		q.wantRefused(408)
@@ -301,7 +303,7 @@ func TestHandshakeTimeout(t *testing.T) {
 	})
 }
 
-// drip sends an octet now and then.
+// drip sends one byte every 50 ms until done is closed.
 func (p *peer) drip(done <-chan struct{}) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -310,7 +312,7 @@ func (p *peer) drip(done <-chan struct{}) {
 		case <-done:
 			return
 		case <-tick.C:
-			p.Write([]byte("X")) // its failure is what the reader waits for
+			p.Write([]byte("X")) // the reader sees any error
 		}
 	}
 }
@@ -318,7 +320,7 @@ func (p *peer) drip(done <-chan struct{}) {
 func TestOrigins(t *testing.T) {
 	s := start(t, "-origins", "good.example,also.example,app.example:443,*.wild.example")
 	for origin, welcome := range map[string]bool{
-		"":                              true, // no browser
+		"":                              true, // not a browser
 		"https://good.example":          true,
 		"http://also.example":           true,
 		"http://GOOD.example":           true,
@@ -371,7 +373,7 @@ func TestSubprotocols(t *testing.T) {
 		{"any, one", "any", offers("chat"), "chat"},
 		{"any, the first", "any", offers("chat, superchat"), "chat"},
 		{"any, the first of two lines", "any", offers("superchat", "chat"), "superchat"},
-		{"any, case kept", "any", offers("Graphql-WS,chat"), "Graphql-WS"},
+		{"any, case unclosable", "any", offers("Graphql-WS,chat"), "Graphql-WS"},
 		{"a list, one of it", "mqtt,chat", offers("superchat, chat"), "chat"},
 		{"a list, on the second line", "mqtt,chat", offers("superchat", "chat"), "chat"},
 		{"a list, none of it", "mqtt,chat", offers("superchat"), ""},

@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// webUser is the user that Debian's nginx runs as.
+// webUser is the user of nginx's workers on Debian.
 const webUser = "www-data"
 
-// sharedDir is a directory that every user can search.
+// sharedDir returns a new directory that every user can search.
 func sharedDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wsecho-e2e-")
@@ -46,8 +46,9 @@ func webUserID(t *testing.T) (uid, gid int) {
 	return uid, gid
 }
 
-// Debian's nginx, whose workers run as www-data, reaches a unix socket only if the socket admits them: not with the mode that
-// the usual umask leaves, but with -unix-mode and -unix-group, or as the socket unit of systemd makes it.
+// On Debian, nginx's workers run as www-data and need write permission on the unix socket. The mode
+// that the usual umask leaves denies it; -unix-mode with -unix-group, or a systemd socket unit,
+// grants it.
 func TestNginxReachesAUnixSocket(t *testing.T) {
 	installed(t, "nginx")
 	_, gid := webUserID(t)
@@ -56,10 +57,10 @@ func TestNginxReachesAUnixSocket(t *testing.T) {
 		if err := errors.Join(os.Chmod(path, 0o660), os.Chown(path, 0, gid)); err != nil {
 			t.Fatal(err)
 		}
-		// -unix-mode is for sockets of -listen.
+		// -unix-mode applies only to sockets of -listen, not to inherited ones.
 		return activated("wsecho.socket", []*os.File{f}, "-unix-mode", "0600")
 	}
-	byItself := func(flags ...string) func(path string) *exec.Cmd {
+	byFlags := func(flags ...string) func(path string) *exec.Cmd {
 		return func(path string) *exec.Cmd {
 			args := append([]string{"-c", `umask 022; exec "$0" "$@"`, wsecho, "-listen", "unix:" + path, "-admin", "127.0.0.1:0", "-log", "json"}, flags...)
 			return exec.Command("sh", args...)
@@ -71,17 +72,17 @@ func TestNginxReachesAUnixSocket(t *testing.T) {
 		mode  os.FileMode
 		works bool
 	}{
-		{"by the umask", byItself(), 0o755, false},
-		{"with a mode for others", byItself("-unix-mode", "0666"), 0o666, true},
-		{"with a mode for the server's group", byItself("-unix-mode", "0660"), 0o660, false},
-		{"with a mode for nginx's group", byItself("-unix-mode", "0660", "-unix-group", webUser), 0o660, true},
+		{"with the mode of the umask", byFlags(), 0o755, false},
+		{"with a mode for others", byFlags("-unix-mode", "0666"), 0o666, true},
+		{"with a mode for the server's group", byFlags("-unix-mode", "0660"), 0o660, false},
+		{"with a mode for nginx's group", byFlags("-unix-mode", "0660", "-unix-group", webUser), 0o660, true},
 		{"by a socket unit", byUnit, 0o660, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(sharedDir(t), "socket")
-			s := startBy(t, c.cmd(path))
+			s := startCmd(t, c.cmd(path))
 			if s.addr != path {
-				t.Errorf("it listens on %s, want %s", s.addr, path)
+				t.Errorf("got listener %s, want %s", s.addr, path)
 			}
 			wantMode(t, path, c.mode)
 			at := newSite(t)
@@ -104,7 +105,7 @@ func TestNginxReachesAUnixSocket(t *testing.T) {
 				}
 				defer response.Body.Close()
 				if response.StatusCode != http.StatusBadGateway {
-					t.Errorf("nginx answers %s, want 502", response.Status)
+					t.Errorf("got %s from nginx, want 502", response.Status)
 				}
 				return
 			}
@@ -128,11 +129,12 @@ func wantMode(t *testing.T, path string, mode os.FileMode) {
 		t.Fatal(err)
 	}
 	if info.Mode().Perm() != mode {
-		t.Errorf("the mode of the socket is %v, want %v", info.Mode().Perm(), mode)
+		t.Errorf("got socket mode %v, want %v", info.Mode().Perm(), mode)
 	}
 }
 
-// A user may give a socket only to a group of its own. The error names flag, group and cause, and nothing is left behind.
+// A user may give a socket only to one of its own groups. The error names the flag, the group and
+// the cause, and the socket is removed.
 func TestUnixGroupIsNotPermitted(t *testing.T) {
 	uid, gid := webUserID(t)
 	dir := sharedDir(t)
@@ -142,7 +144,7 @@ func TestUnixGroupIsNotPermitted(t *testing.T) {
 	path := filepath.Join(dir, "socket")
 	binary, err := os.ReadFile(wsecho)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "wsecho"), binary, 0o755) // which www-data can read
+		err = os.WriteFile(filepath.Join(dir, "wsecho"), binary, 0o755) // www-data can read it
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -153,19 +155,20 @@ func TestUnixGroupIsNotPermitted(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("%v, want exit status 1", err)
+		t.Errorf("got %v, want exit status 1", err)
 	}
 	for _, want := range []string{"-unix-group root", "-listen unix:" + path, "operation not permitted"} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("%q is not in %s", want, out)
+			t.Errorf("want %q in the output, got %s", want, out)
 		}
 	}
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("the socket is left behind: %v", err)
+		t.Errorf("the socket was not removed: %v", err)
 	}
 }
 
-// A server that stops leaves the socket of its successor, which has taken the path meanwhile, and one that was killed is replaced.
+// A server that stops does not remove the socket of a successor at the same path. A successor
+// replaces the socket of a server that was killed.
 func TestUnixSocketOfASuccessor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	echoes := func() {
@@ -186,12 +189,12 @@ func TestUnixSocketOfASuccessor(t *testing.T) {
 	second.signal(syscall.SIGKILL)
 	second.exitCode()
 	if _, err := os.Lstat(path); err != nil {
-		t.Fatalf("a server that is killed leaves its socket: %v", err)
+		t.Fatalf("a killed server should leave its socket: %v", err)
 	}
 	third := start(t, "-listen", "unix:"+path)
 	echoes()
 	third.stop()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("the socket is left behind: %v", err)
+		t.Errorf("the socket was not removed: %v", err)
 	}
 }

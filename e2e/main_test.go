@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what should take a moment. It is only ever used up by a failure.
-const patience = 15 * time.Second
+// waitTimeout is the time after which a condition that has not come true is a failure.
+const waitTimeout = 15 * time.Second
 
 // wsecho is the path of the server under test.
 var wsecho string
@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
-// run is TestMain with a return, so that its temporary directory goes away.
+// run runs the tests and returns the exit status. It is separate from TestMain, because os.Exit
+// would skip the removal of its temporary directory.
 func run(m *testing.M) int {
 	wsecho = os.Getenv("WSECHO_BIN")
 	if wsecho == "" {
@@ -31,18 +32,19 @@ func run(m *testing.M) int {
 		defer os.RemoveAll(dir)
 		wsecho = filepath.Join(dir, "wsecho")
 		if err := build(wsecho, "wsecho/cmd/server"); err != nil {
-			fmt.Fprintln(os.Stderr, "cannot build the server:", err)
+			fmt.Fprintln(os.Stderr, "build the server:", err)
 			return 1
 		}
 	}
 	status := m.Run()
 	for _, line := range skipped {
-		fmt.Println("skipped:", line) // which go test does not say by itself
+		fmt.Println("skipped:", line) // go test prints this only with -v
 	}
 	return status
 }
 
-// skipped are the tests that this machine could not run, and why. No test that skips is parallel.
+// skipped lists the tests that this machine could not run, with the reasons. It has no lock, since
+// no test that may be skipped is parallel.
 var skipped []string
 
 func build(output, pkg string) error {
@@ -58,24 +60,26 @@ func build(output, pkg string) error {
 	return nil
 }
 
-// unavailable skips a test that this machine cannot run. CI is where every test must run, so there it fails.
+// unavailable skips a test that this machine cannot run. With CI=true it fails the test, because CI
+// must run every test.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must have it: "+format, args...)
+		t.Fatalf("required in CI: "+format, args...)
 	}
 	skipped = append(skipped, t.Name()+": "+fmt.Sprintf(format, args...))
 	t.SkipNow()
 }
 
-// eventually asks again and again until it is told yes, or patience ends. what completes "waited in vain until …".
+// eventually polls a condition until it is true, and fails the test if that takes longer than
+// waitTimeout. what completes the message "timed out waiting until …".
 func eventually(t *testing.T, what string, yes func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !yes(); <-tick.C {
+	for end := time.Now().Add(waitTimeout); !yes(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }

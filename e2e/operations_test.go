@@ -13,10 +13,10 @@ import (
 	pprof "github.com/google/pprof/profile"
 )
 
-// ask asks the admin server, and wants 200.
+// ask sends a GET request to the admin server, wants status 200, and returns the body.
 func (s *server) ask(path string) []byte {
 	s.t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience + patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout + waitTimeout}
 	response, err := client.Get("http://" + s.admin + path)
 	if err != nil {
 		s.t.Fatal(err)
@@ -24,12 +24,12 @@ func (s *server) ask(path string) []byte {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s: %s, %v, %.200q", path, response.Status, err, body)
+		s.t.Fatalf("GET %s: got %s, %v, %.200q, want 200", path, response.Status, err, body)
 	}
 	return body
 }
 
-// profile asks for a profile as pprof and continuous profilers read it.
+// profile reads a profile and parses it as pprof and continuous profilers do.
 func (s *server) profile(path string) *pprof.Profile {
 	s.t.Helper()
 	p, err := pprof.ParseData(s.ask("/debug/pprof/" + path))
@@ -49,8 +49,8 @@ func sampleTypes(p *pprof.Profile) (types []string) {
 	return types
 }
 
-// goroutines are how many there are, and in how many places.
-func (s *server) goroutines() (all, places int) {
+// goroutines returns the number of goroutines and the number of their distinct stacks.
+func (s *server) goroutines() (all, stacks int) {
 	s.t.Helper()
 	p := s.profile("goroutine")
 	for _, sample := range p.Sample {
@@ -59,26 +59,27 @@ func (s *server) goroutines() (all, places int) {
 	return all, len(p.Sample)
 }
 
-// A connection has no goroutine: the profile is the same few with ten of them and with fifteen thousand.
-func TestGoroutinesAreFew(t *testing.T) {
+// Connections have no goroutines: the number is the same with 10 connections and with 15,000.
+func TestConnectionsHaveNoGoroutines(t *testing.T) {
 	const few, many = 10, 15_000
 	needDescriptors(t, many)
 	s := start(t)
-	crowd(t, s, few)
-	all, places := s.goroutines()
-	crowd(t, s, many-few)
-	allThen, placesThen := s.goroutines()
-	t.Logf("%d goroutines in %d places with %d connections, %d in %d with %d", all, places, few, allThen, placesThen, many)
-	// Two workers may be in one place or in two, and a request of ours that is over may still have its goroutine.
+	openMany(t, s, few)
+	all, stacks := s.goroutines()
+	openMany(t, s, many-few)
+	allThen, stacksThen := s.goroutines()
+	t.Logf("%d goroutines with %d stacks and %d connections, %d with %d and %d", all, stacks, few, allThen, stacksThen, many)
+	// A request to the admin server that has just ended may still have its goroutine.
 	if allThen > all+2 {
-		t.Errorf("%d goroutines have become %d", all, allThen)
+		t.Errorf("got %[2]d goroutines with many connections, want at most 2 more than %[1]d", all, allThen)
 	}
-	if most := len(s.list("limit=0").Summary.Workers) + 12; all > most { // net/http's for us, and main
-		t.Errorf("%d goroutines, want at most %d", all, most)
+	if most := len(s.list("limit=0").Summary.Workers) + 12; all > most { // net/http, main
+		t.Errorf("got %d goroutines, want at most %d", all, most)
 	}
 }
 
-// What Grafana Alloy (pyroscope.scrape) and Parca ask for every few seconds, while messages are echoed.
+// The server answers the requests of Grafana Alloy (pyroscope.scrape) and Parca while it echoes
+// messages.
 func TestContinuousProfilers(t *testing.T) {
 	s := start(t, "-mutex-profile-fraction", "1", "-block-profile-rate", "1")
 	p := s.upgrade(t)
@@ -113,15 +114,15 @@ func TestContinuousProfilers(t *testing.T) {
 	} {
 		p := s.profile(path)
 		if types := sampleTypes(p); !slices.Contains(types, want) {
-			t.Errorf("%s has %v, not %s", path, types, want)
+			t.Errorf("%s: got sample types %v, want %s", path, types, want)
 		}
 		if strings.Contains(path, "seconds=") && p.DurationNanos < 5e8 {
-			t.Errorf("%s is of %d ns", path, p.DurationNanos)
+			t.Errorf("%s: got a duration of %d ns, want at least 0.5 s", path, p.DurationNanos)
 		}
 		switch path {
 		case "profile?seconds=1", "block", "goroutine", "allocs":
 			if len(p.Sample) == 0 {
-				t.Errorf("%s is empty", path)
+				t.Errorf("%s: got no samples", path)
 			}
 		}
 	}
@@ -131,21 +132,21 @@ func TestContinuousProfilers(t *testing.T) {
 	}
 }
 
-// Profiles that cost something are of nothing unless they are asked for.
+// The mutex and block profiles cost CPU time, so they are empty unless flags enable them.
 func TestProfilesAreOffByDefault(t *testing.T) {
 	s := start(t)
-	crowd(t, s, 100)
+	openMany(t, s, 100)
 	for _, path := range []string{"mutex", "block"} {
 		if p := s.profile(path); len(p.Sample) > 0 {
-			t.Errorf("%s has %d samples", path, len(p.Sample))
+			t.Errorf("%s: got %d samples, want none", path, len(p.Sample))
 		}
 	}
 }
 
-// What Prometheus costs: the memory that a scrape needs is needed once.
+// Repeated scrapes use the same memory as the first ones.
 func TestMemoryOfScrapes(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector's shadow is not the server's memory")
+		t.Skip("memory is not comparable under the race detector")
 	}
 	s := start(t)
 	cold := s.residentBytes()
@@ -159,12 +160,12 @@ func TestMemoryOfScrapes(t *testing.T) {
 	after := s.residentBytes()
 	t.Logf("%d KiB resident at start, %d after 20 scrapes, %d after 220", cold>>10, warm>>10, after>>10)
 	if most := cold + 10<<20; warm > most || after > most {
-		t.Errorf("scrapes take more than 10 MiB")
+		t.Errorf("scrapes use more than 10 MiB")
 	}
 }
 
-// Forty Prometheus servers that scrape at the same time are all answered, and a hundred that do not read
-// their answers cost little.
+// The server answers 40 simultaneous scrapes, and 100 clients that do not read their responses cost
+// little memory.
 func TestScrapesAtOnce(t *testing.T) {
 	s := start(t)
 	for range 20 {
@@ -198,20 +199,20 @@ func TestScrapesAtOnce(t *testing.T) {
 	}
 	for range cap(statuses) {
 		if status := <-statuses; status != "200 OK" {
-			t.Errorf("one of forty scrapers got %s", status)
+			t.Errorf("got %s for one of 40 scrapes, want 200 OK", status)
 		}
 	}
 	after := s.residentBytes()
-	t.Logf("%d KiB resident after scrapes one by one, %d after many at once", warm>>10, after>>10)
+	t.Logf("%d KiB resident after sequential scrapes, %d after simultaneous ones", warm>>10, after>>10)
 	if !raceEnabled && after > warm+16<<20 {
-		t.Errorf("simultaneous scrapes take more than 16 MiB")
+		t.Errorf("simultaneous scrapes use more than 16 MiB")
 	}
 }
 
-// metric is the value of one series.
+// metric returns the value of one series.
 func (s *server) metric(series string) (value float64) {
 	s.t.Helper()
-	eventually(s.t, series+" is told, which it is not while a worker has no time to answer", func() bool {
+	eventually(s.t, series+" is reported, which needs an answer of every worker", func() bool {
 		for line := range strings.Lines(string(s.ask("/metrics"))) {
 			if text, found := strings.CutPrefix(line, series+" "); found {
 				var err error
@@ -226,7 +227,7 @@ func (s *server) metric(series string) (value float64) {
 	return value
 }
 
-// list is what /connz tells.
+// list is the response of /connz.
 type list struct {
 	Summary struct {
 		Workers []int
@@ -247,23 +248,23 @@ func (s *server) list(query string) (l list) {
 	return l
 }
 
-// With many connections open, scrapes and lists are answered, count right, and leave none out.
+// With many open connections, metrics and /connz count them correctly and omit none.
 func TestManyConnectionsAreCountedAndListed(t *testing.T) {
 	const n = 15_001
 	needDescriptors(t, n)
-	// Not as many as CPUs: how many there are is for the server to say.
+	// The default depends on the machine's CPUs.
 	s := start(t, "-workers", "3")
-	crowd(t, s, n)
+	openMany(t, s, n)
 	workers := len(s.list("limit=0").Summary.Workers)
 	sum := 0.0
 	for i := range workers {
 		sum += s.metric(`wsecho_connections{worker="` + strconv.Itoa(i) + `"}`)
 	}
 	if sum != n || workers != 3 {
-		t.Errorf("%v connections of %d workers are counted, want %d of 3", sum, workers, n)
+		t.Errorf("got %v connections of %d workers, want %d of 3", sum, workers, n)
 	}
 	if fds := s.metric("process_open_fds"); fds < n {
-		t.Errorf("%v descriptors are counted", fds)
+		t.Errorf("got process_open_fds %v, want at least the connections", fds)
 	}
 	for _, by := range []string{"age", "idle", "bytes"} {
 		byOffset, byMark := map[int]bool{}, map[int]bool{}
@@ -284,12 +285,12 @@ func TestManyConnectionsAreCountedAndListed(t *testing.T) {
 			query = "limit=10000&sort=" + by + "&after=" + l.Next
 		}
 		if len(byOffset) != n || len(byMark) != n {
-			t.Errorf("by %s: %d connections are on pages by offset, and %d by mark, want %d", by, len(byOffset), len(byMark), n)
+			t.Errorf("sort=%s: got %d connections by offset and %d by mark, want %d", by, len(byOffset), len(byMark), n)
 		}
 	}
 	for peer, want := range map[string]int{"127.0.0.0/8": n, "127.0.0.1": n, "192.0.2.7": 0, "2001:db8::/32": 0} {
 		if l := s.list("limit=0&peer=" + peer); l.Matched != want || l.Total != n {
-			t.Errorf("%s: %d of %d, want %d of %d", peer, l.Matched, l.Total, want, n)
+			t.Errorf("peer=%s: got %d of %d connections, want %d of %d", peer, l.Matched, l.Total, want, n)
 		}
 	}
 }

@@ -10,15 +10,14 @@ import (
 	"time"
 )
 
-// peer is a wire in a test: what it sends and what it wants is the conversation, and the first want that is
-// disappointed ends it.
+// peer is a wire that belongs to a test. The first unexpected event fails the test.
 type peer struct {
 	t *testing.T
 	*wire
-	aside chan error // the outcome of sendAside
+	sendErr chan error // result of sendAsync
 }
 
-// dial connects and says nothing.
+// dial connects without a request.
 func (s *server) dial(t *testing.T) *peer {
 	t.Helper()
 	w, err := connect(s.addr)
@@ -41,13 +40,14 @@ func newPeer(t *testing.T, w *wire, err error) *peer {
 	return &peer{t: t, wire: w}
 }
 
-// send writes frames in one go.
+// send writes frames in one write.
 func (p *peer) send(frames ...frame) {
 	p.t.Helper()
 	p.sendRaw(encode(frames...))
 }
 
-// sendPieces writes frames in pieces of size octets, each a write, and so with TCP_NODELAY, a segment of its own.
+// sendPieces writes frames in pieces of size bytes. Each piece is one write, and so, with
+// TCP_NODELAY, one segment.
 func (p *peer) sendPieces(size int, frames ...frame) {
 	p.t.Helper()
 	p.check(p.writePieces(size, encode(frames...)))
@@ -55,27 +55,27 @@ func (p *peer) sendPieces(size int, frames ...frame) {
 
 func (p *peer) sendRaw(b []byte) {
 	p.t.Helper()
-	p.SetWriteDeadline(time.Now().Add(patience))
+	p.SetWriteDeadline(time.Now().Add(waitTimeout))
 	_, err := p.Write(b)
 	p.check(err)
 }
 
-// sendAside writes frames in pieces while the test reads: a peer that sends more than the sockets hold and does not
-// read is held up by the server, as it should be. wantSent joins it.
-func (p *peer) sendAside(size int, frames ...frame) {
-	p.aside = make(chan error, 1)
-	go func() { p.aside <- p.writePieces(size, encode(frames...)) }()
+// sendAsync writes frames in pieces while the test reads: the server stops reading from a peer that
+// does not read the echo once the socket buffers are full. wantSent waits for the result.
+func (p *peer) sendAsync(size int, frames ...frame) {
+	p.sendErr = make(chan error, 1)
+	go func() { p.sendErr <- p.writePieces(size, encode(frames...)) }()
 }
 
 func (p *peer) wantSent() {
 	p.t.Helper()
-	p.check(<-p.aside)
+	p.check(<-p.sendErr)
 }
 
 func (p *peer) writePieces(size int, b []byte) error {
 	for len(b) > 0 {
 		n := min(size, len(b))
-		p.SetWriteDeadline(time.Now().Add(patience))
+		p.SetWriteDeadline(time.Now().Add(waitTimeout))
 		if _, err := p.Write(b[:n]); err != nil {
 			return err
 		}
@@ -84,34 +84,34 @@ func (p *peer) writePieces(size int, b []byte) error {
 	return nil
 }
 
-// want reads these frames, exactly and in this order.
+// want reads exactly the given frames, in this order.
 func (p *peer) want(frames ...frame) {
 	p.t.Helper()
 	p.check(p.expect(frames...))
 }
 
-// wantMessage reads a message in as many fragments as the server likes.
+// wantMessage reads a message in any number of fragments.
 func (p *peer) wantMessage(op byte, message []byte, between ...frame) {
 	p.t.Helper()
 	p.check(p.expectMessage(op, message, between...))
 }
 
-// wantClosed wants the answer to our close, and then the end of TCP.
+// wantClosed waits for the answer to the peer's close frame, and then for the end of TCP.
 func (p *peer) wantClosed(answer frame) {
 	p.t.Helper()
 	p.want(answer)
 	p.wantEOF()
 }
 
-// closes ends the conversation as it should end.
+// closes runs the closing handshake with code 1000.
 func (p *peer) closes() {
 	p.t.Helper()
-	p.send(closing(1000, ""))
-	p.wantClosed(closing(1000, ""))
+	p.send(closeFrame(1000, ""))
+	p.wantClosed(closeFrame(1000, ""))
 }
 
-// wantFail wants the server to fail the connection: a close with this code, and TCP ended without waiting for an answer.
-// If the server had more to read it may end with a reset.
+// wantFail waits for the server to fail the connection: a close frame with this code, and the end
+// of TCP without waiting for an answer. The end may be a reset if the server had unread input.
 func (p *peer) wantFail(code int) {
 	p.t.Helper()
 	p.wantFailWith(code)
@@ -124,23 +124,24 @@ func (p *peer) wantFailWith(codes ...int) {
 	p.t.Helper()
 	got, err := p.read()
 	if err != nil {
-		p.t.Fatalf("waiting for a close with %v: %v", codes, err)
+		p.t.Fatalf("waiting for a close frame with code %v: %v", codes, err)
 	}
 	if !slices.ContainsFunc(codes, got.closes) {
-		p.t.Fatalf("got %v, want a close with %v", got, codes)
+		p.t.Fatalf("got %v, want a close frame with code %v", got, codes)
 	}
 }
 
-// wantEOF wants the server to end TCP, and not with a reset.
+// wantEOF waits for the server's FIN. A reset is a failure.
 func (p *peer) wantEOF() {
 	p.t.Helper()
 	p.check(p.expectEOF())
 }
 
-// wantGone wants the connection to end, with whatever said before it, and then hangs up.
-func (p *peer) wantGone() {
+// wantDisconnect waits for the end of the connection, whatever the server sends before, and then
+// closes it.
+func (p *peer) wantDisconnect() {
 	p.t.Helper()
-	p.SetReadDeadline(time.Now().Add(patience))
+	p.SetReadDeadline(time.Now().Add(waitTimeout))
 	if _, err := io.Copy(io.Discard, p.r); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		p.t.Fatal(fmt.Errorf("waiting for the connection to end: %w", err))
 	}

@@ -2,5 +2,6 @@
 
 package e2e
 
-// raceEnabled: a test binary that looks for races builds a server that does, too.
+// raceEnabled reports whether the tests run under the race detector. The server is then built with
+// it too.
 const raceEnabled = true

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// One node after the other drains, ends and comes back, while some clients stay and others come and go. All of them
-// notice is the 1001 that they are told: no handshake fails, no connection is cut, no echo that a node has sent is lost.
+// The nodes are drained and restarted one after the other, while some clients stay connected and
+// others connect and leave. Clients see nothing but 1001 closes: no handshake fails, no connection
+// is cut, and no echo that a node has sent is lost.
 
 func TestRollingRestartBehindHAProxy(t *testing.T) {
 	rolling(t, startHAProxy)
@@ -20,19 +21,20 @@ func TestRollingRestartBehindNginx(t *testing.T) {
 	rolling(t, startNginx)
 }
 
-// Without a load whose failures would tell it, HAProxy learns of a drain from /readyz, while the node's peers still have time.
-func TestHAProxyAsksWhoIsReady(t *testing.T) {
+// HAProxy detects a drain by /readyz, without failed requests, while the node's peers are still
+// open.
+func TestHAProxyPollsReadyz(t *testing.T) {
 	at := newSite(t)
 	node := at.node(t, 0)
 	b := startHAProxy(t, at)
 	b.wantStatus("node1", "UP")
-	b.wantStatus("node2", "DOWN") // there is none
+	b.wantStatus("node2", "DOWN") // not started
 	p := node.upgrade(t)
 	node.signal(syscall.SIGTERM)
 	p.wantFailWith(1001)
 	b.wantStatus("node1", "DOWN")
 	if is := b.stat("node1"); is["check_status"] != "L7STS" || is["check_code"] != "503" {
-		t.Errorf("HAProxy has it from %s %s, want the status 503", is["check_status"], is["check_code"])
+		t.Errorf("got HAProxy check %s with status %s, want L7STS with status 503", is["check_status"], is["check_code"])
 	}
 	node.wantStopped()
 }
@@ -65,78 +67,78 @@ func rolling(t *testing.T, balance func(*testing.T, site) *balancer) {
 		return err == nil
 	})
 
-	const stay, come = 300, 2
-	staying := startLoad(t, wsload, at.front, "-connections", strconv.Itoa(stay), "-rate", "3000", "-type", "text")
-	coming := startLoad(t, wsload, at.front, "-connections", strconv.Itoa(come), "-mode", "connect")
-	var echoed, told uint64 // by the nodes
+	const permanent, short = 300, 2
+	permanentLoad := startLoad(t, wsload, at.front, "-connections", strconv.Itoa(permanent), "-rate", "3000", "-type", "text")
+	shortLoad := startLoad(t, wsload, at.front, "-connections", strconv.Itoa(short), "-mode", "connect")
+	var echoed, goingAway uint64 // totals of the nodes: messages, and closes with 1001
 	ended := func(s *server) {
 		t.Helper()
 		s.wantStopped()
 		stopped := s.logged("stopped")
 		echoed += uint64(stopped["messages"].(float64))
 		if n, ok := stopped["codes"].(map[string]any)["1001"]; ok {
-			told += uint64(n.(float64))
+			goingAway += uint64(n.(float64))
 		}
 	}
 	for i, node := range nodes {
-		eventually(t, "all who stay are there, and some of them at the next node", func() bool {
+		eventually(t, "all permanent connections are open, some of them at the next node", func() bool {
 			all := 0
 			for _, n := range nodes {
 				all += n.open()
 			}
-			return all >= stay && node.open() >= stay/10
+			return all >= permanent && node.open() >= permanent/10
 		})
-		// Somebody who never answers 1001: the drain lasts as long as it may, with the listener closed, and
-		// with fewer connections than any other node.
-		deaf := node.upgrade(t)
+		// This peer never answers 1001, so the drain lasts for all of -drain-timeout. Meanwhile the
+		// listener is closed, and the node has fewer connections than any other.
+		silent := node.upgrade(t)
 		there := node.open()
 		began := time.Now()
 		node.signal(syscall.SIGTERM)
-		deaf.wantFailWith(1001)
-		told-- // the deaf one is none of the load
+		silent.wantFailWith(1001)
+		goingAway-- // the silent peer is not part of the load
 		if node.ready() {
-			t.Errorf("node %d drains and says it is ready", i+1)
+			t.Errorf("node %d reports that it is ready during its drain", i+1)
 		}
 		up(i, "DOWN")
-		noticed := time.Since(began)
+		detected := time.Since(began)
 		ended(node)
-		t.Logf("node %d: %d connections when it was told to stop; noticed after %v at the most; gone after %v", i+1, there, noticed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+		t.Logf("node %d: %d connections at SIGTERM; detected after at most %v; stopped after %v", i+1, there, detected.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 		nodes[i] = at.node(t, i)
 		up(i, "UP")
-		eventually(t, "new clients come to the node that is back", func() bool { return nodes[i].metric(`wsecho_handshakes_total{status="101"}`) > 0 })
+		eventually(t, "the restarted node gets new clients", func() bool { return nodes[i].metric(`wsecho_handshakes_total{status="101"}`) > 0 })
 	}
-	ofStaying, ofComing := staying.end(), coming.end()
+	ofPermanent, ofShort := permanentLoad.end(), shortLoad.end()
 	for _, node := range nodes {
 		node.signal(syscall.SIGTERM)
 		ended(node)
 	}
-	t.Logf("%d who stay: %s", stay, ofStaying)
-	t.Logf("%d at a time who come and go: %s", come, ofComing)
+	t.Logf("%d permanent connections: %s", permanent, ofPermanent)
+	t.Logf("%d short connections at a time: %s", short, ofShort)
 	if b.stats != "" {
 		all := b.stat("BACKEND")
-		t.Logf("HAProxy: %s handshakes, %s of them tried again at another node, %s at the same; %s answers 5xx", all["stot"], all["wredis"], all["wretr"], all["hrsp_5xx"])
+		t.Logf("HAProxy: %s handshakes, %s of them redispatched to another node, %s retried at the same node; %s responses 5xx", all["stot"], all["wredis"], all["wretr"], all["hrsp_5xx"])
 		if all["wredis"] == "0" {
-			t.Error("no handshake was tried at another node: the load has not met a node that drains")
+			t.Error("no handshake was redispatched: the load has not reached a draining node")
 		}
 	}
 
-	ofLoad := ofStaying.wantOnlyTold1001(t) + ofComing.wantOnlyTold1001(t)
-	// Who comes and goes may have said 1000 just when the node said 1001: told, and gone by itself.
-	if ofLoad > told || ofLoad+come*uint64(len(nodes)) < told || ofLoad < stay {
-		t.Errorf("the nodes told %d connections 1001, and %d heard it; %d were open all the time", told, ofLoad, stay)
+	ofLoad := ofPermanent.wantOnly1001(t) + ofShort.wantOnly1001(t)
+	// A short connection's 1000 may cross the node's 1001: the node counts 1001, the load does not.
+	if ofLoad > goingAway || ofLoad+short*uint64(len(nodes)) < goingAway || ofLoad < permanent {
+		t.Errorf("the nodes closed %d connections with 1001, the load received %d, with %d permanent connections", goingAway, ofLoad, permanent)
 	}
-	if ofStaying.Open != stay {
-		t.Errorf("%d are open at the end, want %d", ofStaying.Open, stay)
+	if ofPermanent.Open != permanent {
+		t.Errorf("got %d open connections at the end, want %d", ofPermanent.Open, permanent)
 	}
-	// Who comes and goes may be gone at the end before its echo has arrived, once each.
-	verified := uint64(ofStaying.Latency.Count + ofComing.Latency.Count)
-	t.Logf("the nodes echoed %d messages, of which %d have arrived as they were sent; %d were told 1001", echoed, verified, told)
-	if echoed < verified || echoed > verified+come {
-		t.Errorf("the nodes echoed %d messages, and %d arrived", echoed, verified)
+	// Each short connection may be closed at the end of the load before its echo has arrived.
+	verified := uint64(ofPermanent.Latency.Count + ofShort.Latency.Count)
+	t.Logf("the nodes echoed %d messages, %d of them verified by the load; %d connections were closed with 1001", echoed, verified, goingAway)
+	if echoed < verified || echoed > verified+short {
+		t.Errorf("the nodes echoed %d messages, the load verified %d; want a difference from 0 to 2", echoed, verified)
 	}
 }
 
-// open is how many connections the server has. It has one worker.
+// open returns the number of the server's connections. The server has one worker.
 func (s *server) open() int {
 	s.t.Helper()
 	return int(s.metric(`wsecho_connections{worker="0"}`))

@@ -10,31 +10,31 @@ import (
 	"time"
 )
 
-// spare descriptors, for all that is not a connection.
-const spare = 200
+// otherDescriptors is the number of descriptors for everything but connections.
+const otherDescriptors = 200
 
-// needDescriptors leaves a test that this machine's limit does not allow. The server, a process of its own, raises its
-// limit as Go does ours: to the hard one.
+// needDescriptors skips a test that needs more descriptors than this machine's hard limit. Both the
+// server and Go's runtime raise their soft limit to it.
 func needDescriptors(t *testing.T, n int) {
 	t.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if limit.Max < uint64(n+spare) {
-		unavailable(t, "%d descriptors a process are not enough for %d connections", limit.Max, n)
+	if limit.Max < uint64(n+otherDescriptors) {
+		unavailable(t, "a limit of %d descriptors per process is not enough for %d connections", limit.Max, n)
 	}
 }
 
-// hands is how many goroutines serve a crowd: a goroutine for each of its connections would be more than the race
-// detector can follow.
-const hands = 64
+// parallel is the number of goroutines that serve many connections. One goroutine per connection
+// would exceed the limit of the race detector.
+const parallel = 64
 
-// forEach does what is to be done for 0 to n-1, and returns the first failure.
+// forEach calls do for 0 to n-1 in parallel, and returns the first error.
 func forEach(n int, do func(i int) error) error {
 	var next atomic.Int64
-	failures := make(chan error, hands)
-	for range hands {
+	failures := make(chan error, parallel)
+	for range parallel {
 		go func() {
 			for {
 				i := int(next.Add(1)) - 1
@@ -43,7 +43,7 @@ func forEach(n int, do func(i int) error) error {
 					return
 				}
 				if err := do(i); err != nil {
-					next.Store(int64(n)) // the others need not go on
+					next.Store(int64(n)) // stops the others
 					failures <- fmt.Errorf("connection %d of %d: %w", i, n, err)
 					return
 				}
@@ -51,7 +51,7 @@ func forEach(n int, do func(i int) error) error {
 		}()
 	}
 	var first error
-	for range hands {
+	for range parallel {
 		if err := <-failures; first == nil {
 			first = err
 		}
@@ -59,8 +59,8 @@ func forEach(n int, do func(i int) error) error {
 	return first
 }
 
-// crowd opens n connections that each echo once.
-func crowd(t *testing.T, s *server, n int) []*wire {
+// openMany opens n connections and echoes one message on each.
+func openMany(t *testing.T, s *server, n int) []*wire {
 	t.Helper()
 	wires := make([]*wire, n)
 	t.Cleanup(func() {
@@ -82,28 +82,28 @@ func crowd(t *testing.T, s *server, n int) []*wire {
 	return wires
 }
 
-// echoOnce: a message that no other connection sends.
+// echoOnce echoes a message that no other connection sends.
 func echoOnce(w *wire, i int) error {
 	message := text(fmt.Sprint("connection ", i, " at ", w.LocalAddr()))
 	return errors.Join(w.send(message), w.expect(message))
 }
 
 func closeCleanly(w *wire) error {
-	return errors.Join(w.send(closing(1000, "")), w.expect(closing(1000, "")), w.expectEOF())
+	return errors.Join(w.send(closeFrame(1000, "")), w.expect(closeFrame(1000, "")), w.expectEOF())
 }
 
-func TestTenThousand(t *testing.T) {
+func TestTenThousandConnections(t *testing.T) {
 	const n = 10_000
 	needDescriptors(t, n)
 	s := start(t)
 	before := s.descriptors()
-	wires := crowd(t, s, n)
-	// Once more, now that all are there.
+	wires := openMany(t, s, n)
+	// A second message, with all connections open.
 	if err := forEach(n, func(i int) error { return echoOnce(wires[i], i) }); err != nil {
 		t.Fatal(err)
 	}
 	if open := s.descriptors(); open < n {
-		t.Fatalf("the server holds %d descriptors: that is not %d connections at once", open, n)
+		t.Fatalf("got %d open descriptors, want at least %d for the connections", open, n)
 	}
 	if err := forEach(n, func(i int) error { return closeCleanly(wires[i]) }); err != nil {
 		t.Fatal(err)
@@ -112,25 +112,26 @@ func TestTenThousand(t *testing.T) {
 	s.stop()
 }
 
-// A crowd comes and goes, some of it without a word; those who stay notice nothing.
+// Thousands of connections open and end, some without a closing handshake. Connections that stay
+// open are not affected.
 func TestChurn(t *testing.T) {
-	const comers, rounds, stayers = 1000, 5, 50
+	const opened, rounds, permanent = 1000, 5, 50
 	s := start(t)
 	before := s.descriptors()
 
 	over := make(chan struct{})
-	stayed := make([]error, stayers)
+	stayed := make([]error, permanent)
 	var echoes atomic.Int64
 	var group sync.WaitGroup
-	for i := range stayers {
+	for i := range permanent {
 		p := s.upgrade(t)
 		group.Go(func() { stayed[i] = echoUntil(over, p.wire, i, &echoes) })
 	}
 	for range rounds {
-		wires := crowd(t, s, comers)
-		err := forEach(comers, func(i int) error {
+		wires := openMany(t, s, opened)
+		err := forEach(opened, func(i int) error {
 			if i%10 == 0 {
-				return leaveRudely(wires[i], i)
+				return abort(wires[i], i)
 			}
 			return closeCleanly(wires[i])
 		})
@@ -143,14 +144,14 @@ func TestChurn(t *testing.T) {
 	if err := errors.Join(stayed...); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d echoes beside %d connections that came and went", echoes.Load(), comers*rounds)
+	t.Logf("%d echoes while %d connections opened and ended", echoes.Load(), opened*rounds)
 	s.wantDescriptors(before)
 	s.stop()
 }
 
-// echoUntil keeps echoing until it is over, and then closes.
+// echoUntil echoes messages until over is closed, and then closes the connection.
 func echoUntil(over <-chan struct{}, w *wire, i int, echoes *atomic.Int64) error {
-	// A pause, so that the two processors are not ours alone.
+	// The pause leaves CPU time to the other connections.
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -159,15 +160,15 @@ func echoUntil(over <-chan struct{}, w *wire, i int, echoes *atomic.Int64) error
 			return closeCleanly(w)
 		case <-tick.C:
 			if err := echoOnce(w, i); err != nil {
-				return fmt.Errorf("stayer %d: %w", i, err)
+				return fmt.Errorf("permanent connection %d: %w", i, err)
 			}
 			echoes.Add(1)
 		}
 	}
 }
 
-// leaveRudely ends TCP within a frame, with a reset every other time.
-func leaveRudely(w *wire, i int) error {
+// abort ends TCP in the middle of a frame, every other time with a reset.
+func abort(w *wire, i int) error {
 	b := encode(text("never finished"))
 	if _, err := w.Write(b[:len(b)-3]); err != nil {
 		return err

@@ -16,35 +16,35 @@ import (
 	"time"
 )
 
-// server is one run of the real binary.
+// server is a process that runs the real binary.
 type server struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	addr   string        // where it listens
-	admin  string        // where operators ask
-	exited chan struct{} // closed once the process is gone and its log complete
+	addr   string        // address of the listener
+	admin  string        // address of the admin server
+	exited chan struct{} // closed once the process has ended and its log is complete
 
-	mu  sync.Mutex // guards log
-	log []string   // what it has written to stderr, line by line
+	mu  sync.Mutex // protects log
+	log []string   // lines written to stderr
 }
 
-// start runs the server on a port of the kernel's choice and returns once it serves.
-// If the test does not stop it, the test's end does, and wants a clean exit all the same.
+// start starts the server on free ports and returns once it serves. If the test does not stop the
+// server, the test's cleanup does, and wants a clean exit.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
-	return startBy(t, exec.Command(wsecho, onAnyPort(flags)...))
+	return startCmd(t, exec.Command(wsecho, onAnyPort(flags)...))
 }
 
 func onAnyPort(flags []string) []string {
 	return append([]string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-log", "json"}, flags...)
 }
 
-// startBy is start by another command, which comes to be the server.
-func startBy(t *testing.T, cmd *exec.Cmd) *server {
+// startCmd starts the server with another command, whose process becomes the server.
+func startCmd(t *testing.T, cmd *exec.Cmd) *server {
 	t.Helper()
 	s := &server{t: t, cmd: cmd, exited: make(chan struct{})}
 	if raceEnabled {
-		// Its race detector would sleep a second at every exit.
+		// By default the race detector sleeps for 1 s at exit.
 		s.cmd.Env = append(s.cmd.Environ(), "GORACE=atexit_sleep_ms=50")
 	}
 	stderr, err := s.cmd.StderrPipe()
@@ -61,14 +61,15 @@ func startBy(t *testing.T, cmd *exec.Cmd) *server {
 	case at := <-serving:
 		s.addr, s.admin = at[0], at[1]
 	case <-s.exited:
-		t.Fatalf("the server left before it served: %v", s.cmd.ProcessState)
-	case <-time.After(patience):
-		t.Fatal("the server never said that it serves")
+		t.Fatalf("the server exited before it logged \"serving\": %v", s.cmd.ProcessState)
+	case <-time.After(waitTimeout):
+		t.Fatal("the server did not log \"serving\"")
 	}
 	return s
 }
 
-// follow collects the log until the process ends, and passes on the addresses it serves.
+// follow collects the log until the process ends, and sends the addresses of the log line
+// "serving".
 func (s *server) follow(stderr io.Reader, serving chan<- [2]string) {
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -84,7 +85,7 @@ func (s *server) follow(stderr io.Reader, serving chan<- [2]string) {
 			serving <- [2]string{entry.Listen[0], entry.Admin}
 		}
 	}
-	s.cmd.Wait() // its answer is in ProcessState
+	s.cmd.Wait() // the result is in ProcessState
 	close(s.exited)
 }
 
@@ -99,34 +100,34 @@ func (s *server) signal(sig os.Signal) {
 	}
 }
 
-// stop asks for a drain and wants it clean.
+// stop sends SIGTERM and wants a clean drain.
 func (s *server) stop() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
 	s.wantStopped()
 }
 
-// wantStopped waits for the end of a clean drain: status 0, and a last line that says so.
+// wantStopped waits for the end of a clean drain: exit status 0 and a last log line "stopped".
 func (s *server) wantStopped() {
 	s.t.Helper()
 	if code := s.exitCode(); code != 0 {
-		s.t.Errorf("exit status %d after a drain, want 0", code)
+		s.t.Errorf("got exit status %d after a drain, want 0", code)
 	}
 	var last struct{ Msg string }
 	line := s.lastLine()
 	if err := json.Unmarshal([]byte(line), &last); err != nil || last.Msg != "stopped" {
-		s.t.Errorf("the last line of the log is %q, want one with msg=stopped", line)
+		s.t.Errorf("got last log line %q, want msg=stopped", line)
 	}
 }
 
-// exitCode waits for the process to end.
+// exitCode waits for the process to end and returns its exit status.
 func (s *server) exitCode() int {
 	s.t.Helper()
 	select {
 	case <-s.exited:
 		return s.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
-		s.t.Fatal("the server does not exit")
+	case <-time.After(waitTimeout):
+		s.t.Fatal("the server did not exit")
 		return 0
 	}
 }
@@ -140,7 +141,7 @@ func (s *server) lastLine() string {
 	return s.log[len(s.log)-1]
 }
 
-// cleanUp leaves no process behind, whatever became of the test.
+// cleanUp stops the server if the test has not, and logs its stderr if the test failed.
 func (s *server) cleanUp() {
 	select {
 	case <-s.exited:
@@ -149,8 +150,8 @@ func (s *server) cleanUp() {
 		select {
 		case <-s.exited:
 			s.wantStopped()
-		case <-time.After(patience):
-			s.t.Error("the server ignores SIGTERM")
+		case <-time.After(waitTimeout):
+			s.t.Error("the server did not exit after SIGTERM")
 			s.cmd.Process.Kill()
 			<-s.exited
 		}
@@ -162,7 +163,7 @@ func (s *server) cleanUp() {
 	}
 }
 
-// descriptors counts what the server holds open.
+// descriptors returns the number of the server's open descriptors.
 func (s *server) descriptors() int {
 	s.t.Helper()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(s.pid()), "fd"))
@@ -172,13 +173,14 @@ func (s *server) descriptors() int {
 	return len(open)
 }
 
-// wantDescriptors waits until the server holds as many as it did before: closed connections are gone, not leaked.
+// wantDescriptors waits until the server has no more open descriptors than before, so none has
+// leaked.
 func (s *server) wantDescriptors(before int) {
 	s.t.Helper()
-	eventually(s.t, fmt.Sprintf("the server is back at %d descriptors", before), func() bool { return s.descriptors() <= before })
+	eventually(s.t, fmt.Sprintf("the server has at most %d open descriptors", before), func() bool { return s.descriptors() <= before })
 }
 
-// residentBytes is the server's VmRSS.
+// residentBytes returns the server's resident memory (VmRSS) in bytes.
 func (s *server) residentBytes() int {
 	s.t.Helper()
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(s.pid()), "status"))
@@ -189,7 +191,7 @@ func (s *server) residentBytes() int {
 	line, _, _ := strings.Cut(rest, "kB")
 	kib, err := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil {
-		s.t.Fatal("no VmRSS in the process status")
+		s.t.Fatal("no VmRSS in /proc/PID/status")
 	}
 	return kib << 10
 }

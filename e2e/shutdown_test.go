@@ -14,8 +14,8 @@ func TestDrain(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			s := start(t)
 			fresh, idle, inMessage, inFrame := s.upgrade(t), s.upgrade(t), s.upgrade(t), s.upgrade(t)
-			unasked, halfAsked := s.dial(t), s.dial(t)
-			halfAsked.sendRaw([]byte("GET / HTTP/1.1\r\nHost: x\r\n"))
+			noRequest, halfRequest := s.dial(t), s.dial(t)
+			halfRequest.sendRaw([]byte("GET / HTTP/1.1\r\nHost: x\r\n"))
 
 			idle.send(text("Hello"))
 			idle.want(text("Hello"))
@@ -24,7 +24,7 @@ func TestDrain(t *testing.T) {
 			inMessage.send(first)
 			inMessage.want(first)
 
-			// The ping behind it is answered only once the half frame is read, so nothing of it is still on its way.
+			// The pong shows that the server has read everything sent before.
 			late := encode(text("finished too late"))
 			inFrame.send(ping("here"))
 			inFrame.want(pong("here"))
@@ -40,21 +40,21 @@ func TestDrain(t *testing.T) {
 			for _, p := range []*peer{fresh, idle, inMessage, inFrame} {
 				p.wantFailWith(1001)
 			}
-			// Who has not upgraded cannot be told.
-			unasked.wantGone()
-			halfAsked.wantGone()
-			eventually(t, "nobody new is let in", func() bool {
+			// Connections without an upgrade cannot get a close frame.
+			noRequest.wantDisconnect()
+			halfRequest.wantDisconnect()
+			eventually(t, "new connections are refused", func() bool {
 				w, err := connect(s.addr)
 				if err == nil {
 					w.Close()
 				}
 				return errors.Is(err, syscall.ECONNREFUSED)
 			})
-			// What comes after the server's close gets no echo, only its end.
-			idle.send(text("too late"), closing(1001, ""))
-			inFrame.sendRaw(append(late[len(late)/2:], encode(closing(1001, ""))...))
-			fresh.send(closing(1001, ""))
-			inMessage.send(closing(1001, ""))
+			// Input after the server's close frame is not echoed; the connection ends.
+			idle.send(text("too late"), closeFrame(1001, ""))
+			inFrame.sendRaw(append(late[len(late)/2:], encode(closeFrame(1001, ""))...))
+			fresh.send(closeFrame(1001, ""))
+			inMessage.send(closeFrame(1001, ""))
 			for _, p := range []*peer{fresh, idle, inMessage, inFrame} {
 				p.wantEOF()
 			}
@@ -68,10 +68,11 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// echoUntilClosed keeps a conversation going until the server closes it with 1001, and answers that.
+// echoUntilClosed echoes messages until the server closes the connection with 1001, and answers the
+// close.
 func echoUntilClosed(w *wire, message frame) error {
 	for {
-		// The server may have closed already; what it said can be read all the same.
+		// If the server has closed already, its close frame can still be read.
 		sendErr := w.send(message)
 		got, err := w.read()
 		switch {
@@ -80,9 +81,9 @@ func echoUntilClosed(w *wire, message frame) error {
 		case got.String() == message.String():
 			continue
 		case !got.closes(1001):
-			return fmt.Errorf("got %v, want a close 1001", got)
+			return fmt.Errorf("got %v, want a close frame with 1001", got)
 		}
-		if err := w.send(closing(1001, "")); err != nil {
+		if err := w.send(closeFrame(1001, "")); err != nil {
 			return err
 		}
 		return w.expectEOF()
@@ -94,27 +95,27 @@ func TestDrainWithoutConnections(t *testing.T) {
 	began := time.Now()
 	s.stop()
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("waited %v for nobody", took)
+		t.Errorf("the drain took %v without connections, want at most 5s", took)
 	}
 }
 
 func TestDrainTimeout(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	s := start(t, "-drain-timeout", timeout.String())
-	silent, deaf := s.upgrade(t), s.upgrade(t)
-	deaf.fillUp()
+	silent, unread := s.upgrade(t), s.upgrade(t)
+	unread.fillBuffers()
 	began := time.Now()
 	s.signal(syscall.SIGTERM)
 	silent.wantFailWith(1001)
-	silent.wantGone() // we never answered
+	silent.wantDisconnect() // without an answer to the close frame
 	if took := time.Since(began); took < timeout/2 || took > timeout+5*time.Second {
-		t.Errorf("cut after %v, want about %v", took, timeout)
+		t.Errorf("disconnected after %v, want about %v", took, timeout)
 	}
 	s.wantStopped()
 }
 
-// fillUp sends and does not read, until neither side's sockets take any more.
-func (p *peer) fillUp() {
+// fillBuffers sends without reading until the socket buffers of both sides are full.
+func (p *peer) fillBuffers() {
 	p.t.Helper()
 	message := encode(bin(make([]byte, 64<<10)))
 	for {
@@ -127,16 +128,16 @@ func (p *peer) fillUp() {
 	}
 }
 
-func TestSecondSignal(t *testing.T) {
+func TestSecondSignalExitsAtOnce(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			s := start(t, "-drain-timeout", "1h")
 			p := s.upgrade(t)
 			s.signal(sig)
-			p.wantFailWith(1001) // so the drain has begun, and would wait an hour for our answer
+			p.wantFailWith(1001) // the drain has begun, and would wait an hour for the answer
 			s.signal(sig)
 			if code := s.exitCode(); code == 0 {
-				t.Error("exit status 0, as if everybody had left")
+				t.Error("got exit status 0 after a second signal, want another")
 			}
 		})
 	}

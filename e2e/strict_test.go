@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What the published suite does not look at.
+// This file has protocol tests that the Autobahn test suite does not contain.
 
 func TestFraming(t *testing.T) {
 	headerOnly := func(f frame, length uint64) func(p *peer) {
@@ -16,16 +16,16 @@ func TestFraming(t *testing.T) {
 	}
 	with := func(change func(*frame), f frame) func(p *peer) {
 		change(&f)
-		return refused(whole, text("a legal one first"), f)
+		return refused(whole, text("a valid one first"), f)
 	}
 	unmasked := func(f *frame) { f.unmasked = true }
 	in16 := func(f *frame) { f.wide = 2 }
 	in64 := func(f *frame) { f.wide = 8 }
-	converse(t, start(t), []exchange{
+	runCases(t, start(t), []testCase{
 		{"unmasked text", with(unmasked, text("in the clear"))},
 		{"unmasked empty text", with(unmasked, text(""))},
 		{"unmasked ping", with(unmasked, ping("in the clear"))},
-		{"unmasked close", with(unmasked, closing(1000, ""))},
+		{"unmasked close", with(unmasked, closeFrame(1000, ""))},
 		{"unmasked continuation", func(p *peer) {
 			last := continuation("in the clear")
 			last.unmasked = true
@@ -49,8 +49,9 @@ func TestFraming(t *testing.T) {
 	})
 }
 
-// The largest length there is must cost the server nothing: no memory, no crash, only the echo of what does arrive.
-func TestLengthOfExabytes(t *testing.T) {
+// A frame that announces the largest length neither allocates memory nor crashes the server, which
+// echoes only what arrives.
+func TestLargestFrameLength(t *testing.T) {
 	s := start(t)
 	p := s.upgrade(t)
 	p.sendRaw(bin(nil).header(1<<63-1, []byte{0, 0, 0, 0}))
@@ -80,9 +81,9 @@ func TestFramesWithTheRequest(t *testing.T) {
 		p.closes()
 	})
 	t.Run("a close", func(t *testing.T) {
-		w, err := open(s.addr, closing(1000, "just looking"))
+		w, err := open(s.addr, closeFrame(1000, "just looking"))
 		p := newPeer(t, w, err)
-		p.wantClosed(closing(1000, "just looking"))
+		p.wantClosed(closeFrame(1000, "just looking"))
 	})
 	t.Run("nonsense", func(t *testing.T) {
 		w, err := open(s.addr, frame{op: 3})
@@ -102,7 +103,7 @@ func TestManyFramesTogether(t *testing.T) {
 	for name, piece := range map[string]int{"in one write": whole, "in pieces of 1448": 1448, "in pieces of 7": 7} {
 		t.Run(name, func(t *testing.T) {
 			p := s.upgrade(t)
-			p.sendAside(piece, sent...)
+			p.sendAsync(piece, sent...)
 			p.want(wanted...)
 			p.wantSent()
 			p.closes()
@@ -110,7 +111,8 @@ func TestManyFramesTogether(t *testing.T) {
 	}
 }
 
-// A message too long for the server's buffer comes back in fragments; controls in between are answered in between.
+// A message longer than the server's buffer is echoed in fragments. Control frames between the
+// client's fragments are answered before the end of the message.
 func TestPingsInsideLargeMessages(t *testing.T) {
 	s := start(t)
 	for name, size := range map[string]int{"fragments of 300 KiB": 300 << 10, "fragments of 1 MiB": 1 << 20} {
@@ -124,7 +126,7 @@ func TestPingsInsideLargeMessages(t *testing.T) {
 				}
 			}
 			p := s.upgrade(t)
-			p.sendAside(whole, sent...)
+			p.sendAsync(whole, sent...)
 			p.wantMessage(opText, message, pongs...)
 			p.wantSent()
 			p.closes()
@@ -135,9 +137,9 @@ func TestPingsInsideLargeMessages(t *testing.T) {
 func TestMaxMessage(t *testing.T) {
 	const limit = 1000
 	at, over := strings.Repeat("*", limit), strings.Repeat("*", limit+1)
-	converse(t, start(t, "-max-message", "1000"), []exchange{
+	runCases(t, start(t, "-max-message", "1000"), []testCase{
 		{"at the limit", func(p *peer) {
-			for range 3 { // it is the message that is limited, not the conversation
+			for range 3 { // the limit is per message, not per connection
 				p.send(text(at))
 				p.want(text(at))
 			}
@@ -163,7 +165,7 @@ func TestMaxMessage(t *testing.T) {
 			p.want(sent[:len(sent)-1]...)
 			p.wantFail(1009)
 		}},
-		{"controls do not count", func(p *peer) {
+		{"control frames do not count", func(p *peer) {
 			first, last := unfinished(text(at[:600])), continuation(at[600:])
 			p.send(first, ping(at[:125]), last)
 			p.want(first, pong(at[:125]), last)

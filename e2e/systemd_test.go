@@ -19,19 +19,20 @@ import (
 	"time"
 )
 
-// What systemd does with the server, without systemd: sockets are handed over as it does (sd_listen_fds(3)), and
-// the notify socket is a real one (sd_notify(3)). deploy/systemd/test has the real systemd.
+// These tests take the part of systemd: they pass sockets as sd_listen_fds(3) describes and receive
+// notifications on a real socket (sd_notify(3)). deploy/systemd/test runs the real systemd.
 
-// activated is the server as systemd starts it: with sockets from descriptor 3 on, and variables that say so.
+// activated returns a command that starts the server as systemd does: with sockets from descriptor
+// 3 on and the variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES.
 func activated(names string, sockets []*os.File, flags ...string) *exec.Cmd {
-	// The shell becomes the server, and so its process number is the server's.
+	// The shell replaces itself with the server, so $$ is the server's process ID.
 	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, wsecho}, onAnyPort(flags)...)...)
 	cmd.ExtraFiles = sockets
 	cmd.Env = append(os.Environ(), "LISTEN_FDS="+strconv.Itoa(len(sockets)), "LISTEN_FDNAMES="+names, "WSECHO_ADMIN=127.0.0.1:0")
 	return cmd
 }
 
-// socketUnit listens as wsecho.socket does, and returns what it hands over, and its address.
+// socketUnit listens as wsecho.socket does. It returns the socket to pass on, and its address.
 func socketUnit(t *testing.T, network, at string) (*os.File, net.Addr) {
 	t.Helper()
 	l, err := net.Listen(network, at)
@@ -69,14 +70,14 @@ func TestSocketActivation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	tcp, addr := socketUnit(t, "tcp", "127.0.0.1:0")
 	unix, _ := socketUnit(t, "unix", path)
-	for range 2 { // the second serves what the first one leaves
-		s := startBy(t, activated("front:back", []*os.File{tcp, unix}))
+	for range 2 { // the second server uses the sockets after the first has stopped
+		s := startCmd(t, activated("front:back", []*os.File{tcp, unix}))
 		serving := s.logged("serving")
 		if got, want := serving["listen"], []any{addr.String(), path}; !reflect.DeepEqual(got, want) {
-			t.Errorf("listens at %v, want %v and nothing of -listen", got, want)
+			t.Errorf("got listeners %v, want %v and none of -listen", got, want)
 		}
 		if got, want := serving["sockets"], []any{"front", "back"}; !reflect.DeepEqual(got, want) {
-			t.Errorf("the log names the sockets %v, want %v", got, want)
+			t.Errorf("got socket names %v in the log, want %v", got, want)
 		}
 		p := s.upgrade(t)
 		p.send(text("through the inherited socket"))
@@ -91,8 +92,9 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
-// A socket that nobody can accept connections from is said so, by its place and name, and nothing is served.
-func TestSocketActivationWithAWrongSocket(t *testing.T) {
+// If an inherited socket is not a stream listener, the server does not start, and the error names
+// the socket's position and name.
+func TestSocketActivationRejectsDatagramSocket(t *testing.T) {
 	tcp, _ := socketUnit(t, "tcp", "127.0.0.1:0")
 	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -107,29 +109,31 @@ func TestSocketActivationWithAWrongSocket(t *testing.T) {
 	out, err := activated("good:wrong", []*os.File{tcp, f}).CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("%v, want exit status 1", err)
+		t.Errorf("got %v, want exit status 1", err)
 	}
 	for _, want := range []string{"socket 2 of LISTEN_FDS", "wrong", "neither a TCP nor a unix stream socket"} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("%q is not in %s", want, out)
+			t.Errorf("want %q in the output, got %s", want, out)
 		}
 	}
 }
 
-// Sockets that are another process's, as in the environment of a child that has nothing to do with it, are none of ours.
-func TestSocketActivationOfSomebodyElse(t *testing.T) {
+// LISTEN_FDS applies only to the process in LISTEN_PID. Another process that inherits the
+// environment ignores it.
+func TestSocketActivationIgnoresOtherPID(t *testing.T) {
 	cmd := exec.Command(wsecho, onAnyPort(nil)...)
 	cmd.Env = append(os.Environ(), "LISTEN_PID=1", "LISTEN_FDS=1")
-	s := startBy(t, cmd)
+	s := startCmd(t, cmd)
 	if sockets := s.logged("serving")["sockets"]; sockets != "own" {
-		t.Errorf("the sockets are %v, want its own", sockets)
+		t.Errorf("got sockets %v in the log, want own", sockets)
 	}
 	s.upgrade(t).closes()
 }
 
-// The server is restarted again and again while clients come, stay and go. Who stays is told 1001, and comes again at
-// once; nobody is refused, or sent away without an echo.
-func TestRestartBehindTheSocketRefusesNobody(t *testing.T) {
+// The server is restarted several times while clients connect, stay connected and leave.
+// Established connections are closed with 1001 and reconnect at once; no connection is refused or
+// ends without an echo.
+func TestRestartRefusesNoConnection(t *testing.T) {
 	const restarts, clients = 5, 16
 	socket, addr := socketUnit(t, "tcp", "127.0.0.1:0")
 	var opened, staying atomic.Int64
@@ -149,7 +153,7 @@ func TestRestartBehindTheSocketRefusesNobody(t *testing.T) {
 			defer staying.Add(-1)
 			return echoUntilClosed(w, message)
 		}
-		return comeAndGo(w)
+		return closeEither(w)
 	}
 	var load sync.WaitGroup
 	defer load.Wait()
@@ -164,35 +168,36 @@ func TestRestartBehindTheSocketRefusesNobody(t *testing.T) {
 		})
 	}
 	for n := range restarts {
-		s := startBy(t, activated("wsecho.socket", []*os.File{socket}))
+		s := startCmd(t, activated("wsecho.socket", []*os.File{socket}))
 		since := opened.Load()
-		eventually(t, "clients have come, gone and stayed", func() bool {
+		eventually(t, "clients have connected, left and stayed connected", func() bool {
 			return t.Failed() || opened.Load() > since+10*clients && staying.Load() == clients/2
 		})
 		stop.Store(n == restarts-1)
 		s.stop()
 	}
-	// For those that wait in the backlog: they have not looked at stop yet.
-	startBy(t, activated("wsecho.socket", []*os.File{socket}))
+	// Connections that wait in the backlog still need a server, because their clients have not read
+	// stop.
+	startCmd(t, activated("wsecho.socket", []*os.File{socket}))
 	load.Wait()
 	t.Logf("%d connections over %d restarts, none refused", opened.Load(), restarts)
 }
 
-// comeAndGo ends a connection as a client does that has what it wants.
-func comeAndGo(w *wire) error {
-	if err := w.send(closing(1000, "")); err != nil {
+// closeEither runs the closing handshake with 1000. The server's close may cross it with 1001.
+func closeEither(w *wire) error {
+	if err := w.send(closeFrame(1000, "")); err != nil {
 		return err
 	}
 	got, err := w.read()
 	if err == nil && !got.closes(1000) && !got.closes(1001) {
-		err = fmt.Errorf("got %v, want a close", got)
+		err = fmt.Errorf("got %v, want a close frame with 1000 or 1001", got)
 	}
 	return err
 }
 
-// One thread that does not go on is one worker whose connections hang, and that is enough for the watchdog to hear
-// nothing more, although everything else goes on, timers among it. The thread goes on, and so do the answers.
-func TestWatchdogHearsNothingOfAHangingWorker(t *testing.T) {
+// If the thread of one worker hangs, the server sends no more watchdog notifications, although all
+// other threads and timers run. It sends them again once the thread continues.
+func TestWatchdogStopsWhileAWorkerHangs(t *testing.T) {
 	const watchdog = 400 * time.Millisecond
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
 	if err != nil {
@@ -202,28 +207,28 @@ func TestWatchdogHearsNothingOfAHangingWorker(t *testing.T) {
 	socket, _ := socketUnit(t, "tcp", "127.0.0.1:0")
 	cmd := activated("wsecho.socket", []*os.File{socket}, "-workers", "2")
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String(), "WATCHDOG_USEC="+strconv.FormatInt(watchdog.Microseconds(), 10))
-	s := startBy(t, cmd)
-	hears := func(want string) (heard []string) {
+	s := startCmd(t, cmd)
+	wantNotification := func(want string) (got []string) {
 		t.Helper()
 		buf := make([]byte, 4096)
-		for end := time.Now().Add(patience); ; {
+		for end := time.Now().Add(waitTimeout); ; {
 			notify.SetReadDeadline(end)
 			n, err := notify.Read(buf)
 			if err != nil {
-				t.Fatalf("the watchdog does not hear %s, but %q", want, heard)
+				t.Fatalf("got notifications %[2]q, want %[1]s", want, got)
 			}
-			heard = append(heard, string(buf[:n]))
+			got = append(got, string(buf[:n]))
 			if strings.Contains(string(buf[:n]), want) {
-				return heard
+				return got
 			}
 		}
 	}
-	hears("WATCHDOG=1")
+	wantNotification("WATCHDOG=1")
 
-	runtime.LockOSThread() // which a tracer is
+	runtime.LockOSThread() // ptrace(2): the tracer is a thread
 	defer runtime.UnlockOSThread()
 	var thread int
-	eventually(t, "a worker sleeps", func() bool { thread = s.sleepingWorker(socket); return thread != 0 })
+	eventually(t, "a worker waits in epoll_wait", func() bool { thread = s.sleepingWorker(socket); return thread != 0 })
 	if err := syscall.PtraceAttach(thread); err != nil {
 		unavailable(t, "cannot stop a thread: %v", err)
 	}
@@ -231,19 +236,20 @@ func TestWatchdogHearsNothingOfAHangingWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	const hangs = "does not answer"
-	hears(hangs)
+	wantNotification(hangs)
 	for began := time.Now(); time.Since(began) < 2*watchdog; {
-		if heard := hears(hangs); len(heard) != 1 {
-			t.Errorf("the watchdog hears %q while a worker hangs", heard)
+		if got := wantNotification(hangs); len(got) != 1 {
+			t.Errorf("got notifications %q while a worker hangs, want only the status", got)
 		}
 	}
 	if err := syscall.PtraceDetach(thread); err != nil {
 		t.Fatal(err)
 	}
-	hears("WATCHDOG=1")
+	wantNotification("WATCHDOG=1")
 }
 
-// sleepingWorker is a thread that waits in epoll for what comes to the socket, among other things; 0 if there is none.
+// sleepingWorker returns the ID of a thread that waits in epoll_wait(2) on a poller that watches
+// the socket, or 0 if there is none.
 func (s *server) sleepingWorker(socket *os.File) int {
 	s.t.Helper()
 	info, err := socket.Stat()
@@ -257,7 +263,7 @@ func (s *server) sleepingWorker(socket *os.File) int {
 		call, _ := os.ReadFile(thread + "/syscall")
 		fields := strings.Fields(string(call))
 		if len(fields) < 2 {
-			continue // it runs
+			continue // it is running
 		}
 		fd, err := strconv.ParseUint(fields[1], 0, 32)
 		if err != nil {
@@ -271,7 +277,7 @@ func (s *server) sleepingWorker(socket *os.File) int {
 	return 0
 }
 
-// logged is the record of the server's log that has the message.
+// logged returns the record of the server's log with the given message.
 func (s *server) logged(msg string) map[string]any {
 	s.t.Helper()
 	s.mu.Lock()
@@ -282,6 +288,6 @@ func (s *server) logged(msg string) map[string]any {
 			return record
 		}
 	}
-	s.t.Fatalf("the log has no %q", msg)
+	s.t.Fatalf("no record %q in the log", msg)
 	return nil
 }

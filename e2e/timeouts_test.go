@@ -24,10 +24,10 @@ func TestIdleTimeout(t *testing.T) {
 			p.check(err)
 		}
 		if !f.closes(1001) {
-			t.Fatalf("got %v, want a close 1001", f)
+			t.Fatalf("got %v, want a close frame with 1001", f)
 		}
 	})
-	t.Run("a peer that answers pings stays", func(t *testing.T) {
+	t.Run("a peer that answers pings stays connected", func(t *testing.T) {
 		t.Parallel()
 		p := s.upgrade(t)
 		for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
@@ -42,21 +42,22 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
-// A peer that does not read stops being read, harms nobody, and loses nothing once it reads.
-func TestBackpressure(t *testing.T) {
+// The server stops reading from a peer that does not read. Other connections are not affected, and
+// the peer gets every byte once it reads.
+func TestBackpressureLosesNothing(t *testing.T) {
 	s := start(t)
 	p, other := s.upgrade(t), s.upgrade(t)
 	message := random(opBinary, 64<<20)
 	if raceEnabled || testing.Short() {
 		message = message[:24<<20]
 	}
-	p.sendAside(whole, fragments(opBinary, message, 1<<20)...)
+	p.sendAsync(whole, fragments(opBinary, message, 1<<20)...)
 	for range 1000 {
-		other.send(text("not my problem"))
-		other.want(text("not my problem"))
+		other.send(text("another connection"))
+		other.want(text("another connection"))
 	}
 	if rss := s.residentBytes(); !raceEnabled && rss > 40<<20 {
-		t.Errorf("the server holds %d MiB for a peer that does not read", rss>>20)
+		t.Errorf("got %d MiB resident with a peer that does not read, want at most 40", rss>>20)
 	}
 	p.wantMessage(opBinary, message)
 	p.wantSent()
@@ -68,21 +69,22 @@ func TestWriteTimeout(t *testing.T) {
 	s := start(t, "-write-timeout", "500ms")
 	before := s.descriptors()
 	p := s.upgrade(t)
-	p.fillUp()
+	p.fillBuffers()
 	s.wantDescriptors(before)
 }
 
-// A peer that reads slowly but steadily stays, one that stops or trickles is cut off, and one that never read is cut
-// off on time. Receive buffers are small, so that they acknowledge in small steps.
+// -write-timeout disconnects peers that stop reading, read almost nothing, or never read, but not
+// those that read slowly and steadily. Receive buffers are small, so that TCP acknowledges in small
+// steps.
 func TestWriteTimeoutOfSlowPeers(t *testing.T) {
 	const timeout = 3 * time.Second
 	s := start(t, "-write-timeout", timeout.String())
 	for _, c := range []struct {
 		name  string
-		rate  int           // bytes per second that are read
-		until time.Duration // reading stops
+		rate  int           // bytes read per second
+		until time.Duration // time after which the peer stops reading
 		stays bool
-		most  time.Duration // that a peer which does not stay is there
+		most  time.Duration // time within which a peer is disconnected, unless it stays
 	}{
 		{name: "steady", rate: 32 << 10, until: time.Hour, stays: true},
 		{name: "slow", rate: 8 << 10, until: time.Hour, stays: true},
@@ -98,7 +100,7 @@ func TestWriteTimeoutOfSlowPeers(t *testing.T) {
 			go func() {
 				message := encode(bin(make([]byte, 64<<10)))
 				for {
-					if _, err := p.Write(message); err != nil { // reset, or closed at the end of the test
+					if _, err := p.Write(message); err != nil { // reset, or closed by the test
 						cut <- time.Now()
 						return
 					}
@@ -121,26 +123,26 @@ func TestWriteTimeoutOfSlowPeers(t *testing.T) {
 						continue
 					}
 					p.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-					n, _ := p.Conn.Read(make([]byte, due)) // the writer sees errors too
+					n, _ := p.Conn.Read(make([]byte, due)) // Write returns the error too
 					read += n
 				}
 			}
 			switch there := at.Sub(began); {
 			case c.stays && !at.IsZero():
-				t.Errorf("it was cut off after %v although it has read all the time", there)
+				t.Errorf("disconnected after %v, want no timeout, since the peer reads steadily", there)
 			case !c.stays && at.IsZero():
-				t.Errorf("it was not cut off within %v", 4*timeout)
+				t.Errorf("not disconnected within %v", 4*timeout)
 			case !c.stays && (there < timeout-timeout/10 || there > c.most):
-				t.Errorf("it was cut off after %v, want at most %v", there, c.most)
+				t.Errorf("disconnected after %v, want at least %v and at most %v", there, timeout-timeout/10, c.most)
 			}
 		})
 	}
 }
 
-// upgradeWithReceiveBuffer is upgrade for a peer whose kernel holds little that it has not read.
+// upgradeWithReceiveBuffer is upgrade for a peer with a receive buffer of the given size.
 func (s *server) upgradeWithReceiveBuffer(t *testing.T, size int) *peer {
 	t.Helper()
-	dialer := net.Dialer{Timeout: patience, Control: func(_, _ string, c syscall.RawConn) (err error) {
+	dialer := net.Dialer{Timeout: waitTimeout, Control: func(_, _ string, c syscall.RawConn) (err error) {
 		controlErr := c.Control(func(fd uintptr) {
 			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, size)
 		})
@@ -154,13 +156,14 @@ func (s *server) upgradeWithReceiveBuffer(t *testing.T, size int) *peer {
 	return newPeer(t, w, err)
 }
 
-// Who never hangs up after the closing handshake does not keep the server's descriptor.
-func TestPeerThatNeverHangsUp(t *testing.T) {
+// The server closes its descriptor after a closing handshake, a failure or a refusal, even if the
+// peer never closes its side.
+func TestPeerThatNeverClosesTCP(t *testing.T) {
 	s := start(t)
 	before := s.descriptors()
 	closed, failed, refused := s.upgrade(t), s.upgrade(t), s.dial(t)
-	closed.send(closing(1000, ""))
-	closed.want(closing(1000, ""))
+	closed.send(closeFrame(1000, ""))
+	closed.want(closeFrame(1000, ""))
 	failed.send(reserved(1, text("")))
 	failed.wantFailWith(1002)
 	refused.sendRaw([]byte("garbage\r\n\r\n"))

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-const cosmos = "κ\u1f79σμε" // CE BA E1 BD B9 CF 83 CE BC CE B5
+const cosmos = "κ\u1f79σμε" // bytes CE BA E1 BD B9 CF 83 CE BC CE B5
 
 func TestUTF8(t *testing.T) {
 	valid := "Hello-µ@ßöäüàá-UTF-8!!"
@@ -21,7 +21,7 @@ func TestUTF8(t *testing.T) {
 			p.closes()
 		}
 	}
-	converse(t, start(t), []exchange{
+	runCases(t, start(t), []testCase{
 		{"6.1.1", echoed(text(""))},
 		{"6.1.2", echoed(unfinished(text("")), empty, continuation(""))},
 		{"6.1.3", echoed(unfinished(text("")), unfinished(continuation("middle frame payload")), continuation(""))},
@@ -29,7 +29,7 @@ func TestUTF8(t *testing.T) {
 		{"6.2.2", echoed(unfinished(text(valid[:12])), continuation(valid[12:]))},
 		{"6.2.3", echoed(fragments(opText, []byte(valid), 1)...)},
 		{"6.2.4", echoed(fragments(opText, []byte(cosmos), 1)...)},
-		{"6.2.4 by octets", func(p *peer) {
+		{"6.2.4 by bytes", func(p *peer) {
 			p.sendPieces(1, fragments(opText, []byte(cosmos), 1)...)
 			p.want(fragments(opText, []byte(cosmos), 1)...)
 			p.closes()
@@ -40,23 +40,23 @@ func TestUTF8(t *testing.T) {
 		}},
 		{"6.3.2", func(p *peer) {
 			sent := fragments(opText, []byte(impossible), 1)
-			p.sendAside(whole, sent...)
-			// ED may start a character, A0 cannot follow it.
+			p.sendAsync(whole, sent...)
+			// The byte ED may start a character, but A0 must not follow it.
 			p.want(sent[:len(cosmos)+1]...)
 			p.wantFail(1007)
 		}},
-		{"6.3.2 by octets", func(p *peer) {
-			p.sendAside(1, text(impossible))
+		{"6.3.2 by bytes", func(p *peer) {
+			p.sendAsync(1, text(impossible))
 			p.wantFail(1007)
 		}},
 	})
 }
 
-// 6.4: fail as soon as the text has become impossible. The rest is never sent: a server that waits for it does not
-// pass for a fast one.
+// Cases 6.4: the server fails the connection at the first invalid byte. The rest of the message is
+// never sent, so a server that waits for it fails the test.
 func TestUTF8FailsFast(t *testing.T) {
 	const (
-		beyond = "\xf4\x90\x80\x80" // U+110000: impossible from its second octet
+		beyond = "\xf4\x90\x80\x80" // U+110000: invalid from its second byte
 		end    = "edited"
 	)
 	inFrames := func(first, second string) func(p *peer) {
@@ -76,7 +76,7 @@ func TestUTF8FailsFast(t *testing.T) {
 			p.wantFail(1007)
 		}
 	}
-	converse(t, start(t), []exchange{
+	runCases(t, start(t), []testCase{
 		{"6.4.1", inFrames(cosmos, beyond)},
 		{"6.4.2", inFrames(cosmos+beyond[:1], beyond[1:2])},
 		{"6.4.3", inPieces(cosmos, beyond)},
@@ -84,7 +84,8 @@ func TestUTF8FailsFast(t *testing.T) {
 	})
 }
 
-// texts are the single texts of 6.5 to 6.23: what RFC 3629 lets a text be, and what it does not.
+// texts lists the messages of cases 6.5 to 6.23: texts that RFC 3629 allows, and texts that it does
+// not.
 var texts = []struct {
 	group string
 	valid bool
@@ -94,18 +95,18 @@ var texts = []struct {
 	{"6.6 characters complete", true, prefixes(cosmos, true)},
 	{"6.6 characters cut short", false, prefixes(cosmos, false)},
 	{"6.7 the first of each length", true, unhex("00", "c280", "e0a080", "f0908080")},
-	{"6.8 five and six octets, the first", false, unhex("f888808080", "fc8480808080")},
+	{"6.8 five and six bytes, the first", false, unhex("f888808080", "fc8480808080")},
 	{"6.9 the last of each length", true, unhex("7f", "dfbf", "efbfbf", "f48fbfbf")},
-	{"6.10 four to six octets, the last", false, unhex("f7bfbfbf", "fbbfbfbfbf", "fdbfbfbfbfbf")},
+	{"6.10 four to six bytes, the last", false, unhex("f7bfbfbf", "fbbfbfbfbf", "fdbfbfbfbfbf")},
 	{"6.11 other boundaries", true, unhex("ed9fbf", "ee8080", "efbfbd", "f48fbfbf")},
 	{"6.11 just beyond", false, unhex("f4908080")},
 	{"6.12 stray continuations", false, append(unhex("80", "bf"), runs("\x80\xbf", 2, 7, continuations())...)},
-	{"6.13 lonely starts", false, []string{
-		lonely(0xc0, 0xdf), lonely(0xe0, 0xef), lonely(0xf0, 0xf7), lonely(0xf8, 0xfb), lonely(0xfc, 0xfd),
+	{"6.13 single start bytes", false, []string{
+		startBytes(0xc0, 0xdf), startBytes(0xe0, 0xef), startBytes(0xf0, 0xf7), startBytes(0xf8, 0xfb), startBytes(0xfc, 0xfd),
 	}},
-	{"6.14 the last octet missing", false, missing},
+	{"6.14 the last byte missing", false, missing},
 	{"6.15 all of those together", false, []string{strings.Join(missing, "")}},
-	{"6.16 impossible octets", false, unhex("fe", "ff", "fefeffff")},
+	{"6.16 impossible bytes", false, unhex("fe", "ff", "fefeffff")},
 	{"6.17 overlong slashes", false, unhex("c0af", "e080af", "f08080af", "f8808080af", "fc80808080af")},
 	{"6.18 the longest overlong", false, unhex("c1bf", "e09fbf", "f08fbfbf", "f887bfbfbf", "fc83bfbfbfbf")},
 	{"6.19 overlong NUL", false, unhex("c080", "e08080", "f0808080", "f880808080", "fc8080808080")},
@@ -116,27 +117,27 @@ var texts = []struct {
 	{"6.23 specials", true, []string{"\uFFF9", "\uFFFA", "\uFFFB", "\uFFFC", "\uFFFD", "\uFFFE", "\uFFFF"}},
 }
 
-// missing are the first and the last character of two to six octets, each without its last octet.
+// missing lists the first and the last character of two to six bytes each, without its last byte.
 var missing = unhex("c0", "e080", "f08080", "f8808080", "fc80808080", "df", "efbf", "f7bfbf", "fbbfbfbf", "fdbfbfbfbf")
 
 func TestUTF8Table(t *testing.T) {
 	s := start(t)
 	for _, group := range texts {
 		for i, message := range group.texts {
-			// The table is ours to get wrong, too.
+			// Check the table itself against the standard library.
 			if utf8.ValidString(message) != group.valid {
-				t.Fatalf("%s: %q is in the wrong group", group.group, message)
+				t.Fatalf("test table: group %s has the wrong validity for %q", group.group, message)
 			}
 			name := fmt.Sprintf("%s.%d", group.group, i+1)
 			t.Run(name+" whole", func(t *testing.T) { wantVerdict(s.upgrade(t), group.valid, whole, text(message)) })
-			t.Run(name+" by octets", func(t *testing.T) { wantVerdict(s.upgrade(t), group.valid, 1, text(message)) })
+			t.Run(name+" by bytes", func(t *testing.T) { wantVerdict(s.upgrade(t), group.valid, 1, text(message)) })
 		}
 	}
 }
 
 func wantVerdict(p *peer, valid bool, piece int, f frame) {
 	p.t.Helper()
-	p.sendAside(piece, f)
+	p.sendAsync(piece, f)
 	if valid {
 		p.want(f)
 		p.closes()
@@ -156,7 +157,8 @@ func unhex(codes ...string) []string {
 	return codes
 }
 
-// prefixes are the beginnings of s, octet by octet, that end with a character or within one.
+// prefixes returns the prefixes of s that end after a complete character, or those that end within
+// one.
 func prefixes(s string, complete bool) []string {
 	var some []string
 	for n := 1; n <= len(s); n++ {
@@ -167,7 +169,7 @@ func prefixes(s string, complete bool) []string {
 	return some
 }
 
-// runs are the first octets of s repeated, from least to most of them, and then more.
+// runs returns the bytes of s, repeated to lengths of least to most, followed by more.
 func runs(s string, least, most int, more string) []string {
 	var all []string
 	for n := least; n <= most; n++ {
@@ -184,8 +186,9 @@ func continuations() string {
 	return b.String()
 }
 
-// lonely are octets that start a character, each followed by a space.
-func lonely(first, last int) string {
+// startBytes returns the bytes from first to last, each of which starts a character, separated by
+// spaces.
+func startBytes(first, last int) string {
 	var b strings.Builder
 	for c := first; c <= last; c++ {
 		b.WriteByte(byte(c))
@@ -194,7 +197,8 @@ func lonely(first, last int) string {
 	return b.String()
 }
 
-// noncharacters are the last two code points of each plane: not to be interchanged, and yet valid.
+// noncharacters returns the last two code points of each plane. They are valid in UTF-8, although
+// not intended for interchange.
 func noncharacters() []string {
 	var all []string
 	for plane := range rune(17) {

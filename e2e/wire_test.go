@@ -14,8 +14,9 @@ import (
 	"unicode/utf8"
 )
 
-// A WebSocket client that will say anything: frames no library would send, cut wherever a test wants, and a reader
-// that takes nothing but what RFC 6455 lets a server send. Errors are returned; peer_test.go turns them into failures.
+// This file has a WebSocket client that can send invalid frames, split at any byte, and that
+// accepts only frames that RFC 6455 lets a server send. It returns errors; peer_test.go turns them
+// into test failures.
 
 const (
 	opContinuation = 0x0
@@ -30,11 +31,11 @@ type frame struct {
 	op      byte
 	payload []byte
 	more    bool // FIN=0: fragments follow
-	rsv     byte // the three reserved bits, RSV1 being 4
+	rsv     byte // the three reserved bits; RSV1 is 4
 
-	// What only a broken client does:
+	// Violations of the protocol:
 	unmasked bool
-	wide     int // octets of extended length, 2 or 8, where fewer would do
+	wide     int // bytes of the extended length, 2 or 8, although fewer suffice
 }
 
 func text(s string) frame         { return frame{op: opText, payload: []byte(s)} }
@@ -43,23 +44,23 @@ func continuation(s string) frame { return frame{op: opContinuation, payload: []
 func ping(s string) frame         { return frame{op: opPing, payload: []byte(s)} }
 func pong(s string) frame         { return frame{op: opPong, payload: []byte(s)} }
 
-func closing(code int, reason string) frame {
+func closeFrame(code int, reason string) frame {
 	return frame{op: opClose, payload: append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)}
 }
 
-// unfinished is the frame with FIN=0.
+// unfinished returns the frame with FIN=0.
 func unfinished(f frame) frame { f.more = true; return f }
 
 func reserved(rsv byte, f frame) frame { f.rsv = rsv; return f }
 
 func (f frame) control() bool { return f.op&0x8 != 0 }
 
-// closes says whether the frame is a close with this code, and a reason that can be read if there is one.
+// closes reports whether the frame is a close frame with this code and a reason in valid UTF-8.
 func (f frame) closes(code int) bool {
 	return f.op == opClose && len(f.payload) >= 2 && int(binary.BigEndian.Uint16(f.payload)) == code && utf8.Valid(f.payload[2:])
 }
 
-// String elides a payload that nobody would read.
+// String formats the frame for failure messages, with long payloads abbreviated.
 func (f frame) String() string {
 	name := map[byte]string{opContinuation: "continuation", opText: "text", opBinary: "binary", opClose: "close", opPing: "ping", opPong: "pong"}[f.op]
 	if name == "" {
@@ -72,12 +73,12 @@ func (f frame) String() string {
 		return fmt.Sprintf("%s %d %q", name, binary.BigEndian.Uint16(f.payload), f.payload[2:])
 	}
 	if len(f.payload) > 40 {
-		return fmt.Sprintf("%s of %d octets, %q…", name, len(f.payload), f.payload[:20])
+		return fmt.Sprintf("%s of %d bytes, %q…", name, len(f.payload), f.payload[:20])
 	}
 	return fmt.Sprintf("%s %q", name, f.payload)
 }
 
-// header is all of a frame that precedes its payload, for any length claimed. mask is nil for an unmasked frame.
+// header returns a frame's header with any payload length. mask is nil for an unmasked frame.
 func (f frame) header(length uint64, mask []byte) []byte {
 	first := f.op | f.rsv<<4
 	if !f.more {
@@ -99,7 +100,7 @@ func (f frame) header(length uint64, mask []byte) []byte {
 	return append(b, mask...)
 }
 
-// appendTo encodes the frame as a client sends it, under a fresh mask.
+// appendTo appends the encoded frame to b, with a random mask.
 func (f frame) appendTo(b []byte) []byte {
 	if f.unmasked {
 		return append(append(b, f.header(uint64(len(f.payload)), nil)...), f.payload...)
@@ -126,7 +127,7 @@ func encode(frames ...frame) []byte {
 	return b
 }
 
-// fragments cuts a message into frames of size octets. An empty message is one empty frame.
+// fragments splits a message into frames of size bytes. An empty message is one empty frame.
 func fragments(op byte, message []byte, size int) []frame {
 	var frames []frame
 	for len(message) > size {
@@ -143,14 +144,14 @@ type wire struct {
 }
 
 func connect(addr string) (*wire, error) {
-	conn, err := net.DialTimeout("tcp", addr, patience)
+	conn, err := net.DialTimeout("tcp", addr, waitTimeout)
 	if err != nil {
 		return nil, err
 	}
 	return &wire{conn, bufio.NewReader(conn)}, nil
 }
 
-// open connects and upgrades. What follows the request in the same write goes along.
+// open connects and upgrades. The frames are sent in the same write as the request.
 func open(addr string, follows ...frame) (*wire, error) {
 	w, err := connect(addr)
 	if err != nil {
@@ -165,7 +166,7 @@ func (w *wire) upgrade(follows ...frame) (*wire, error) {
 	}
 	response, err := w.response()
 	if err == nil && response.StatusCode != http.StatusSwitchingProtocols {
-		err = fmt.Errorf("upgrade answered with %s", response.Status)
+		err = fmt.Errorf("got status %s, want 101", response.Status)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -173,14 +174,14 @@ func (w *wire) upgrade(follows ...frame) (*wire, error) {
 	return w, nil
 }
 
-// The RFC's own example (section 1.3): this key wants this answer.
+// The key and the accept value of the example in RFC 6455, section 1.3.
 const (
 	sampleKey    = "dGhlIHNhbXBsZSBub25jZQ=="
 	sampleAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-// request is a good opening handshake with edits: "Name: value" replaces that header, "+Name: value" adds a line,
-// "-Name" takes one away.
+// request returns a valid opening handshake with edits: "Name: value" replaces a header, "+Name:
+// value" adds one, "-Name" removes one.
 func request(line string, edits ...string) string {
 	lines := []string{"Host: server.example.com", "Upgrade: websocket", "Connection: Upgrade",
 		"Sec-WebSocket-Key: " + sampleKey, "Sec-WebSocket-Version: 13"}
@@ -207,27 +208,27 @@ func request(line string, edits ...string) string {
 }
 
 func (w *wire) response() (*http.Response, error) {
-	w.SetReadDeadline(time.Now().Add(patience))
+	w.SetReadDeadline(time.Now().Add(waitTimeout))
 	return http.ReadResponse(w.r, nil)
 }
 
-// send writes frames in one go.
+// send writes frames in one write.
 func (w *wire) send(frames ...frame) error {
-	w.SetWriteDeadline(time.Now().Add(patience))
+	w.SetWriteDeadline(time.Now().Add(waitTimeout))
 	_, err := w.Write(encode(frames...))
 	return err
 }
 
-// read takes one frame, and refuses what a server must not send.
+// read reads one frame. A frame that a server must not send is an error.
 func (w *wire) read() (frame, error) {
-	w.SetReadDeadline(time.Now().Add(patience))
+	w.SetReadDeadline(time.Now().Add(waitTimeout))
 	var head [10]byte
 	if _, err := io.ReadFull(w.r, head[:2]); err != nil {
 		return frame{}, err
 	}
 	f := frame{op: head[0] & 0xF, rsv: head[0] >> 4 & 7, more: head[0]&0x80 == 0}
 	length := uint64(head[1] & 0x7F)
-	shortest := uint64(0) // the least that needs this many octets
+	shortest := uint64(0) // smallest length that needs this encoding
 	switch length {
 	case 126:
 		if _, err := io.ReadFull(w.r, head[2:4]); err != nil {
@@ -242,22 +243,22 @@ func (w *wire) read() (frame, error) {
 	}
 	switch {
 	case head[1]&0x80 != 0:
-		return f, fmt.Errorf("a masked %v from the server", f)
+		return f, fmt.Errorf("got a masked frame: %v", f)
 	case f.rsv != 0:
-		return f, fmt.Errorf("a %v with reserved bits %03b", f, f.rsv)
+		return f, fmt.Errorf("got %v with reserved bits %03b, want none set", f, f.rsv)
 	case length < shortest:
-		return f, fmt.Errorf("a %v whose length %d is not in its shortest form", f, length)
+		return f, fmt.Errorf("got %v whose length %d is not in its shortest form", f, length)
 	case f.control() && (f.more || length > 125):
-		return f, fmt.Errorf("a %v of %d octets: control frames are short and whole", f, length)
+		return f, fmt.Errorf("got a control frame that is fragmented or longer than 125 bytes: %v of %d bytes", f, length)
 	case length > 1<<30:
-		return f, fmt.Errorf("a %v of %d octets", f, length)
+		return f, fmt.Errorf("got a frame longer than 1 GiB: %v of %d bytes", f, length)
 	}
 	f.payload = make([]byte, length)
 	_, err := io.ReadFull(w.r, f.payload)
 	return f, err
 }
 
-// expect reads frames that must be these.
+// expect reads frames, and returns an error unless they are the given ones.
 func (w *wire) expect(frames ...frame) error {
 	for _, want := range frames {
 		got, err := w.read()
@@ -274,23 +275,24 @@ func (w *wire) expect(frames ...frame) error {
 func firstDifference(got, want []byte) string {
 	for i := range min(len(got), len(want)) {
 		if got[i] != want[i] {
-			return fmt.Sprintf(" (octet %d is %#x, want %#x)", i, got[i], want[i])
+			return fmt.Sprintf(" (byte %d is %#x, want %#x)", i, got[i], want[i])
 		}
 	}
 	return ""
 }
 
-// expectMessage reads a message in as many fragments as the server likes, with exactly these control frames in between.
+// expectMessage reads a message in any number of fragments, with exactly the given control frames
+// between them.
 func (w *wire) expectMessage(op byte, message []byte, between ...frame) error {
 	size := len(message)
 	for first := true; ; {
 		got, err := w.read()
 		if err != nil {
-			return fmt.Errorf("%d octets before the end of the message: %w", len(message), err)
+			return fmt.Errorf("%d bytes before the end of the message: %w", len(message), err)
 		}
 		if got.control() {
 			if len(between) == 0 || got.String() != between[0].String() {
-				return fmt.Errorf("got %v inside the message, want of control frames %v", got, between)
+				return fmt.Errorf("got %v inside the message, want the control frames %v", got, between)
 			}
 			between = between[1:]
 			continue
@@ -300,7 +302,7 @@ func (w *wire) expectMessage(op byte, message []byte, between ...frame) error {
 		}
 		n := len(got.payload)
 		if n > len(message) || string(got.payload) != string(message[:n]) {
-			return fmt.Errorf("after %d octets: got %v%s", size-len(message), got, firstDifference(got.payload, message))
+			return fmt.Errorf("after %d bytes: got %v%s", size-len(message), got, firstDifference(got.payload, message))
 		}
 		message, first = message[n:], false
 		if !got.more {
@@ -308,16 +310,17 @@ func (w *wire) expectMessage(op byte, message []byte, between ...frame) error {
 		}
 	}
 	if len(message) > 0 || len(between) > 0 {
-		return fmt.Errorf("the message ended %d octets and %d control frames too early", len(message), len(between))
+		return fmt.Errorf("the message ended %d bytes and %d control frames too early", len(message), len(between))
 	}
 	return nil
 }
 
-// expectEOF wants the server, and not the client, to end the connection, soon. Then we hang up, as clients do.
+// expectEOF waits until the server ends the connection, for at most endsWithin. The client closes
+// its side only then.
 func (w *wire) expectEOF() error {
 	w.SetReadDeadline(time.Now().Add(endsWithin))
 	if b, err := w.r.ReadByte(); err == nil {
-		return fmt.Errorf("octet %#x where the connection should end", b)
+		return fmt.Errorf("got byte %#x, want the end of the connection", b)
 	} else if err != io.EOF {
 		return fmt.Errorf("waiting for the end of the connection: %w", err)
 	}
@@ -327,7 +330,8 @@ func (w *wire) expectEOF() error {
 // reset makes Close end the connection with a reset.
 func (w *wire) reset() error { return w.Conn.(*net.TCPConn).SetLinger(0) }
 
-// endsWithin is the time the published suite gives a server to end TCP. The race detector's server is given more.
+// endsWithin is the time in which the server must close TCP: the limit of the Autobahn test suite,
+// or three times that under the race detector.
 var endsWithin = time.Second
 
 func init() {

@@ -1,4 +1,5 @@
-// Package image is the test of the Dockerfile: where there is no Docker, what can be known of it without.
+// Package image tests the Dockerfile without Docker: it lints the file, builds the binary with the
+// file's command, and runs it in an empty root directory.
 package image
 
 import (
@@ -32,8 +33,8 @@ import (
 )
 
 const (
-	root     = "../.."
-	patience = 15 * time.Second
+	root        = "../.."
+	waitTimeout = 15 * time.Second
 )
 
 func read(t *testing.T, name string) []byte {
@@ -45,7 +46,7 @@ func read(t *testing.T, name string) []byte {
 	return content
 }
 
-// stages are the Dockerfile's: one that builds, and the image.
+// stages returns the Dockerfile's two stages: the build and the image.
 func stages(t *testing.T) (build, image instructions.Stage) {
 	t.Helper()
 	parsed, err := parser.Parse(bytes.NewReader(read(t, "Dockerfile")))
@@ -57,12 +58,12 @@ func stages(t *testing.T) (build, image instructions.Stage) {
 		t.Fatal(err)
 	}
 	if len(all) != 2 {
-		t.Fatalf("%d stages, want two", len(all))
+		t.Fatalf("got %d stages, want 2", len(all))
 	}
 	return all[0], all[1]
 }
 
-// only is the one instruction of its kind that a stage has.
+// only returns the single instruction of its kind in a stage.
 func only[T any](t *testing.T, s instructions.Stage) (found T) {
 	t.Helper()
 	n := 0
@@ -73,16 +74,16 @@ func only[T any](t *testing.T, s instructions.Stage) (found T) {
 		}
 	}
 	if n != 1 {
-		t.Fatalf("stage %s has %d of %T, want one", s.BaseName, n, found)
+		t.Fatalf("stage %s: got %d instructions %T, want 1", s.BaseName, n, found)
 	}
 	return found
 }
 
-// lint says what docker build --check does.
+// lint returns the warnings of docker build --check.
 func lint(t *testing.T, dockerfile []byte) (warnings []string) {
 	t.Helper()
 	source := llb.NewSourceMap(nil, "Dockerfile", "dockerfile", dockerfile)
-	source.Definition = &llb.Definition{} // which it is printed with, and has to be there
+	source.Definition = &llb.Definition{} // must not be nil when a warning is formatted
 	found, err := dockerfile2llb.DockerfileLint(t.Context(), dockerfile, dockerfile2llb.ConvertOpt{
 		MetaResolver: anyImage{},
 		SourceMap:    source,
@@ -99,7 +100,7 @@ func lint(t *testing.T, dockerfile []byte) (warnings []string) {
 	return warnings
 }
 
-// anyImage is what the linter learns of the images that are built upon: that they exist.
+// anyImage resolves every base image as existing, without a registry.
 type anyImage struct{}
 
 func (anyImage) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
@@ -113,15 +114,15 @@ func (anyImage) ResolveSourceMetadata(context.Context, *pb.SourceOp, sourceresol
 func TestDockerfileIsClean(t *testing.T) {
 	dockerfile := read(t, "Dockerfile")
 	if warnings := lint(t, dockerfile); len(warnings) > 0 {
-		t.Errorf("docker build --check says: %q", warnings)
+		t.Errorf("got warnings of docker build --check: %q", warnings)
 	}
 	wrong := bytes.Replace(dockerfile, []byte(`ENTRYPOINT ["/wsecho"]`), []byte("entrypoint /wsecho"), 1)
 	if warnings := lint(t, wrong); len(warnings) == 0 {
-		t.Error("the linter says nothing to an entrypoint that wants a shell")
+		t.Error("the linter did not warn about an entrypoint in shell form")
 	}
 }
 
-// What the build needs is sent to it, and what it must not depend on is not.
+// The build context contains the files that the build needs, and no others.
 func TestDockerignore(t *testing.T) {
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(read(t, ".dockerignore")))
 	if err != nil {
@@ -136,16 +137,16 @@ func TestDockerignore(t *testing.T) {
 		".git/config": true, "bin/wsecho": true, "e2e/go.mod": true, "cmd/server/main_test.go": true, "Dockerfile": true,
 	} {
 		if ignored, err := matcher.MatchesOrParentMatches(path); err != nil || ignored != want {
-			t.Errorf("%s is ignored: %v, %v; want %v", path, ignored, err, want)
+			t.Errorf("%s: got ignored %v, %v, want %v", path, ignored, err, want)
 		}
 	}
 }
 
-// The binary that the Dockerfile's command builds runs where there is nothing else: in an empty root, as a user without a
-// name, with no arguments.
+// The binary that the Dockerfile's command builds runs in an empty root directory, as an unnamed
+// user, without arguments.
 func TestImageRuns(t *testing.T) {
 	if os.Getuid() != 0 {
-		const why = "only root can change the root directory of a process" // in CI too: its user may be any
+		const why = "only root can change the root directory of a process" // in CI too
 		fmt.Printf("skipped: %s: %s\n", t.Name(), why)
 		t.Skip(why)
 	}
@@ -175,7 +176,7 @@ func TestImageRuns(t *testing.T) {
 	}
 	built := filepath.Join(make.Env[len(make.Env)-1][len("BIN="):], from)
 	if static := isStatic(t, built); !static {
-		t.Error("the binary asks for a dynamic linker, which the image has not")
+		t.Error("the binary needs a dynamic linker, which the image does not contain")
 	}
 	content, err := os.ReadFile(built)
 	if err != nil {
@@ -185,17 +186,17 @@ func TestImageRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	if user := only[*instructions.UserCommand](t, image).User; user != "65532:65532" {
-		t.Errorf("USER %s", user)
+		t.Errorf("got USER %s, want 65532:65532", user)
 	}
 	if stop := only[*instructions.StopSignalCommand](t, image).Signal; stop != "SIGTERM" {
-		t.Errorf("STOPSIGNAL %s", stop)
+		t.Errorf("got STOPSIGNAL %s, want SIGTERM", stop)
 	}
 
 	environment := []string{"WSECHO_LISTEN=127.0.0.1:0", "WSECHO_LOG=json", "WSECHO_ADMIN=127.0.0.1:0"}
 	for _, v := range only[*instructions.EnvCommand](t, image).Env {
 		environment = append(environment, v.Key+"="+v.Value)
 	}
-	// inside is a command as it runs in the container.
+	// inside returns a command that runs as in the container.
 	inside := func(commandLine ...string) *exec.Cmd {
 		cmd := exec.Command(commandLine[0], commandLine[1:]...)
 		cmd.Dir = "/"
@@ -218,17 +219,17 @@ func TestImageRuns(t *testing.T) {
 
 	health := only[*instructions.HealthCheckCommand](t, image).Health
 	if len(health.Test) < 2 || health.Test[0] != "CMD" {
-		t.Fatalf("HEALTHCHECK %q: the image has no shell to run it with", health.Test)
+		t.Fatalf("got HEALTHCHECK %q, want the exec form, since the image has no shell", health.Test)
 	}
 	if health.Timeout < 4*time.Second {
-		t.Errorf("HEALTHCHECK --timeout=%v: the check itself waits for 3 s, and says why", health.Timeout)
+		t.Errorf("got HEALTHCHECK --timeout=%v, want at least 4s, since the check reports its own timeout after 3 s", health.Timeout)
 	}
 	environment[2] = "WSECHO_ADMIN=" + admin
 	if out, err := inside(health.Test[1:]...).CombinedOutput(); err != nil {
-		t.Errorf("the health check says %v, %s", err, out)
+		t.Errorf("got %v, %s of the health check, want success", err, out)
 	}
 
-	// docker stop: one peer answers nothing, and a request to the admin server is under way.
+	// docker stop, while one peer does not answer and a request to the admin server is running.
 	silent := upgraded(t, addr)
 	asked, err := net.Dial("tcp", admin)
 	if err != nil {
@@ -242,25 +243,25 @@ func TestImageRuns(t *testing.T) {
 	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if told, err := io.ReadAll(silent); err != nil || !strings.HasPrefix(string(told), "\x88\x1d\x03\xe9") {
-		t.Errorf("the silent peer is told %q, %v; want 1001", told, err)
+	if got, err := io.ReadAll(silent); err != nil || !strings.HasPrefix(string(got), "\x88\x1d\x03\xe9") {
+		t.Errorf("the silent peer got %q, %v, want a close frame with 1001", got, err)
 	}
 	for log.Scan() {
 	}
 	if err := s.Wait(); err != nil {
-		t.Errorf("after SIGTERM: %v", err)
+		t.Errorf("got %v after SIGTERM, want exit status 0", err)
 	}
 	took := time.Since(began)
 	t.Logf("a drain with a silent peer takes %v", took)
 	if took > dockerStop {
-		t.Errorf("docker stop would have killed the server after %v", dockerStop)
+		t.Errorf("docker stop would have killed the server, which it does after %v", dockerStop)
 	}
 	if out, err := inside(health.Test[1:]...).CombinedOutput(); err == nil || !strings.Contains(string(out), "connection refused") {
-		t.Errorf("the health check of a server that has ended says %v, %s", err, out)
+		t.Errorf("got %v, %s of the health check after the server's end, want connection refused", err, out)
 	}
 }
 
-// dockerStop is the time that docker stop allows before it kills.
+// dockerStop is the default time after which docker stop sends SIGKILL.
 const dockerStop = 10 * time.Second
 
 func isStatic(t *testing.T, path string) bool {
@@ -278,7 +279,7 @@ func isStatic(t *testing.T, path string) bool {
 	return true
 }
 
-// serving returns the addresses in the log's first line, which names the version that was built.
+// serving returns the addresses in the first line of the log, and checks the version in it.
 func serving(t *testing.T, log *bufio.Scanner) (addr, admin string) {
 	t.Helper()
 	var record struct {
@@ -286,33 +287,34 @@ func serving(t *testing.T, log *bufio.Scanner) (addr, admin string) {
 		Listen              []string
 	}
 	if !log.Scan() {
-		t.Fatal("the server says nothing")
+		t.Fatal("the server exited without a log line")
 	}
 	if err := json.Unmarshal(log.Bytes(), &record); err != nil || record.Msg != "serving" || len(record.Listen) != 1 {
-		t.Fatalf("the server says %q", log.Text())
+		t.Fatalf("got first log line %q, want \"serving\" with one listener", log.Text())
 	}
 	if record.Version != "1.2.3" {
-		t.Errorf("version %q, want the one given", record.Version)
+		t.Errorf("got version %q, want 1.2.3", record.Version)
 	}
 	return record.Listen[0], record.Admin
 }
 
-// upgraded returns what the server sends after the handshake. It sends frames along with the request.
+// upgraded connects, sends the frames together with the request, and returns a reader of what
+// follows the handshake.
 func upgraded(t *testing.T, addr string, frames ...string) io.Reader {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, patience)
+	c, err := net.DialTimeout("tcp", addr, waitTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(2 * patience))
+	c.SetDeadline(time.Now().Add(2 * waitTimeout))
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: image\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"+strings.Join(frames, "")); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(c)
 	if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("handshake: %v, %v", response, err)
+		t.Fatalf("handshake: got %v, %v, want 101", response, err)
 	}
 	return r
 }
@@ -321,6 +323,6 @@ func echoes(t *testing.T, addr string) {
 	t.Helper()
 	const hello, close = "\x81\x85\x00\x00\x00\x00hello", "\x88\x82\x00\x00\x00\x00\x03\xe8"
 	if frames, err := io.ReadAll(upgraded(t, addr, hello, close)); err != nil || string(frames) != "\x81\x05hello\x88\x02\x03\xe8" {
-		t.Errorf("echoed %q, %v", frames, err)
+		t.Errorf("got frames %q, %v, want the echo and the close", frames, err)
 	}
 }

@@ -25,23 +25,24 @@ import (
 )
 
 const (
-	patience       = 2 * time.Minute
+	waitTimeout    = 2 * time.Minute
 	exitThreshold  = 99  // k6: a threshold was missed
 	exitBadScript  = 107 // k6: the script threw before the run began
-	exitEndedAfter = 124 // timeout(1): by SIGTERM
-	exitKilled     = 137 // timeout(1): by SIGKILL
+	exitEndedAfter = 124 // timeout(1): stopped by SIGTERM
+	exitKilled     = 137 // timeout(1): stopped by SIGKILL
 )
 
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
-// a server answers each message as a test wants; false ends the connection.
+// A server answers the nth message of a connection. It returns false to end the connection.
 type server func(c net.Conn, n int, op ws.OpCode, payload []byte) bool
 
 func echo(c net.Conn, _ int, op ws.OpCode, payload []byte) bool {
 	return wsutil.WriteServerMessage(c, op, payload) == nil
 }
 
-// listen serves until the test ends, and returns its URL. Closes and pings are answered as they should be.
+// listen serves until the test ends, and returns the server's URL. It answers close frames and
+// pings.
 func (s server) listen(t *testing.T) string {
 	return listen(t, func(c net.Conn) {
 		if _, err := ws.Upgrade(c); err != nil {
@@ -71,7 +72,7 @@ func listen(t *testing.T, behave func(net.Conn)) string {
 			}
 			all.Go(func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(patience))
+				c.SetDeadline(time.Now().Add(waitTimeout))
 				behave(c)
 			})
 		}
@@ -80,7 +81,7 @@ func listen(t *testing.T, behave func(net.Conn)) string {
 	return "ws://" + l.Addr().String() + "/"
 }
 
-// outcome is what a run has left.
+// outcome holds the results of a run.
 type outcome struct {
 	t      *testing.T
 	status int
@@ -111,21 +112,21 @@ type suite struct {
 	} `xml:"testcase"`
 }
 
-var sayOnce sync.Once // a skip is printed, which go test does not do by itself
+var printOnce sync.Once // go test prints the reason of a skip only with -v
 
 // run runs a script against a server.
 func run(t *testing.T, script, url string, env ...string) *outcome {
 	t.Helper()
 	if _, err := os.Stat("../../bin/k6"); err != nil {
-		const reason = "no bin/k6: make bin/k6 builds it"
+		const reason = "no bin/k6: build it with make bin/k6"
 		if os.Getenv("CI") == "true" {
 			t.Fatal(reason)
 		}
-		sayOnce.Do(func() { fmt.Println("skipped:", reason) })
+		printOnce.Do(func() { fmt.Println("skipped:", reason) })
 		t.Skip(reason)
 	}
 	reports := t.TempDir()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "../../loadtest/k6/run", script)
 	cmd.Env = append(os.Environ(), "WS_URL="+url, "REPORTS="+reports, "VUS=1", "SOCKETS_PER_VU=3", "LIMIT=1m")
@@ -147,7 +148,7 @@ func run(t *testing.T, script, url string, env ...string) *outcome {
 	return o
 }
 
-// read reads the reports, if there are any, and wants them to agree.
+// read reads the reports, if there are any, and checks that they agree.
 func (o *outcome) read(path string) {
 	o.t.Helper()
 	text, err := os.ReadFile(path + ".txt")
@@ -155,18 +156,18 @@ func (o *outcome) read(path string) {
 		return
 	}
 	if !strings.Contains(o.output, string(text)) {
-		o.t.Errorf("the text is not what was printed:\n%s", text)
+		o.t.Errorf("the text report differs from the output:\n%s", text)
 	}
 	asJSON, _ := os.ReadFile(path + ".json")
 	if err := json.Unmarshal(asJSON, &o.report); err != nil {
-		o.t.Errorf("the JSON: %v\n%s", err, asJSON)
+		o.t.Errorf("JSON report: %v\n%s", err, asJSON)
 	}
 	var suites struct {
 		Suites []suite `xml:"testsuite"`
 	}
 	asXML, _ := os.ReadFile(path + ".xml")
 	if err := xml.Unmarshal(asXML, &suites); err != nil || len(suites.Suites) != 1 {
-		o.t.Fatalf("the XML: %v\n%s", err, asXML)
+		o.t.Fatalf("XML report: %v\n%s", err, asXML)
 	}
 	o.suite = suites.Suites[0]
 	failures := 0
@@ -176,10 +177,10 @@ func (o *outcome) read(path string) {
 		}
 	}
 	if n := len(o.report.Thresholds) + len(o.report.Checks); o.suite.Tests != n || len(o.suite.Cases) != n {
-		o.t.Errorf("%d thresholds and checks, and the XML says %d and has %d", n, o.suite.Tests, len(o.suite.Cases))
+		o.t.Errorf("got tests=%[2]d and %[3]d test cases in the XML report, want the %[1]d thresholds and checks", n, o.suite.Tests, len(o.suite.Cases))
 	}
 	if o.suite.Failures != failures || o.report.Passed != (failures == 0) {
-		o.t.Errorf("the XML has %d failures and says %d; the JSON says passed: %v", failures, o.suite.Failures, o.report.Passed)
+		o.t.Errorf("got %d failures in the XML report, failures=%d, and passed=%v in the JSON report", failures, o.suite.Failures, o.report.Passed)
 	}
 }
 
@@ -190,51 +191,51 @@ func (o *outcome) wantStatus(statuses ...int) {
 			return
 		}
 	}
-	o.t.Errorf("exit status %d, want one of %v", o.status, statuses)
+	o.t.Errorf("got exit status %d, want one of %v", o.status, statuses)
 }
 
 func (o *outcome) wantOutput(s string) {
 	o.t.Helper()
 	if !strings.Contains(o.output, s) {
-		o.t.Errorf("nothing says %q", s)
+		o.t.Errorf("want %q in the output", s)
 	}
 }
 
-// wantErrors wants errors of one kind and no other; none if it is empty.
+// wantErrors wants errors of exactly this kind, or none if it is empty.
 func (o *outcome) wantErrors(kind string) {
 	o.t.Helper()
 	for name, m := range o.report.Metrics {
 		of, isKind := strings.CutPrefix(name, "ws_errors{kind:")
 		if n := m.Values["count"]; isKind && (n > 0) != (of == kind+"}") {
-			o.t.Errorf("%v errors in %s", n, name)
+			o.t.Errorf("got %[1]v errors in %[2]s, want errors of kind %[3]q only", n, name, kind)
 		}
 	}
 }
 
-// Each script, shortened, is content with a server that echoes, and has done something.
-func TestRightServer(t *testing.T) {
+// Each script, with short durations, passes against a server that echoes, and measures something.
+func TestEchoingServerPasses(t *testing.T) {
 	url := server(echo).listen(t)
 	for _, script := range []string{"smoke", "storm", "steady", "spike", "soak"} {
 		t.Run(script, func(t *testing.T) {
 			env := []string{"DURATION=3s", "RATE=10", "RAMP=1s", "PING=500ms", "SPIKE_VUS=2"}
-			// The machine may be busy; how late echoes are is no matter here.
+			// The latency limits are high, because the machine may be busy.
 			o := run(t, script, url, append(env, "RTT_P99=30000", "CONNECT_P99=30000", "VUS=2")...)
 			o.wantStatus(0)
 			o.wantErrors("")
 			for _, c := range o.report.Checks {
 				if c.Passes == 0 || c.Fails != 0 {
-					t.Errorf("%s: %d passes, %d failures", c.Name, c.Passes, c.Fails)
+					t.Errorf("check %s: got %d passes, %d failures, want only passes", c.Name, c.Passes, c.Fails)
 				}
 			}
 			if len(o.report.Checks) != 4 || !o.report.Passed {
-				t.Errorf("%d checks, passed: %v", len(o.report.Checks), o.report.Passed)
+				t.Errorf("got %d checks, passed: %v, want 4 checks, all passed", len(o.report.Checks), o.report.Passed)
 			}
 			values := func(metric, value string) float64 { return o.report.Metrics[metric].Values[value] }
 			if sent := values("ws_echo_rtt", "count"); sent < 20 || values("ws_echo_rtt", "p(50)") <= 0 || sent != values("ws_msgs_received", "count") {
-				t.Errorf("round trips: %v", o.report.Metrics["ws_echo_rtt"])
+				t.Errorf("got round trips %v, want at least 20, as many as messages received", o.report.Metrics["ws_echo_rtt"])
 			}
 			if n := values("ws_completed", "count"); n < 6 || n != values("ws_sessions", "count") {
-				t.Errorf("%v sockets completed of %v", n, values("ws_sessions", "count"))
+				t.Errorf("got %v completed sockets of %v, want all, and at least 6", n, values("ws_sessions", "count"))
 			}
 		})
 	}
@@ -256,7 +257,7 @@ func greets(t *testing.T) string {
 	})
 }
 
-// Every script expects a greeting with GREETING=1.
+// With GREETING=1 every script expects a message before the first echo.
 func TestGreeting(t *testing.T) {
 	url := greets(t)
 	for _, script := range []string{"smoke", "storm", "steady", "spike", "soak"} {
@@ -266,13 +267,13 @@ func TestGreeting(t *testing.T) {
 			o.wantStatus(0)
 			o.wantErrors("")
 			if n := o.report.Metrics["ws_echoes"].Values["count"]; n < 20 || n != o.report.Metrics["ws_echo_rtt"].Values["count"] {
-				t.Errorf("%v echoes", n)
+				t.Errorf("got %v echoes, want at least 20, as many as round trips", n)
 			}
 		})
 	}
 }
 
-// A server whose only messages are greetings has echoed nothing.
+// A greeting does not count as an echo.
 func TestGreetingIsNoEcho(t *testing.T) {
 	url := listen(t, func(c net.Conn) {
 		if _, err := ws.Upgrade(c); err != nil {
@@ -283,11 +284,11 @@ func TestGreetingIsNoEcho(t *testing.T) {
 	})
 	o := run(t, "smoke", url, "DURATION=1s", "RATE=0.001", "GREETING=1")
 	if o.status == 0 || o.report.Passed {
-		t.Errorf("exit status %d, passed: %v", o.status, o.report.Passed)
+		t.Errorf("got exit status %d, passed: %v, want a failed run", o.status, o.report.Passed)
 	}
 }
 
-// A server that answers wrongly fails the run, and ends it long before its time.
+// A server that answers wrongly fails the run and aborts it early.
 func TestWrongServers(t *testing.T) {
 	third := func(answer server) func(t *testing.T) string {
 		return func(t *testing.T) string {
@@ -357,19 +358,20 @@ func TestWrongServers(t *testing.T) {
 			o := run(t, "steady", x.serve(t), append(x.env, "DURATION="+time, "RATE=4", "TIMEOUT=1s", "RTT_P99=30000")...)
 			o.wantStatus(exitThreshold)
 			o.wantErrors(x.kind)
-			o.wantOutput(x.kind + ": ")                       // and why
-			if x.kind != "connect" && x.kind != "handshake" { // then all is over anyway
+			o.wantOutput(x.kind + ": ")                       // followed by the reason
+			if x.kind != "connect" && x.kind != "handshake" { // those runs end without an abort
 				o.wantOutput("at least one has abortOnFail enabled")
 			}
 			if o.report.Passed || o.report.Seconds > 25 {
-				t.Errorf("passed: %v, in %v s of %s", o.report.Passed, o.report.Seconds, time)
+				t.Errorf("got passed: %v after %v s of %s, want a failure within 25 s", o.report.Passed, o.report.Seconds, time)
 			}
 		})
 	}
 }
 
-// k6 would wait for ever for the answer to a close.
-func TestSilentServerIsLeft(t *testing.T) {
+// The run ends although the server never answers the close frame, for which k6 itself waits
+// forever.
+func TestSilentServerEndsTheRun(t *testing.T) {
 	url := listen(t, func(c net.Conn) {
 		if _, err := ws.Upgrade(c); err != nil {
 			return
@@ -407,15 +409,15 @@ func TestWrongVariables(t *testing.T) {
 	}
 }
 
-// The page explains every variable that a script reads, and says its default.
-func TestVariablesAreExplained(t *testing.T) {
+// docs/k6.md has every variable that a script reads.
+func TestVariablesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/k6.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob("../../loadtest/k6/*.js")
 	if err != nil || len(files) == 0 {
-		t.Fatal("no scripts", err)
+		t.Fatal("no scripts in loadtest/k6:", err)
 	}
 	read := regexp.MustCompile(`(?:variable|whole|positive|duration|sizes|greetings)\('([A-Z0-9_]+)'|__ENV\.([A-Z0-9_]+)`)
 	found := 0
@@ -427,11 +429,11 @@ func TestVariablesAreExplained(t *testing.T) {
 		for _, m := range read.FindAllStringSubmatch(string(script), -1) {
 			found++
 			if name := m[1] + m[2]; !strings.Contains(string(page), "| `"+name+"` |") {
-				t.Errorf("docs/k6.md does not explain %s of %s", name, file)
+				t.Errorf("docs/k6.md has no row for %s of %s", name, file)
 			}
 		}
 	}
 	if found < 10 {
-		t.Errorf("only %d variables were found in %v", found, files)
+		t.Errorf("got %d variables in %v, want at least 10", found, files)
 	}
 }

@@ -1,4 +1,5 @@
-// Echoes through the ws package; the server's URL is the only argument. Exit status 0 means that all came back as sent.
+// Sends messages with the ws package and checks the echoes. The only argument is the server's URL. Exit status 0 means
+// that every echo was correct.
 'use strict';
 
 const assert = require('node:assert');
@@ -8,9 +9,9 @@ const WebSocket = require('ws');
 const url = process.argv[2];
 const sizes = [0, 1, 125, 126, 127, 65535, 65536, 65537, 1 << 20, 8 << 20];
 
-const octets = (size) => Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 31 + (i >> 8)) & 0xff));
-// Three octets a character and a rest, so that characters lie across every border in between.
-const letters = (size) => Buffer.from('€'.repeat(size / 3) + 'x'.repeat(size % 3));
+const bytes = (size) => Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 31 + (i >> 8)) & 0xff));
+// Characters of three bytes, so that some lie across every boundary in between, and ASCII to fill up the size.
+const characters = (size) => Buffer.from('€'.repeat(size / 3) + 'x'.repeat(size % 3));
 
 async function open() {
   const socket = new WebSocket(url, { perMessageDeflate: false, maxPayload: 16 << 20 });
@@ -22,13 +23,13 @@ async function open() {
 async function wantMessage(socket, payload, isBinary) {
   const [got, gotBinary] = await once(socket, 'message');
   assert.strictEqual(gotBinary, isBinary);
-  assert.ok(got.equals(payload), `the echo of ${payload.length} octets differs`);
+  assert.ok(got.equals(payload), `the echo of ${payload.length} bytes differs`);
 }
 
 async function echo(socket) {
   for (const size of sizes) {
     for (const binary of [false, true]) {
-      const payload = binary ? octets(size) : letters(size);
+      const payload = binary ? bytes(size) : characters(size);
       socket.send(payload, { binary });
       await wantMessage(socket, payload, binary);
     }
@@ -36,7 +37,7 @@ async function echo(socket) {
 }
 
 async function fragmentsAndPings(socket) {
-  const payload = letters(200000);
+  const payload = characters(200000);
   const piece = 7001;
   const pongs = [];
   const collect = (data) => pongs.push(data.toString());
@@ -61,8 +62,8 @@ async function close(code, reason) {
   socket.close(code, reason);
   const [gotCode, gotReason] = await once(socket, 'close');
   assert.deepStrictEqual([gotCode, gotReason.toString()], [code ?? 1005, reason ?? '']);
-  // The package waits 30 seconds for a server that does not end TCP.
-  assert.ok(Date.now() - began < 5000, `closing with ${code} took too long`);
+  // If the server does not end TCP, the package waits 30 seconds.
+  assert.ok(Date.now() - began < 5000, `closing with ${code} took 5 s or longer`);
 }
 
 async function main() {

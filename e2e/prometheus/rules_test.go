@@ -1,5 +1,5 @@
-// Package prometheus tests the alerting rules and the dashboard in deploy, with Prometheus's own parser, against
-// the metrics of a real server.
+// Package prometheus tests the alerting rules and the dashboard in deploy with Prometheus's own
+// parser, against the metrics of a real server.
 package prometheus
 
 import (
@@ -29,9 +29,9 @@ import (
 
 const soon = 30 * time.Second
 
-// scraped is what a server tells that has echoed once: labels and their values, by the name of the metric.
+// scraped maps each metric of a server that has echoed one message to its labels and their values.
 var scraped = map[string]map[string][]string{
-	"up": {}, // Prometheus's own
+	"up": {}, // added by Prometheus
 }
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// scrape runs a server and asks it for its metrics.
+// scrape runs a server and reads its metrics.
 func scrape() error {
 	dir, err := os.MkdirTemp("", "wsecho-rules-")
 	if err != nil {
@@ -76,7 +76,7 @@ func scrape() error {
 		}
 	}
 	if serving.Admin == "" {
-		return fmt.Errorf("the server does not say that it serves")
+		return fmt.Errorf("the server did not log the address of its admin server")
 	}
 	if err := echo(serving.Listen[0]); err != nil {
 		return err
@@ -100,7 +100,7 @@ func scrape() error {
 	return nil
 }
 
-// echo has the server count something.
+// echo echoes one message, so that counters are not zero.
 func echo(addr string) error {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -120,7 +120,7 @@ func echo(addr string) error {
 	return err
 }
 
-// seriesOf are the names of the series of a family.
+// seriesOf returns the names of a family's series.
 func seriesOf(name string, family *dto.MetricFamily) []string {
 	switch family.GetType() {
 	case dto.MetricType_SUMMARY:
@@ -155,9 +155,9 @@ func TestRules(t *testing.T) {
 		for _, r := range g.Rules {
 			rules++
 			t.Run(r.Alert, func(t *testing.T) {
-				names := tries(t, r.Expr)
+				names := checkExpr(t, r.Expr)
 				if r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
-					t.Error("it has no severity, or no summary")
+					t.Error("want a severity label and a summary annotation")
 				}
 				for _, text := range r.Annotations {
 					for _, l := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(text, -1) {
@@ -168,7 +168,7 @@ func TestRules(t *testing.T) {
 		}
 	}
 	if rules < 5 {
-		t.Errorf("only %d rules", rules)
+		t.Errorf("got %d rules, want at least 5", rules)
 	}
 }
 
@@ -192,14 +192,14 @@ func TestDashboard(t *testing.T) {
 	if err := json.Unmarshal(content, &dashboard); err != nil {
 		t.Fatal(err)
 	}
-	// What Grafana puts in the place of its variables.
+	// Values for Grafana's variables.
 	filled := strings.NewReplacer("$__rate_interval", "1m", "$job", "wsecho", "$instance", "localhost:6060")
 	legend := regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 	exprs := 0
 	try := func(t *testing.T, expr, legendFormat string) {
 		t.Helper()
 		exprs++
-		names := tries(t, filled.Replace(expr))
+		names := checkExpr(t, filled.Replace(expr))
 		for _, l := range legend.FindAllStringSubmatch(legendFormat, -1) {
 			wantsLabel(t, names, l[1])
 		}
@@ -207,7 +207,7 @@ func TestDashboard(t *testing.T) {
 	for _, p := range dashboard.Panels {
 		t.Run(p.Title, func(t *testing.T) {
 			if p.Type != "row" && len(p.Targets) == 0 {
-				t.Error("the panel shows nothing")
+				t.Error("the panel has no targets")
 			}
 			for _, target := range p.Targets {
 				try(t, target.Expr, target.LegendFormat)
@@ -224,18 +224,19 @@ func TestDashboard(t *testing.T) {
 		}
 		m := variable.FindStringSubmatch(v.Definition)
 		if m == nil {
-			t.Errorf("variable %s is by %q", v.Name, v.Definition)
+			t.Errorf("variable %s: got definition %q, want label_values(metric, label)", v.Name, v.Definition)
 			continue
 		}
-		wantsLabel(t, tries(t, filled.Replace(m[1])), m[2])
+		wantsLabel(t, checkExpr(t, filled.Replace(m[1])), m[2])
 	}
 	if exprs < 20 {
-		t.Errorf("only %d expressions", exprs)
+		t.Errorf("got %d expressions, want at least 20", exprs)
 	}
 }
 
-// tries parses an expression and checks that the server has what it asks for. It returns the names of the metrics.
-func tries(t *testing.T, expr string) (names []string) {
+// checkExpr parses an expression and checks that the server has its metrics and labels. It returns
+// the names of the metrics.
+func checkExpr(t *testing.T, expr string) (names []string) {
 	t.Helper()
 	e, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
 	if err != nil {
@@ -265,7 +266,7 @@ func tries(t *testing.T, expr string) (names []string) {
 		return nil
 	})
 	if len(names) == 0 {
-		t.Errorf("%s asks for nothing", expr)
+		t.Errorf("%s: the expression has no metric", expr)
 	}
 	return names
 }
@@ -274,20 +275,20 @@ func wantsSelector(t *testing.T, s *parser.VectorSelector) {
 	t.Helper()
 	has, ok := scraped[s.Name]
 	if !ok {
-		t.Errorf("%s: the server has no such metric", s.Name)
+		t.Errorf("%s: the server does not have this metric", s.Name)
 		return
 	}
 	for _, m := range s.LabelMatchers {
 		if ofTarget(m.Name) || m.Name == model.MetricNameLabel {
 			continue
 		}
-		// What is excluded must be there, too: otherwise there would be nothing to exclude.
+		// An excluded value must exist too, or the matcher would exclude nothing.
 		wanted := labels.MustNewMatcher(m.Type, m.Name, m.Value)
 		if m.Type == labels.MatchNotEqual {
 			wanted = labels.MustNewMatcher(labels.MatchEqual, m.Name, m.Value)
 		}
 		if !slices.ContainsFunc(has[m.Name], wanted.Matches) {
-			t.Errorf("%s: nothing matches %v; there is %q", s, m, has[m.Name])
+			t.Errorf("%s: no value matches %v, got %q", s, m, has[m.Name])
 		}
 	}
 }
@@ -299,9 +300,9 @@ func wantsLabel(t *testing.T, names []string, label string) {
 		return
 	}
 	if !slices.ContainsFunc(names, func(name string) bool { return scraped[name][label] != nil }) {
-		t.Errorf("none of %q has the label %s", names, label)
+		t.Errorf("want a label %[2]s on one of %[1]q", names, label)
 	}
 }
 
-// ofTarget says whether Prometheus adds the label to all that it scrapes.
+// ofTarget reports whether Prometheus adds the label to all metrics that it scrapes.
 func ofTarget(label string) bool { return label == "job" || label == "instance" }

@@ -1,4 +1,7 @@
-"""Echoes through the websockets package; the server's URL is the only argument. Status 0 means all came back as sent."""
+"""Sends messages with the websockets package and checks the echoes.
+
+The only argument is the server's URL. Exit status 0 means that every echo was correct.
+"""
 
 import asyncio
 import sys
@@ -14,25 +17,25 @@ def connect(url):
     return websockets.connect(url, compression=None, max_size=16 << 20, ping_interval=None)
 
 
-def octets(size):
+def binary(size):
     return bytes(range(256)) * (size // 256) + bytes(size % 256)
 
 
-def letters(size):
-    # Three octets a character, so that characters lie across every border in between.
+def characters(size):
+    # Characters of three bytes, so that some lie across every boundary in between.
     return "€" * (size // 3) + "x" * (size % 3)
 
 
 async def want_echo(ws, payload):
     got = await ws.recv()
     assert type(got) is type(payload), f"sent {type(payload)}, got {type(got)}"
-    assert got == payload, f"the echo of {len(payload)} differs"
+    assert got == payload, f"the echo of a message of length {len(payload)} differs"
 
 
 async def echo(url):
     async with connect(url) as ws:
         for size in SIZES:
-            for payload in (octets(size), letters(size)):
+            for payload in (binary(size), characters(size)):
                 await ws.send(payload)
                 await want_echo(ws, payload)
     assert ws.close_code == 1000, ws.close_code
@@ -40,13 +43,13 @@ async def echo(url):
 
 async def fragments_and_pings(url):
     async with connect(url) as ws:
-        pieces = [letters(1000 + i) for i in range(40)]
+        pieces = [characters(1000 + i) for i in range(40)]
         pongs = []
 
         async def fragments():
             for piece in pieces:
                 yield piece
-                # In the middle of the message: the pong must not wait for its end.
+                # The pong must arrive before the end of the message.
                 pongs.append(await ws.ping(f"after {len(piece)}"))
                 await pongs[-1]
 
@@ -59,8 +62,8 @@ async def close(url, code, reason):
     began = time.monotonic()
     await ws.close(code, reason)
     assert (ws.close_code, ws.close_reason) == (code, reason), (ws.close_code, ws.close_reason)
-    # The package waits ten seconds for a server that does not end TCP.
-    assert time.monotonic() - began < 5, f"closing with {code} took too long"
+    # If the server does not end TCP, the package waits ten seconds.
+    assert time.monotonic() - began < 5, f"closing with {code} took 5 s or longer"
 
 
 async def main(url):
