@@ -447,7 +447,7 @@ func TestErrorsOfConnectionsInTheBacklog(t *testing.T) {
 	}
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, uint64(len(errs)))
 	waitFor(t, "a warning", func() bool {
-		return strings.Contains(book.read(), "level=WARN msg=\"connections could not be accepted\" count=")
+		return strings.Contains(book.read(), "level=WARN msg=\"accept4 failed\" count=")
 	})
 }
 

@@ -1,6 +1,6 @@
 package pool
 
-// trimEvery is the time between two trims of the arena, in ticks: about a second.
+// trimEvery is the time between two trims of the arena, in ticks: about 1 s.
 const trimEvery = 64
 
 // housekeep does the periodic work, at most once every sweepEvery.
@@ -22,7 +22,7 @@ func (w *worker) housekeep() {
 	}
 }
 
-// periodic reports whether there is periodic work to do even if nothing happens.
+// periodic reports whether there is periodic work to do even if no event arrives.
 func (w *worker) periodic() bool {
 	return w.conns.deadlines.n > 0 || w.drain.begun || !w.acceptor.watching || w.conns.store.untidy
 }

@@ -40,7 +40,7 @@ func (l *logbook) log() *slog.Logger {
 // The first is said at once, the others together, and nothing is lost.
 func TestWarning(t *testing.T) {
 	book := &logbook{}
-	w := warning{log: book.log(), what: "trouble", every: 20 * time.Millisecond}
+	w := warning{log: book.log(), msg: "trouble", every: 20 * time.Millisecond}
 	lines := func() int { return strings.Count(book.read(), "\n") }
 	w.note()
 	waitFor(t, "the first", func() bool { return lines() == 1 })
