@@ -130,13 +130,13 @@ func TestConnzQuery(t *testing.T) {
 		"peer=192.0.2.0/33":           `peer: "192.0.2.0/33" is not an IP address`,
 		"peer=fe80::1%25eth0":         `peer: "fe80::1%eth0" has a zone`,
 		"peer=127.0.0.1&peer=::1":     `peer: given 2 times`,
-		"after=":                      `after: "" is not what an answer has as "next"`,
-		"after=1":                     `after: "1" is not what`,
-		"after=-1":                    `after: "-1" is not what`,
-		"after=1-2-3":                 `after: "1-2-3" is not what`,
-		"after=9223372036854775808-1": `is not what`,
-		"after=1-2147483648":          `is not what`,
-		"page=2":                      `unknown parameter "page": there are after, limit, offset, peer, sort`,
+		"after=":                      `after: "" is not the "next" of an earlier response`,
+		"after=1":                     `after: "1" is not the "next"`,
+		"after=-1":                    `after: "-1" is not the "next"`,
+		"after=1-2-3":                 `after: "1-2-3" is not the "next"`,
+		"after=9223372036854775808-1": `is not the "next"`,
+		"after=1-2147483648":          `is not the "next"`,
+		"page=2":                      `unknown parameter "page": want one of after, limit, offset, peer, sort`,
 		"Limit=2":                     `unknown parameter "Limit"`,
 		"=2":                          `unknown parameter ""`,
 		"limit=5;offset=2":            `malformed query: invalid semicolon separator`,
@@ -151,7 +151,7 @@ func TestConnzQuery(t *testing.T) {
 // A worker that hangs is not waited for, and nothing is made up for it.
 func TestConnzWithoutAWorker(t *testing.T) {
 	o := stuck(t)
-	body := o.wants("/connz", http.StatusServiceUnavailable, "the workers do not answer")
+	body := o.wants("/connz", http.StatusServiceUnavailable, "workers do not answer")
 	if strings.Contains(body, "{") {
 		t.Errorf("%q has an answer behind the error", body)
 	}

@@ -65,7 +65,7 @@ func TestQueueIsFull(t *testing.T) {
 	<-v.counter.began
 	waitFor(t, "two wait", func() bool { return v.queue.waiting.Load() == 2 })
 	v.comes(t.Context())
-	v.wants(t, http.StatusServiceUnavailable, "2 requests for /metrics are being answered, and 2 others wait: try again later\n")
+	v.wants(t, http.StatusServiceUnavailable, "2 requests for /metrics are in progress, and 2 more are waiting: try again later\n")
 	for range 2 {
 		v.counter.end <- 1
 		v.wants(t, http.StatusOK, "")
@@ -84,7 +84,7 @@ func TestQueueIsSlow(t *testing.T) {
 	go v.comes(t.Context())
 	<-v.counter.began
 	v.comes(t.Context())
-	v.wants(t, http.StatusServiceUnavailable, "1 requests for /metrics are being answered, and no turn came within 10ms: try again later\n")
+	v.wants(t, http.StatusServiceUnavailable, "1 requests for /metrics are in progress, and this one has waited 10ms: try again later\n")
 	v.queue.wait = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
