@@ -158,7 +158,7 @@ func (s *Server) allPages() []page {
 		{"/healthz", f(s.healthz), "200 if every worker answers within 1 s"},
 		{"/readyz", f(s.readyz), "200 if new connections are accepted; 503 if full or draining"},
 		{"/metrics", s.metrics(), "metrics for Prometheus"},
-		{"/connz", s.connz(), "connections as JSON: ?sort=age (or idle, bytes), ?peer=192.0.2.0/24, ?limit=100, ?offset=0, ?after=MARK"},
+		{"/connz", s.connz(), "connections as JSON: ?sort=age (or idle, bytes), ?peer=192.0.2.0/24, ?limit=100, ?offset=0, ?after=NEXT"},
 		{"/version", f(s.version), "version, commit, Go version, platform"},
 		{"/echo", s.cfg.Echo, "WebSocket echo through net/http"},
 		{"/debug/pprof/", f(pprof.Index), "profiles: allocs, block, goroutine, heap, mutex, threadcreate"},

@@ -97,7 +97,7 @@ func (s *Server) listConns(w http.ResponseWriter, r *http.Request) {
 		answer.Peer = query.Peer.String()
 	}
 	if list.Next != nil {
-		answer.Next = markText(*list.Next)
+		answer.Next = cursorText(*list.Next)
 	}
 	answer.write(w, list.Conns)
 }
@@ -139,7 +139,7 @@ var connzParameters = map[string]func(q *pool.Query, value string) error{
 	"limit":  func(q *pool.Query, value string) error { return parseCount(&q.Limit, value, connzMost) },
 	"offset": func(q *pool.Query, value string) error { return parseCount(&q.Offset, value, math.MaxInt32) },
 	"after": func(q *pool.Query, value string) (err error) {
-		q.After, err = parseMark(value)
+		q.After, err = parseCursor(value)
 		return err
 	},
 }
@@ -178,18 +178,18 @@ func parseCount(n *int, text string, most int) error {
 	return nil
 }
 
-// markText formats a mark for ?after=.
-func markText(m pool.Mark) string { return fmt.Sprintf("%d-%d", m.Value, m.FD) }
+// cursorText formats a cursor for ?after=.
+func cursorText(m pool.Cursor) string { return fmt.Sprintf("%d-%d", m.Value, m.FD) }
 
-// parseMark parses a mark that markText has formatted.
-func parseMark(text string) (*pool.Mark, error) {
+// parseCursor parses a cursor that cursorText has formatted.
+func parseCursor(text string) (*pool.Cursor, error) {
 	value, fd, _ := strings.Cut(text, "-")
 	v, err := strconv.ParseUint(value, 10, 63)
 	n, err2 := strconv.ParseUint(fd, 10, 31)
 	if errors.Join(err, err2) != nil {
 		return nil, fmt.Errorf(`%q is not the "next" of an earlier response`, text)
 	}
-	return &pool.Mark{Value: v, FD: int32(n)}, nil
+	return &pool.Cursor{Value: v, FD: int32(n)}, nil
 }
 
 func summaryOf(s *pool.Snapshot) connSummary {

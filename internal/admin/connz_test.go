@@ -55,7 +55,7 @@ func TestConnz(t *testing.T) {
 	h.wants("/connz?limit=0", http.StatusOK, `"connections": []`)
 }
 
-// Every connection is on exactly one page, whether pages are requested by offset or by mark.
+// Every connection is on exactly one page, whether pages are requested by offset or by cursor.
 func TestConnzPages(t *testing.T) {
 	h := newHarness(t)
 	const n = 7
@@ -64,7 +64,7 @@ func TestConnzPages(t *testing.T) {
 		want = append(want, h.dials(h.front).LocalAddr().String())
 	}
 	slices.Sort(want)
-	var byOffset, byMark []string
+	var byOffset, byCursor []string
 	for offset := 0; offset < n; offset += 3 {
 		got := h.lists(fmt.Sprintf("limit=3&offset=%d", offset))
 		if got.Offset != offset || got.Total != n || got.Matched != n || (got.Next == "") != (offset+3 >= n) {
@@ -72,18 +72,18 @@ func TestConnzPages(t *testing.T) {
 		}
 		byOffset = append(byOffset, got.peers()...)
 	}
-	for mark := ""; ; {
-		got := h.lists("limit=2" + mark)
-		byMark = append(byMark, got.peers()...)
-		if got.Next == "" || len(byMark) > n {
+	for cursor := ""; ; {
+		got := h.lists("limit=2" + cursor)
+		byCursor = append(byCursor, got.peers()...)
+		if got.Next == "" || len(byCursor) > n {
 			break
 		}
-		mark = "&after=" + got.Next
+		cursor = "&after=" + got.Next
 	}
 	slices.Sort(byOffset)
-	slices.Sort(byMark)
-	if !slices.Equal(byOffset, want) || !slices.Equal(byMark, want) {
-		t.Errorf("got %q by offset and %q by mark, want %q", byOffset, byMark, want)
+	slices.Sort(byCursor)
+	if !slices.Equal(byOffset, want) || !slices.Equal(byCursor, want) {
+		t.Errorf("got %q by offset and %q by cursor, want %q", byOffset, byCursor, want)
 	}
 	if got := h.lists("offset=2147483647"); len(got.Conns) != 0 || got.Matched != n {
 		t.Errorf("offset beyond the end: got %+v, want no connections", got)
@@ -166,8 +166,8 @@ func TestSimultaneousLists(t *testing.T) {
 	})
 }
 
-// FuzzConnzQuery checks that the parameters of a parsed query are within bounds, and that parseMark
-// is the inverse of markText.
+// FuzzConnzQuery checks that the parameters of a parsed query are within bounds, and that
+// parseCursor is the inverse of cursorText.
 func FuzzConnzQuery(f *testing.F) {
 	for _, seed := range []string{"", "limit=1&offset=2&sort=idle", "peer=%3A%3A1", "after=12-3", "limit=1;2", "peer=unix&peer=unix"} {
 		f.Add(seed)
@@ -181,8 +181,8 @@ func FuzzConnzQuery(f *testing.F) {
 			t.Errorf("%q: got %+v, want all parameters within bounds", raw, q)
 		}
 		if q.After != nil {
-			if again, err := parseMark(markText(*q.After)); err != nil || *again != *q.After {
-				t.Errorf("%q: mark %v is parsed as %v, error %v", raw, q.After, again, err)
+			if again, err := parseCursor(cursorText(*q.After)); err != nil || *again != *q.After {
+				t.Errorf("%q: cursor %v is parsed as %v, error %v", raw, q.After, again, err)
 			}
 		}
 	})

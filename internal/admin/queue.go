@@ -13,32 +13,33 @@ import (
 // are waiting already. A waiting request holds only its connection, about 20 KiB.
 type queue struct {
 	handler http.Handler
-	turns   chan struct{} // has an element per request that is being answered
+	sem     chan struct{} // has one element per request in progress
 	most    int           // maximum of waiting
 	wait    time.Duration // maximum time that a request waits
 	waiting atomic.Int64  // number of waiting requests
 }
 
 func newQueue(handler http.Handler, atOnce, most int, wait time.Duration) *queue {
-	return &queue{handler: handler, turns: make(chan struct{}, atOnce), most: most, wait: wait}
+	return &queue{handler: handler, sem: make(chan struct{}, atOnce), most: most, wait: wait}
 }
 
 func (q *queue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if why := q.takeTurn(r.Context()); why != "" {
+	if why := q.acquire(r.Context()); why != "" {
 		w.Header().Set("Retry-After", "1")
 		w.Header().Set("Connection", "close")
-		http.Error(w, fmt.Sprintf("%d requests for %s are in progress, and %s: try again later", cap(q.turns), r.URL.Path, why),
+		http.Error(w, fmt.Sprintf("%d requests for %s are in progress, and %s: try again later", cap(q.sem), r.URL.Path, why),
 			http.StatusServiceUnavailable)
 		return
 	}
-	defer func() { <-q.turns }()
+	defer func() { <-q.sem }()
 	q.handler.ServeHTTP(w, r)
 }
 
-// takeTurn waits for a turn. It returns an empty string, or the reason why there is none.
-func (q *queue) takeTurn(ctx context.Context) (why string) {
+// acquire waits until the request may be answered. It returns an empty string, or the reason why it
+// is refused.
+func (q *queue) acquire(ctx context.Context) (why string) {
 	select {
-	case q.turns <- struct{}{}:
+	case q.sem <- struct{}{}:
 		return ""
 	default:
 	}
@@ -49,7 +50,7 @@ func (q *queue) takeTurn(ctx context.Context) (why string) {
 	ctx, cancel := context.WithTimeout(ctx, q.wait)
 	defer cancel()
 	select {
-	case q.turns <- struct{}{}:
+	case q.sem <- struct{}{}:
 		return ""
 	case <-ctx.Done():
 		return fmt.Sprintf("this one has waited %v", q.wait)

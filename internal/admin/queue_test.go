@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A counter is a handler that reports the begin of each request, and answers it when the test says
-// so.
+// A counter is a handler that reports the beginning of each request, and answers it when the test
+// says so.
 type counter struct {
 	began chan int // receives an element when a request has its turn
 	end   chan int // an element lets one request be answered
@@ -51,8 +51,8 @@ func (v *visits) wants(t *testing.T, status int, body string) {
 
 func (v *visits) wantsEmpty(t *testing.T) {
 	t.Helper()
-	if len(v.queue.turns) != 0 || v.queue.waiting.Load() != 0 {
-		t.Errorf("got %d requests in progress and %d waiting, want none", len(v.queue.turns), v.queue.waiting.Load())
+	if len(v.queue.sem) != 0 || v.queue.waiting.Load() != 0 {
+		t.Errorf("got %d requests in progress and %d waiting, want none", len(v.queue.sem), v.queue.waiting.Load())
 	}
 }
 

@@ -8,10 +8,10 @@ import "sync"
 type shared[T any] struct {
 	make func() (T, error)
 
-	turn sync.Mutex // held during make
+	running sync.Mutex // held during make
 
 	mu   sync.Mutex // protects next
-	next *made[T]   // the call of make that waits for turn; nil: none
+	next *made[T]   // the call of make that waits for running; nil: none
 }
 
 // made is the result of one call of make.
@@ -36,8 +36,8 @@ func (s *shared[T]) get() (T, error) {
 	s.next = m
 	s.mu.Unlock()
 
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.running.Lock()
+	defer s.running.Unlock()
 	s.mu.Lock()
 	s.next = nil // calls from now on need a later result
 	s.mu.Unlock()

@@ -36,7 +36,7 @@ func (w *worker) accept(listener int) {
 			return
 		default:
 			cs.count.Accepted++
-			w.welcome(fd, peer)
+			w.assign(fd, peer)
 		}
 	}
 	if failures == acceptBatch { // the error is not specific to one connection after all
@@ -62,8 +62,8 @@ func (w *worker) acceptFailed(err error) {
 	w.conns.warnings.accept.noteError(err)
 }
 
-// welcome hands an accepted connection to a worker, or refuses it.
-func (w *worker) welcome(fd int, peer netip.AddrPort) {
+// assign hands an accepted connection to a worker, or refuses it.
+func (w *worker) assign(fd int, peer netip.AddrPort) {
 	cs := &w.conns
 	if fd >= len(cs.slots) {
 		cs.count.RefusedFull++
@@ -127,6 +127,6 @@ func (w *worker) admit(a arrival) {
 		cs.update(c)
 	}
 	if w.drain.begun {
-		w.seeOff(l)
+		w.closeWhenAnswered(l)
 	}
 }

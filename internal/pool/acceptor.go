@@ -16,9 +16,8 @@ const (
 	// it has. Listeners are level-triggered, so connections left in the backlog are reported again.
 	acceptBatch = 64
 
-	// acceptPause is how long a worker stops accepting after descriptors have run out so completely
-	// that it cannot even refuse. It is also how long the worker ignores one listener after an
-	// unknown accept4 error.
+	// acceptPause is the time for which a worker stops accepting when it has not even a descriptor
+	// with which to refuse, and for which it ignores one listener after an unknown accept4 error.
 	acceptPause = 100 * time.Millisecond
 )
 

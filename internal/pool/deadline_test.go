@@ -299,10 +299,10 @@ func TestPatience(t *testing.T) {
 	p.upgrades()
 	h.runsUntilIdle()
 	wants("no connection has a deadline", -1)
-	w.conns.store.untidy = true
+	w.conns.store.needsTrim = true
 	wants("memory to return to the system", sweepTime)
 	h.advances(3 * trimEvery * tickTime)
-	w.conns.store.untidy = false
+	w.conns.store.needsTrim = false
 	w.acceptor.ignore()
 	wants("listeners are not watched", sweepTime)
 	if err := w.acceptor.watch(); err != nil {

@@ -17,7 +17,7 @@ func (w *worker) beginDrain(timeout time.Duration) {
 		c.set(unread)
 		l := c.life()
 		cs.turn(c)
-		w.seeOff(l)
+		w.closeWhenAnswered(l)
 	}
 }
 
@@ -39,9 +39,10 @@ func (w *worker) continueDrain() {
 	}
 }
 
-// seeOff sends a close frame to a connection during a drain if its input is answered and the kernel
-// has taken the reply. Otherwise seeOff is called again after the connection's next turn.
-func (w *worker) seeOff(l life) {
+// closeWhenAnswered sends a close frame to a connection during a drain if its input is answered and
+// the kernel has taken the reply. Otherwise closeWhenAnswered is called again after the
+// connection's next turn.
+func (w *worker) closeWhenAnswered(l life) {
 	cs := &w.conns
 	c, ok := cs.find(l)
 	if !ok || cs.store.hasUnsent(c.slot) || c.is(parked) {

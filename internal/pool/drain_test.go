@@ -87,10 +87,10 @@ func TestDrainAnswersArrivals(t *testing.T) {
 // to drain yet keeps the connections that it would have handed to that worker.
 func TestArrivalForDrainedWorkerStaysWithAcceptingWorker(t *testing.T) {
 	h := newHarness(t, workers(2))
-	gone := h.workers[1]
-	gone.acceptor.ignore()
+	ended := h.workers[1]
+	ended.acceptor.ignore()
 	first := h.connects()
-	if !gone.mail.closeIfEmpty() {
+	if !ended.mail.closeIfEmpty() {
 		t.Fatal("closeIfEmpty is false, want an empty mailbox")
 	}
 	second := h.connects() // which would be the ended worker's

@@ -67,7 +67,7 @@ func (cs *conns) end(c conn, why Reason) {
 		unwatch(cs.poller, c.fd)
 	}
 	cs.store.release(c.slot)
-	cs.untime(c)
+	cs.removeDeadline(c)
 	cs.mine.remove(c.fd)
 	counted := !c.is(surplus)
 	if !counted {

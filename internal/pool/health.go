@@ -18,7 +18,7 @@ func (p *Pool) Healthy(ctx context.Context) error {
 	}
 	var wrong []error
 	for i, w := range p.workers {
-		switch _, err := await(ctx, w, answers[i]); {
+		switch _, err := waitForAnswer(ctx, w, answers[i]); {
 		case err == errEnded && w.failure != nil:
 			wrong = append(wrong, fmt.Errorf("worker %d has ended: %w", i, w.failure))
 		case err != nil && err != errEnded:

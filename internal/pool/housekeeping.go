@@ -13,7 +13,7 @@ func (w *worker) housekeep() {
 	if !w.drain.begun {
 		w.acceptor.resume(cs.now)
 	}
-	if cs.store.untidy && cs.now%trimEvery < sweepEvery {
+	if cs.store.needsTrim && cs.now%trimEvery < sweepEvery {
 		cs.store.trim()
 	}
 	w.continueDrain()
@@ -24,5 +24,5 @@ func (w *worker) housekeep() {
 
 // periodic reports whether there is periodic work to do even if no event arrives.
 func (w *worker) periodic() bool {
-	return w.conns.deadlines.n > 0 || w.drain.begun || !w.acceptor.watching || w.conns.store.untidy
+	return w.conns.deadlines.n > 0 || w.drain.begun || !w.acceptor.watching || w.conns.store.needsTrim
 }

@@ -163,12 +163,12 @@ func (cs *conns) update(c conn) {
 		c.set(timed)
 		cs.deadlines.add(c.fd)
 	case !hasDeadline:
-		cs.untime(c)
+		cs.removeDeadline(c)
 	}
 }
 
-// untime removes the connection from the deadlines.
-func (cs *conns) untime(c conn) {
+// removeDeadline removes the connection from the deadlines.
+func (cs *conns) removeDeadline(c conn) {
 	if c.is(timed) {
 		c.clear(timed)
 		cs.deadlines.remove(c.fd)

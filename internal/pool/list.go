@@ -54,14 +54,14 @@ type Conn struct {
 type Query struct {
 	By     Order
 	Peer   *PeerFilter // only connections from matching peers; nil: all
-	After  *Mark       // only connections after this place in the order; nil: all
+	After  *Cursor     // only connections after this place in the order; nil: all
 	Offset int         // number of connections to skip
 	Limit  int         // maximum number of connections to return
 }
 
-// A Mark is a place in an order, just after some connection. It stays valid when connections begin
-// and end, even that one.
-type Mark struct {
+// A Cursor is a place in an order, just after some connection. It stays valid when connections
+// begin and end, even that one.
+type Cursor struct {
 	Value uint64 // of the connection before it: its bytes, or the tick from which its age or idle time counts
 	FD    int32  // of the connection before it
 }
@@ -69,9 +69,9 @@ type Mark struct {
 // A Listing is the answer to a Query.
 type Listing struct {
 	Conns   []Conn
-	Total   int   // number of connections of all workers
-	Matched int   // number of those that match Query.Peer
-	Next    *Mark // the After of the next page; nil: this is the last one
+	Total   int     // number of connections of all workers
+	Matched int     // number of those that match Query.Peer
+	Next    *Cursor // the After of the next page; nil: this is the last one
 }
 
 const (
@@ -107,7 +107,7 @@ func (p *Pool) List(ctx context.Context, q Query) (Listing, error) {
 	if len(found) > q.Limit {
 		if found = found[:q.Limit]; q.Limit > 0 {
 			last := found[q.Limit-1]
-			l.Next = &Mark{s.value(last.rank), last.fd}
+			l.Next = &Cursor{s.value(last.rank), last.fd}
 		}
 	}
 	l.Conns, err = s.describe(ctx, found)
@@ -127,8 +127,8 @@ type selection struct {
 
 // find returns the candidates of a page, plus one if there is a next page.
 func (s *selection) find(ctx context.Context) ([]candidate, error) {
-	if mark := s.query.After; mark != nil {
-		s.after = &candidate{life: life{fd: mark.FD}, rank: s.rank(mark.Value)}
+	if cursor := s.query.After; cursor != nil {
+		s.after = &candidate{life: life{fd: cursor.FD}, rank: s.rank(cursor.Value)}
 	}
 	for skip := s.query.Offset; ; {
 		step := min(skip, s.step)
@@ -175,7 +175,7 @@ func (s *selection) pass(ctx context.Context) error {
 			searches[i] = w.search(ctx, s, from, min(from+listPart/64, words))
 		}
 		for i, w := range workers {
-			found, err := await(ctx, w, searches[i])
+			found, err := waitForAnswer(ctx, w, searches[i])
 			if err != nil && err != errEnded {
 				return err
 			}
@@ -222,7 +222,7 @@ func (s *selection) describe(ctx context.Context, found []candidate) ([]Conn, er
 	for i, w := range s.pool.workers {
 		if len(parts[i]) > 0 {
 			var err error
-			if described[i], err = await(ctx, w, answers[i]); err != nil && err != errEnded {
+			if described[i], err = waitForAnswer(ctx, w, answers[i]); err != nil && err != errEnded {
 				return nil, err
 			}
 		}

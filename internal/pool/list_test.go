@@ -87,8 +87,8 @@ func TestList(t *testing.T) {
 	h.wantsList(ByIdle, 0)
 }
 
-// Pages of any size, by offset or by mark, add up to a single page with all connections. By mark
-// they do even if a connection on an earlier page has ended.
+// Pages of any size, by offset or by cursor, add up to a single page with all connections. By
+// cursor they do even if a connection on an earlier page has ended.
 func TestListPages(t *testing.T) {
 	h := newHarness(t, workers(3))
 	const n = 13
@@ -106,14 +106,14 @@ func TestListPages(t *testing.T) {
 		}
 		want := fds(all.Conns)
 		for _, limit := range []int{1, 2, 5, n - 1, n, n + 1} {
-			var byOffset, byMark []int
+			var byOffset, byCursor []int
 			for q := (Query{By: by, Limit: limit}); q.Offset < n; q.Offset += limit {
 				byOffset = append(byOffset, fds(h.queries(q).Conns)...)
 			}
 			q := Query{By: by, Limit: limit}
 			for pages := 1; ; pages++ {
 				l := h.queries(q)
-				byMark = append(byMark, fds(l.Conns)...)
+				byCursor = append(byCursor, fds(l.Conns)...)
 				if q.After = l.Next; q.After == nil {
 					if most := (n + limit - 1) / limit; pages != most {
 						t.Errorf("by %v: got %d pages of %d, want %d", by, pages, limit, most)
@@ -121,8 +121,8 @@ func TestListPages(t *testing.T) {
 					break
 				}
 			}
-			if !slices.Equal(byOffset, want) || !slices.Equal(byMark, want) {
-				t.Errorf("by %v, pages of %d: got %v by offset and %v by mark, want %v", by, limit, byOffset, byMark, want)
+			if !slices.Equal(byOffset, want) || !slices.Equal(byCursor, want) {
+				t.Errorf("by %v, pages of %d: got %v by offset and %v by cursor, want %v", by, limit, byOffset, byCursor, want)
 			}
 		}
 		for _, beyond := range []int{n, n + 1, skipStep, skipStep + n, 1 << 40} {
@@ -141,7 +141,7 @@ func TestListPages(t *testing.T) {
 	h.runsUntilIdle()
 	h.connects() // the youngest, with the descriptor of the one that was reset
 	if got := fds(h.queries(Query{After: first.Next, Limit: n}).Conns); !slices.Equal(got[:len(later)], later) || len(got) != len(later)+1 {
-		t.Errorf("page after a mark: got %v before and %v after a reset, want one more connection", later, got)
+		t.Errorf("page after a cursor: got %v before and %v after a reset, want one more connection", later, got)
 	}
 }
 

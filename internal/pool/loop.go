@@ -77,7 +77,7 @@ func (w *worker) event(e *netpoll.Event) {
 		w.conns.turn(c)
 	}
 	if w.drain.begun {
-		w.seeOff(l)
+		w.closeWhenAnswered(l)
 	}
 }
 
@@ -90,7 +90,7 @@ func (w *worker) runQueue() {
 			c.clear(queued)
 			cs.turn(c)
 			if w.drain.begun {
-				w.seeOff(l)
+				w.closeWhenAnswered(l)
 			}
 		}
 	}

@@ -78,19 +78,20 @@ func (m *mailbox) abandon() []message {
 }
 
 // ask has a worker answer a question between two turns. If the worker ends before it reads the
-// question there is no answer: see await.
+// question there is no answer: see waitForAnswer.
 func ask[T any](w *worker, question func(*worker) T) <-chan T {
 	answer := make(chan T, 1)
 	w.mail.post(message{do: func(w *worker) { answer <- question(w) }})
 	return answer
 }
 
-// errEnded is the error of await if the worker has ended.
+// errEnded is the error of waitForAnswer if the worker has ended.
 var errEnded = errors.New("the worker has ended")
 
-// await waits for a worker's answer. The error is the cause of ctx's end, or errEnded if the worker
-// has ended; from then on the worker does not change, and any goroutine may read its fields.
-func await[T any](ctx context.Context, w *worker, answer <-chan T) (none T, err error) {
+// waitForAnswer waits for a worker's answer. The error is the cause of ctx's end, or errEnded if
+// the worker has ended; from then on the worker does not change, and any goroutine may read its
+// fields.
+func waitForAnswer[T any](ctx context.Context, w *worker, answer <-chan T) (none T, err error) {
 	select {
 	case x := <-answer:
 		return x, nil // even if ctx is done by now
@@ -116,7 +117,7 @@ func askAll[T any](ctx context.Context, workers []*worker, question func(*worker
 	answers := make([]T, len(workers))
 	for i, w := range workers {
 		var err error
-		if answers[i], err = await(ctx, w, waiting[i]); err == errEnded {
+		if answers[i], err = waitForAnswer(ctx, w, waiting[i]); err == errEnded {
 			answers[i] = question(w)
 		} else if err != nil {
 			return nil, err

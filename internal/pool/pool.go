@@ -229,7 +229,7 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 		w.mail.post(message{do: func(w *worker) { w.beginDrain(timeout) }})
 	}
 	for i, w := range p.workers {
-		_, _ = await(context.Background(), w, ignored[i]) // or it has ended
+		_, _ = waitForAnswer(context.Background(), w, ignored[i]) // or it has ended
 	}
 	p.closeListeners()
 	p.running.Wait()

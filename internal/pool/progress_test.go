@@ -101,7 +101,7 @@ func TestSlowReaderStaysConnected(t *testing.T) {
 	}
 }
 
-// A peer that reads nothing times out in time, no matter how often it is examined.
+// A peer that reads nothing is disconnected after WriteTimeout, no matter how often it is examined.
 func TestPeerThatReadsNothingTimesOut(t *testing.T) {
 	h := newHarness(t)
 	p := h.connectsWithLargeBuffers()

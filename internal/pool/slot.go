@@ -19,7 +19,7 @@ import (
 type slot struct {
 	gen      uint32 // generation of the descriptor; part of its events, which exposes stale ones
 	flags    flags
-	turns    uint8       // turns since the drain began: see seeOff
+	turns    uint8       // turns since the drain began: see closeWhenAnswered
 	activity activity    // see lifecycle.go; changed by update only
 	since    tick        // start of the activity's timeout: see lifecycle.go
 	opened   tick        // when the worker took the connection

@@ -34,9 +34,9 @@ type store struct {
 	spare      arena.Block
 	spareOwner *slot // the connection that holds the spare block; nil: none
 
-	scratch []byte  // receives bytes that a low-memory turn has already peeked at
-	untidy  bool    // the arena may have pages to return to the system
-	backlog backlog // sum over the worker's connections
+	scratch   []byte  // receives bytes that a low-memory turn has already peeked at
+	needsTrim bool    // the arena may have pages to return to the system
+	backlog   backlog // sum over the worker's connections
 }
 
 // backlog sums up write backlogs.
@@ -142,7 +142,7 @@ func (st *store) release(s *slot) {
 		st.spareOwner = nil
 	} else {
 		st.arena.Release(s.held)
-		st.untidy = true
+		st.needsTrim = true
 	}
 	s.held = 0
 }
@@ -291,4 +291,4 @@ func (st *store) countOut(s *slot) {
 }
 
 // trim returns unused pages of the arena to the system.
-func (st *store) trim() { st.untidy = st.arena.Trim() }
+func (st *store) trim() { st.needsTrim = st.arena.Trim() }

@@ -290,17 +290,17 @@ func TestMemoryOfPeakIsReturned(t *testing.T) {
 	h := newHarness(t)
 	w := h.workers[0]
 	h.advances(3 * trimEvery * tickTime)
-	h.until("the arena has no pages to return", func() bool { h.time += sweepEvery; return !w.conns.store.untidy })
+	h.until("the arena has no pages to return", func() bool { h.time += sweepEvery; return !w.conns.store.needsTrim })
 	p, f := h.connects(), binary(1, 50_000)
 	all := masked(f)
 	p.sends(all[:30_000])
 	h.runsUntilIdle()
 	p.sends(all[30_000:])
 	p.wantsEcho("echo of the frame", f)
-	if !w.conns.store.untidy {
-		t.Fatal("untidy is false after memory was released, want true")
+	if !w.conns.store.needsTrim {
+		t.Fatal("needsTrim is false after memory was released, want true")
 	}
-	h.until("the memory is returned", func() bool { h.time += sweepEvery; return !w.conns.store.untidy })
+	h.until("the memory is returned", func() bool { h.time += sweepEvery; return !w.conns.store.needsTrim })
 	for range 2 { // pages are kept for one trim
 		if h.arena.Trim() {
 			t.Error("the arena still has pages to return")

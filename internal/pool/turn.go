@@ -26,7 +26,7 @@ func (cs *conns) turn(c conn) {
 		cs.linger(c)
 		return
 	case c.is(surplus) && c.proto.Phase() == echo.Handshake:
-		cs.turnAway(c)
+		cs.refuseSurplus(c)
 		return
 	case !cs.store.roomForTurn():
 		cs.lowMemoryTurn(c)

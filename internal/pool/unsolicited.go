@@ -25,23 +25,23 @@ func (cs *conns) ping(c conn) {
 	c.set(pinged)
 	c.clear(marked)
 	cs.progress.look(c, cs.now)
-	cs.say(c, cs.endpoint.Ping)
+	cs.sendUnsolicited(c, cs.endpoint.Ping)
 }
 
 // goodbye sends a close frame with code 1001, or 503 if the handshake is not complete.
 func (cs *conns) goodbye(c conn, reason string) {
-	cs.say(c, func(dst []byte) []byte {
+	cs.sendUnsolicited(c, func(dst []byte) []byte {
 		return cs.endpoint.Goodbye(dst, &c.proto, ws.StatusGoingAway, reason)
 	})
 }
 
 // refuse refuses a request that is not complete.
 func (cs *conns) refuse(c conn, r *echo.Refusal) {
-	cs.say(c, func(dst []byte) []byte { return cs.endpoint.Refuse(dst, &c.proto, r) })
+	cs.sendUnsolicited(c, func(dst []byte) []byte { return cs.endpoint.Refuse(dst, &c.proto, r) })
 }
 
-// turnAway refuses a connection beyond a limit, as soon as it begins to send its request.
-func (cs *conns) turnAway(c conn) {
+// refuseSurplus refuses a connection beyond a limit, as soon as it begins to send its request.
+func (cs *conns) refuseSurplus(c conn) {
 	n, err := netpoll.Recv(c.fd, cs.store.buffer)
 	if err != nil {
 		cs.lost(c, err)
@@ -72,9 +72,9 @@ func (cs *conns) refuseAtOnce(fd int, r *echo.Refusal) {
 	netpoll.Close(fd)
 }
 
-// say sends the bytes that appendTo appends, after the write backlog if there is one. If there is
-// no memory to add them to the backlog, they are not sent: the backlog matters more.
-func (cs *conns) say(c conn, appendTo func(dst []byte) []byte) {
+// sendUnsolicited sends the bytes that appendTo appends, after the write backlog if there is one.
+// If there is no memory to add them to the backlog, they are not sent: the backlog matters more.
+func (cs *conns) sendUnsolicited(c conn, appendTo func(dst []byte) []byte) {
 	before := c.proto.Phase()
 	backlog := cs.store.unsent(c.slot)
 	proto, count := c.proto, cs.endpoint.Count
