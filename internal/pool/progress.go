@@ -17,8 +17,8 @@ import (
 // progress. If the peer has acknowledged at least minRate since then, that is progress, and
 // WriteTimeout restarts. A peer that acknowledges less is treated like one that reads nothing.
 //
-// A peer that acknowledges more than minRate earns credit, which extends the next wait to at most
-// twice WriteTimeout. The reason is that a receiver opens its window in steps of a segment or a
+// A large acknowledgement earns credit in proportion, which extends the next wait to at most twice
+// WriteTimeout. The reason is that a receiver opens its window in steps of a segment or a
 // sixteenth of its buffer: with loopback's segments of 64 KiB, a peer that reads 4 KiB per second
 // acknowledges nothing for 32 s between two steps.
 //
