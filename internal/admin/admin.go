@@ -1,7 +1,9 @@
-// Package admin is the operator's side of the server: profiles, metrics, health, and who is connected, by HTTP on a
-// listener of its own. Whatever it tells, it asks the worker pool for; the workers do nothing for it otherwise.
+// Package admin implements the admin server: health, metrics, profiles and a list of connections,
+// over HTTP on listeners of its own. It asks the worker pool for its data only when a request needs
+// it, so it costs the workers nothing otherwise.
 //
-// Whoever can reach it can profile the process and see its peers' addresses: it is for loopback, or a network of operators.
+// Every client of the admin server can profile the process and see the peers' addresses. Its
+// listeners belong on loopback or on an operators' network.
 package admin
 
 import (
@@ -23,39 +25,42 @@ import (
 	"wsecho/internal/pool"
 )
 
-// Times of the HTTP server. A profile takes as long as it is asked to, for net/http/pprof adds that to writeTimeout itself.
+// Limits of the HTTP server. A profile may take longer than writeTimeout: net/http/pprof extends
+// the deadline by the requested duration.
 const (
 	headerTimeout = 5 * time.Second
 	readTimeout   = 10 * time.Second
 	writeTimeout  = 15 * time.Second
 	idleTimeout   = 2 * time.Minute // longer than most scrape intervals
-	maxHeader     = 128 << 10       // bytes; the most that -max-header may be, which /echo applies by itself
+	maxHeader     = 128 << 10       // bytes; the largest -max-header, which /echo enforces itself
 
-	// answerTimeout is how long the workers have to answer. The loop of each should turn within that time.
+	// answerTimeout limits the wait for the workers' answers. A healthy worker answers within
+	// milliseconds.
 	answerTimeout = time.Second
 
-	// waitMost is how many requests may wait for a turn, for scrapes and for lists each.
+	// waitMost is the maximum number of waiting scrapes, and of waiting requests for lists.
 	waitMost = 1024
 
-	// scrapesMost scrapes are answered at once. Each holds its text, 16 KiB and some, until the
-	// client has read it. scrapeWait is for a turn, scrapeTimeout for gathering: together less than
-	// the 10 s after which Prometheus gives up.
+	// scrapesMost is the maximum number of scrapes that are answered at the same time. Each holds
+	// its text, a little more than 16 KiB, until the client has read it. scrapeWait limits the wait
+	// in the queue, scrapeTimeout the answer; together they are below Prometheus's default timeout
+	// of 10 s.
 	scrapesMost   = 128
 	scrapeWait    = 5 * time.Second
 	scrapeTimeout = 4 * time.Second
 
-	// listsMost lists of connections are made at once. Each takes up to 8 MiB, and holds 2 MiB of
-	// them until the client has read it. listWait is for a turn, listTimeout for the workers to
-	// answer.
+	// listsMost is the maximum number of lists of connections that are made at the same time. Each
+	// takes up to 8 MiB, and holds 2 MiB of them until the client has read it. listWait limits the
+	// wait in the queue, listTimeout the wait for the workers' answers.
 	listsMost   = 4
 	listWait    = 5 * time.Second
 	listTimeout = 8 * time.Second
 
-	// closeTimeout is for requests that are being answered when the server ends.
+	// closeTimeout limits the wait in Close for requests in progress.
 	closeTimeout = time.Second
 )
 
-// Version is what program this is.
+// Version identifies the program.
 type Version struct {
 	Number string `json:"version"`
 	Commit string `json:"commit"`
@@ -64,33 +69,33 @@ type Version struct {
 	Arch   string `json:"arch"`
 }
 
-// limits are what tests make shorter.
+// limits are timeouts that tests shorten.
 type limits struct {
 	scrapeWait, listWait, listTimeout time.Duration
 }
 
 var defaultLimits = limits{scrapeWait, listWait, listTimeout}
 
-// Config is what the server tells of. Every field is to be set.
+// Config configures a Server. Every field must be set.
 type Config struct {
 	Pool    *pool.Pool
 	Echo    http.Handler // at /echo
 	Version Version
 	Log     *slog.Logger
-	LogLost func() uint64 // lines that the log has lost
+	LogLost func() uint64 // returns the number of dropped log lines
 }
 
-// Server is the admin server.
+// A Server is an admin server.
 type Server struct {
 	cfg    Config
 	limits limits
 	pages  []page
 	http   http.Server
-	served sync.WaitGroup // one Serve for each listener
-	failed chan error     // the first error of one
+	served sync.WaitGroup // one Serve per listener
+	failed chan error     // receives the first error of Serve
 }
 
-// Start starts to serve on listeners, which it will close.
+// Start returns a server that serves on the given listeners. Close closes them.
 func Start(listeners []net.Listener, cfg Config) *Server {
 	s := newServer(cfg)
 	s.start(listeners...)
@@ -110,7 +115,7 @@ func newServer(cfg Config) *Server {
 	return s
 }
 
-// start serves on the listeners. What is configured changes no more.
+// start serves on the listeners. The configuration must not change afterwards.
 func (s *Server) start(listeners ...net.Listener) {
 	s.pages = s.allPages()
 	s.http.Handler = s.mux()
@@ -126,10 +131,11 @@ func (s *Server) start(listeners ...net.Listener) {
 	}
 }
 
-// Failed delivers the error that keeps it from serving on.
+// Failed returns a channel that receives the first error that ends service on a listener.
 func (s *Server) Failed() <-chan error { return s.failed }
 
-// Close ends the server. Requests that are being answered have a second for it.
+// Close closes the listeners and waits up to 1 s for requests in progress, then closes their
+// connections.
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -139,22 +145,22 @@ func (s *Server) Close() {
 	s.served.Wait()
 }
 
-// page is something to be asked for.
+// A page is a path that the server handles.
 type page struct {
 	path    string
 	handler http.Handler
-	about   string // for the index; empty: not there
+	about   string // description in the index; empty: not listed
 }
 
 func (s *Server) allPages() []page {
 	f := func(h http.HandlerFunc) http.Handler { return h }
 	return []page{
-		{"/healthz", f(s.healthz), "200 if every worker's loop turns"},
-		{"/readyz", f(s.readyz), "200 if connections are accepted; 503 when full, and as soon as a drain begins"},
+		{"/healthz", f(s.healthz), "200 if every worker answers within 1 s"},
+		{"/readyz", f(s.readyz), "200 if new connections are accepted; 503 if full or draining"},
 		{"/metrics", s.metrics(), "metrics for Prometheus"},
-		{"/connz", s.connz(), "connections: ?sort=age, idle or bytes, ?peer=192.0.2.0/24, ?limit=100, ?offset=0, ?after=MARK"},
-		{"/version", f(s.version), "version, commit, Go version"},
-		{"/echo", s.cfg.Echo, "the same echo, by way of net/http"},
+		{"/connz", s.connz(), "connections as JSON: ?sort=age (or idle, bytes), ?peer=192.0.2.0/24, ?limit=100, ?offset=0, ?after=NEXT"},
+		{"/version", f(s.version), "version, commit, Go version, platform"},
+		{"/echo", s.cfg.Echo, "WebSocket echo through net/http"},
 		{"/debug/pprof/", f(pprof.Index), "profiles: allocs, block, goroutine, heap, mutex, threadcreate"},
 		{"/debug/pprof/profile", f(pprof.Profile), "CPU profile: ?seconds=30"},
 		{"/debug/pprof/trace", f(pprof.Trace), "execution trace: ?seconds=1"},
@@ -172,10 +178,10 @@ func (s *Server) mux() *http.ServeMux {
 	return mux
 }
 
-// metrics serves Go's figures, the process's, and the pool's. Simultaneous scrapes share what is
-// gathered. With a timeout, promhttp encodes into memory, and gathered metrics are not kept for a
-// client that reads slowly. It does not compress: what gzip keeps for that is more than all that
-// the server has at the start.
+// metrics returns the handler of /metrics: metrics of the Go runtime, the process and the pool.
+// Simultaneous scrapes share gathered metrics. Because of the timeout, promhttp encodes into
+// memory, so that it does not hold the gathered metrics while a slow client reads. Compression is
+// disabled because gzip's state would need more memory than the whole server has after start.
 func (s *Server) metrics() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -185,7 +191,7 @@ func (s *Server) metrics() http.Handler {
 	)
 	gatherer := prometheus.GathererFunc(share(registry.Gather).get)
 	return newQueue(promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
-		ErrorHandling:      promhttp.ContinueOnError, // what is known is told, even if a worker hangs
+		ErrorHandling:      promhttp.ContinueOnError, // report the available metrics even if a worker hangs
 		ErrorLog:           slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
 		DisableCompression: true,
 		Timeout:            scrapeTimeout,
@@ -199,7 +205,7 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	say(w, "ok")
+	writeLine(w, "ok")
 }
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
@@ -209,13 +215,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	case p.Full():
 		http.Error(w, "full", http.StatusServiceUnavailable)
 	default:
-		say(w, "ready")
+		writeLine(w, "ready")
 	}
 }
 
 func (s *Server) version(w http.ResponseWriter, r *http.Request) { writeJSON(w, s.cfg.Version) }
 
-func say(w http.ResponseWriter, line string) {
+// writeLine answers with a line of text.
+func writeLine(w http.ResponseWriter, line string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write([]byte(line + "\n"))
@@ -226,11 +233,12 @@ func writeJSON(w http.ResponseWriter, x any) {
 	w.Header().Set("Cache-Control", "no-store")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(x) // the peer has gone
+	_ = e.Encode(x) // fails only if the client has disconnected
 }
 
-// Profiles has the runtime sample what it otherwise does not, because it costs something: one of mutexFraction
-// contentions of mutexes, and one blocking event for so many nanoseconds that were spent blocked. 0: none.
+// Profiles enables the runtime's mutex and block profiles, which are off by default because they
+// cost time. On average, one in mutexFraction mutex contentions is sampled, and one blocking event
+// per blockRate nanoseconds spent blocked; 0 disables either.
 func Profiles(mutexFraction, blockRate int) {
 	if mutexFraction > 0 {
 		runtime.SetMutexProfileFraction(mutexFraction)

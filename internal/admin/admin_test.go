@@ -19,24 +19,24 @@ import (
 	"wsecho/internal/testpeer"
 )
 
-const soon = 10 * time.Second // longer than anything here takes that happens at all
+const soon = 10 * time.Second // timeout of everything that a test waits for
 
-// harness is a pool and its admin server.
+// A harness is a pool and its admin server.
 type harness struct {
 	t      testing.TB
 	pool   *pool.Pool
 	server *Server
-	front  string // where connections come to
-	addr   string // where operators ask
+	front  string // address of the pool's listener
+	addr   string // address of the admin server
 }
 
-func opens(t testing.TB, changes ...func(*pool.Config)) *harness {
+func newHarness(t testing.TB, changes ...func(*pool.Config)) *harness {
 	t.Helper()
-	return opensWith(t, func(*Server) {}, changes...)
+	return newHarnessWith(t, func(*Server) {}, changes...)
 }
 
-// opensWith has an admin server that is tuned before it starts.
-func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) *harness {
+// newHarnessWith returns a harness whose admin server tune changes before it starts.
+func newHarnessWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) *harness {
 	t.Helper()
 	cfg := pool.Config{
 		Workers: 2, MaxConns: 100, MaxFDs: 20_000,
@@ -61,35 +61,35 @@ func opensWith(t testing.TB, tune func(*Server), changes ...func(*pool.Config)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &harness{t: t, pool: p, front: front.Addr.String(), addr: l.Addr().String()}
-	o.server = newServer(Config{
+	h := &harness{t: t, pool: p, front: front.Addr.String(), addr: l.Addr().String()}
+	h.server = newServer(Config{
 		Pool: p, Echo: hijack.New(p, cfg.Echo), Log: cfg.Log, LogLost: func() uint64 { return 7 },
 		Version: Version{Number: "1.2.3", Commit: "abc", Go: "go1.26", OS: "linux", Arch: "amd64"},
 	})
-	o.server.http.ReadHeaderTimeout = 500 * time.Millisecond
-	tune(o.server)
-	o.server.start(l)
+	h.server.http.ReadHeaderTimeout = 500 * time.Millisecond
+	tune(h.server)
+	h.server.start(l)
 	t.Cleanup(func() {
 		p.Shutdown(0)
-		o.server.Close()
+		h.server.Close()
 		p.Close()
 	})
-	return o
+	return h
 }
 
-// asks asks, and does not keep the connection.
-func (o *harness) asks(path string) (*http.Response, string) {
-	o.t.Helper()
-	response, body, err := o.get(path)
+// asks sends a GET request on a connection of its own, and returns the response and its body.
+func (h *harness) asks(path string) (*http.Response, string) {
+	h.t.Helper()
+	response, body, err := h.get(path)
 	if err != nil {
-		o.t.Fatalf("%s: %v", path, err)
+		h.t.Fatalf("%s: %v", path, err)
 	}
 	return response, body
 }
 
-func (o *harness) get(path string) (*http.Response, string, error) {
+func (h *harness) get(path string) (*http.Response, string, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * soon}
-	response, err := client.Get("http://" + o.addr + path)
+	response, err := client.Get("http://" + h.addr + path)
 	if err != nil {
 		return nil, "", err
 	}
@@ -98,26 +98,27 @@ func (o *harness) get(path string) (*http.Response, string, error) {
 	return response, string(body), err
 }
 
-func (o *harness) wants(path string, status int, contains string) string {
-	o.t.Helper()
-	response, body := o.asks(path)
+// wants checks the status and a part of the body of a response, and returns the body.
+func (h *harness) wants(path string, status int, contains string) string {
+	h.t.Helper()
+	response, body := h.asks(path)
 	if response.StatusCode != status || !strings.Contains(body, contains) {
-		o.t.Errorf("%s: %s, %.200q; want %d, %q", path, response.Status, body, status, contains)
+		h.t.Errorf("%s: got status %s, body %.200q; want %d, %q", path, response.Status, body, status, contains)
 	}
 	return body
 }
 
 // dials opens a WebSocket.
-func (o *harness) dials(addr string) *testpeer.Peer {
-	o.t.Helper()
-	return testpeer.Dial(o.t, "tcp", addr).Upgrades()
+func (h *harness) dials(addr string) *testpeer.Peer {
+	h.t.Helper()
+	return testpeer.Dial(h.t, "tcp", addr).Upgrades()
 }
 
-// says sends and expects an answer.
-func (o *harness) says(p *testpeer.Peer, bytes, answer string) {
-	o.t.Helper()
+// says sends bytes and expects an answer.
+func (h *harness) says(p *testpeer.Peer, bytes, answer string) {
+	h.t.Helper()
 	p.Sends(bytes)
-	p.Wants(answer, "an answer")
+	p.Wants(answer, "echo")
 }
 
 const (
@@ -125,28 +126,28 @@ const (
 	hello       = testpeer.Hello
 )
 
-// stuck is a pool one of whose workers hangs as soon as it has a connection.
-func stuck(t *testing.T) *harness {
+// hangingHarness returns a harness with a pool in which one worker hangs.
+func hangingHarness(t *testing.T) *harness {
 	t.Helper()
 	var once sync.Once
 	stuck, free := make(chan bool), make(chan bool)
-	o := opensWith(t, func(s *Server) { s.limits.listTimeout = time.Second }, func(cfg *pool.Config) {
+	h := newHarnessWith(t, func(s *Server) { s.limits.listTimeout = time.Second }, func(cfg *pool.Config) {
 		cfg.OnConn = func(pool.ConnEvent) { once.Do(func() { close(stuck); <-free }) }
 	})
-	t.Cleanup(func() { close(free) }) // comes before that of opens
-	c, err := net.Dial("tcp", o.front)
+	t.Cleanup(func() { close(free) }) // runs before the cleanup of newHarness
+	c, err := net.Dial("tcp", h.front)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	<-stuck
-	return o
+	return h
 }
 
-// The index links to everything, and what it links to is there.
-func TestIndex(t *testing.T) {
-	o := opens(t)
-	index := o.wants("/", http.StatusOK, "1.2.3")
+// The index links to every page, and every link works.
+func TestIndexLinksToEveryPage(t *testing.T) {
+	h := newHarness(t)
+	index := h.wants("/", http.StatusOK, "1.2.3")
 	links := regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(index, -1)
 	linked := map[string]bool{}
 	for _, l := range links {
@@ -159,73 +160,73 @@ func TestIndex(t *testing.T) {
 		case "/debug/pprof/profile", "/debug/pprof/trace":
 			path += "?seconds=1"
 		}
-		o.wants(path, status, "")
+		h.wants(path, status, "")
 	}
-	for _, p := range o.server.pages {
+	for _, p := range h.server.pages {
 		if !linked[p.path] && p.path != "/debug/pprof/symbol" {
-			t.Errorf("%s is not linked", p.path)
+			t.Errorf("the index has no link to %s", p.path)
 		}
 	}
-	o.wants("/nothing", http.StatusNotFound, "")
-	o.wants("/debug/pprof/goroutine?debug=2", http.StatusOK, "(*worker).run")
+	h.wants("/nothing", http.StatusNotFound, "")
+	h.wants("/debug/pprof/goroutine?debug=2", http.StatusOK, "(*worker).run")
 }
 
 func TestVersion(t *testing.T) {
-	o := opens(t)
+	h := newHarness(t)
 	var v Version
-	if err := json.Unmarshal([]byte(o.wants("/version", http.StatusOK, "")), &v); err != nil || v != o.server.cfg.Version {
-		t.Errorf("%+v, %v", v, err)
+	if err := json.Unmarshal([]byte(h.wants("/version", http.StatusOK, "")), &v); err != nil || v != h.server.cfg.Version {
+		t.Errorf("got %+v, error %v; want %+v", v, err, h.server.cfg.Version)
 	}
 }
 
 func TestHealth(t *testing.T) {
-	o := opens(t)
-	o.wants("/healthz", http.StatusOK, "ok")
-	o.wants("/readyz", http.StatusOK, "ready")
-	o.wants("/readyz?verbose&now=1", http.StatusOK, "ready") // probes add what they like
+	h := newHarness(t)
+	h.wants("/healthz", http.StatusOK, "ok")
+	h.wants("/readyz", http.StatusOK, "ready")
+	h.wants("/readyz?verbose&now=1", http.StatusOK, "ready") // parameters are ignored
 }
 
-// A worker that hangs is named, and what can be known without it still is.
-func TestWorkerHangs(t *testing.T) {
-	o := stuck(t)
+// The response of /healthz names a worker that hangs, and /metrics still has all metrics that do
+// not depend on it.
+func TestHangingWorkerIsNamed(t *testing.T) {
+	h := hangingHarness(t)
 	began := time.Now()
-	o.wants("/healthz", http.StatusServiceUnavailable, "worker ")
-	metrics := o.wants("/metrics", http.StatusOK, "go_goroutines")
+	h.wants("/healthz", http.StatusServiceUnavailable, "worker ")
+	metrics := h.wants("/metrics", http.StatusOK, "go_goroutines")
 	if took := time.Since(began); took > 2*answerTimeout+soon/2 {
-		t.Errorf("it took %v to find out", took)
+		t.Errorf("the responses took %v, want at most %v", took, 2*answerTimeout+soon/2)
 	}
 	if !strings.Contains(metrics, "wsecho_build_info") || strings.Contains(metrics, "wsecho_connections") {
-		t.Error("without one worker's figures the sums are not known, the rest is")
+		t.Error("got sums over the workers or no build info, want only metrics that do not depend on the workers")
 	}
 }
 
 func TestReadiness(t *testing.T) {
-	o := opens(t, func(cfg *pool.Config) { cfg.MaxConns = 1 })
-	c := o.dials(o.front)
-	o.wants("/readyz", http.StatusServiceUnavailable, "full")
+	h := newHarness(t, func(cfg *pool.Config) { cfg.MaxConns = 1 })
+	c := h.dials(h.front)
+	h.wants("/readyz", http.StatusServiceUnavailable, "full")
 	c.Close()
-	for end := time.Now().Add(soon); o.pool.Full() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(soon); h.pool.Full() && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
-	o.wants("/readyz", http.StatusOK, "ready")
-	o.pool.Shutdown(0)
-	o.wants("/readyz", http.StatusServiceUnavailable, "draining")
-	o.wants("/healthz", http.StatusOK, "ok")
-	o.wants("/metrics", http.StatusOK, "wsecho_draining 1\n")
+	h.wants("/readyz", http.StatusOK, "ready")
+	h.pool.Shutdown(0)
+	h.wants("/readyz", http.StatusServiceUnavailable, "draining")
+	h.wants("/healthz", http.StatusOK, "ok")
+	h.wants("/metrics", http.StatusOK, "wsecho_draining 1\n")
 }
 
-// A profile takes as long as it is asked to, although answers have a time limit that is shorter.
-func TestLongProfile(t *testing.T) {
-	o := opensWith(t, func(s *Server) { s.http.WriteTimeout = answerTimeout })
-	_, body := o.asks("/debug/pprof/profile?seconds=2")
+// A profile takes as long as requested, even if that is longer than the write timeout.
+func TestProfileMayExceedWriteTimeout(t *testing.T) {
+	h := newHarnessWith(t, func(s *Server) { s.http.WriteTimeout = answerTimeout })
+	_, body := h.asks("/debug/pprof/profile?seconds=2")
 	if !strings.HasPrefix(body, "\x1f\x8b") {
-		t.Errorf("%.100q is no profile", body)
+		t.Errorf("got %.100q, want a gzipped profile", body)
 	}
 }
 
-// Who is slow to ask does not keep a connection for ever.
-func TestSlowRequest(t *testing.T) {
-	o := opens(t)
-	c, err := net.Dial("tcp", o.addr)
+func TestSlowRequestTimesOut(t *testing.T) {
+	h := newHarness(t)
+	c, err := net.Dial("tcp", h.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,65 +234,66 @@ func TestSlowRequest(t *testing.T) {
 	io.WriteString(c, "GET / HT")
 	c.SetReadDeadline(time.Now().Add(soon))
 	if got, err := io.ReadAll(c); err != nil {
-		t.Errorf("%q, %v: want the end of the connection", got, err)
+		t.Errorf("got %q, error %v; want EOF", got, err)
 	}
 }
 
 func TestEcho(t *testing.T) {
-	o := opens(t)
-	c := o.dials(o.addr)
+	h := newHarness(t)
+	c := h.dials(h.addr)
 	c.Sends(testpeer.MaskedHello)
-	c.Wants(testpeer.Hello, "an echo")
-	o.wants("/echo", http.StatusUpgradeRequired, "connect with a WebSocket client")
+	c.Wants(testpeer.Hello, "echo")
+	h.wants("/echo", http.StatusUpgradeRequired, "connect with a WebSocket client")
 }
 
-// Requests that are being answered are answered, and then it is over.
-func TestClose(t *testing.T) {
-	o := opens(t)
-	idle, err := net.Dial("tcp", o.addr)
+// Close returns although there is an idle connection, and is not reported as a failure.
+func TestCloseReturns(t *testing.T) {
+	h := newHarness(t)
+	idle, err := net.Dial("tcp", h.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer idle.Close()
 	done := make(chan bool)
-	go func() { o.server.Close(); close(done) }()
+	go func() { h.server.Close(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(soon):
-		t.Fatal("it does not close")
+		t.Fatal("timed out waiting for Close")
 	}
 	select {
-	case err := <-o.server.Failed():
-		t.Errorf("it says that it has failed: %v", err)
+	case err := <-h.server.Failed():
+		t.Errorf("Failed received %v, want nothing", err)
 	default:
 	}
 }
 
-// A listener that fails is a failure of the server.
-func TestListenerFails(t *testing.T) {
-	o := opens(t)
+// Failed receives the error of a listener.
+func TestListenerFailureIsReported(t *testing.T) {
+	h := newHarness(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Start([]net.Listener{l}, o.server.cfg)
+	s := Start([]net.Listener{l}, h.server.cfg)
 	defer s.Close()
 	l.Close()
 	select {
 	case err := <-s.Failed():
 		if err == nil {
-			t.Error("it has failed without a cause")
+			t.Error("Failed received nil, want an error")
 		}
 	case <-time.After(soon):
-		t.Error("nobody is told")
+		t.Error("timed out waiting for Failed")
 	}
 }
 
+// waitFor waits until cond holds.
 func waitFor(t *testing.T, why string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(soon); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited for: %s", why)
+			t.Fatalf("timed out waiting for: %s", why)
 		}
 	}
 }

@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	connzLimit = 100 // by default
-	connzMost  = 10_000
+	connzLimit = 100    // default of ?limit=
+	connzMost  = 10_000 // largest ?limit=
 )
 
-// connz is the answer of /connz, but for the connections, which stand at its end. Field names have
-// their units.
+// connz is the response of /connz, without the list of connections at its end. JSON field names
+// contain units.
 type connz struct {
 	Now     time.Time   `json:"now"`
 	Summary connSummary `json:"summary"`
@@ -33,8 +33,8 @@ type connz struct {
 	Peer    string      `json:"peer,omitempty"`
 	Offset  int         `json:"offset"`
 	Limit   int         `json:"limit"`
-	Total   int         `json:"total"`   // connections
-	Matched int         `json:"matched"` // by peer
+	Total   int         `json:"total"`   // number of connections
+	Matched int         `json:"matched"` // number of connections that match ?peer=
 	Next    string      `json:"next,omitempty"`
 }
 
@@ -42,7 +42,7 @@ type connSummary struct {
 	Open          int    `json:"open"`
 	Limit         int    `json:"limit"`
 	Draining      bool   `json:"draining"`
-	Workers       []int  `json:"workers"` // connections of each
+	Workers       []int  `json:"workers"` // number of connections of each
 	Accepted      uint64 `json:"accepted"`
 	Adopted       uint64 `json:"adopted"`
 	Closed        uint64 `json:"closed"`
@@ -55,19 +55,19 @@ type connSummary struct {
 type connEntry struct {
 	FD       int     `json:"fd"`
 	Worker   int     `json:"worker"`
-	Peer     string  `json:"peer,omitempty"` // none on a unix socket
+	Peer     string  `json:"peer,omitempty"` // absent on a unix socket
 	State    string  `json:"state"`
 	Age      float64 `json:"age_seconds"`
 	Idle     float64 `json:"idle_seconds"`
 	Received uint64  `json:"received_bytes"`
 	Sent     uint64  `json:"sent_bytes"`
 	Unsent   int     `json:"unsent_bytes"`     // of replies that the kernel has not taken
-	Rest     int     `json:"unfinished_bytes"` // of a frame or request that is not whole
-	Held     int     `json:"held_bytes"`       // of the budget, for both
+	Rest     int     `json:"unfinished_bytes"` // of an incomplete frame or request
+	Held     int     `json:"held_bytes"`       // of the buffer budget, for both
 	Queued   bool    `json:"queued"`
 }
 
-// connz lists connections.
+// connz returns the handler of /connz.
 func (s *Server) connz() http.Handler {
 	return newQueue(http.HandlerFunc(s.listConns), listsMost, waitMost, s.limits.listWait)
 }
@@ -86,7 +86,7 @@ func (s *Server) listConns(w http.ResponseWriter, r *http.Request) {
 		list, err = s.cfg.Pool.List(ctx, query)
 	}
 	if err != nil {
-		http.Error(w, "the workers do not answer: "+err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, "workers do not answer: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	answer := connz{
@@ -97,13 +97,13 @@ func (s *Server) listConns(w http.ResponseWriter, r *http.Request) {
 		answer.Peer = query.Peer.String()
 	}
 	if list.Next != nil {
-		answer.Next = markText(*list.Next)
+		answer.Next = cursorText(*list.Next)
 	}
 	answer.write(w, list.Conns)
 }
 
-// write writes the answer as JSON, a line per connection. They are encoded one by one: the text of
-// all of them has megabytes.
+// write writes the response as JSON, one line per connection. It encodes them one by one, because
+// the whole text would need megabytes.
 func (a connz) write(w http.ResponseWriter, conns []pool.Conn) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -119,14 +119,14 @@ func (a connz) write(w http.ResponseWriter, conns []pool.Conn) {
 			panic("admin: a type that JSON does not have: " + err.Error())
 		}
 		if _, err := fmt.Fprintf(w, "%s%s", separator, entry); err != nil {
-			return // the client has gone
+			return // the client has disconnected
 		}
 		separator, end = ",\n    ", "\n  ]\n}\n"
 	}
 	_, _ = io.WriteString(w, end)
 }
 
-// connzParameters read the values of parameters into a query.
+// connzParameters has the function that parses each parameter's value into a query.
 var connzParameters = map[string]func(q *pool.Query, value string) error{
 	"sort": func(q *pool.Query, value string) (err error) {
 		q.By, err = pool.ParseOrder(value)
@@ -139,13 +139,13 @@ var connzParameters = map[string]func(q *pool.Query, value string) error{
 	"limit":  func(q *pool.Query, value string) error { return parseCount(&q.Limit, value, connzMost) },
 	"offset": func(q *pool.Query, value string) error { return parseCount(&q.Offset, value, math.MaxInt32) },
 	"after": func(q *pool.Query, value string) (err error) {
-		q.After, err = parseMark(value)
+		q.After, err = parseCursor(value)
 		return err
 	},
 }
 
-// connzQuery reads the parameters. One that would be ignored is an error, as the answer would be to
-// another question.
+// connzQuery parses the parameters. An unknown or repeated parameter is an error: if it were
+// ignored, the response would answer a different query.
 func connzQuery(raw string) (pool.Query, error) {
 	q := pool.Query{Limit: connzLimit}
 	values, err := url.ParseQuery(raw)
@@ -156,7 +156,7 @@ func connzQuery(raw string) (pool.Query, error) {
 		parse := connzParameters[name]
 		if parse == nil {
 			known := slices.Sorted(maps.Keys(connzParameters))
-			return q, fmt.Errorf("unknown parameter %q: there are %s", name, strings.Join(known, ", "))
+			return q, fmt.Errorf("unknown parameter %q: want one of %s", name, strings.Join(known, ", "))
 		}
 		if n := len(values[name]); n > 1 {
 			return q, fmt.Errorf("%s: given %d times", name, n)
@@ -168,6 +168,7 @@ func connzQuery(raw string) (pool.Query, error) {
 	return q, nil
 }
 
+// parseCount parses a number from 0 to most.
 func parseCount(n *int, text string, most int) error {
 	value, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || value > uint64(most) {
@@ -177,17 +178,18 @@ func parseCount(n *int, text string, most int) error {
 	return nil
 }
 
-// markText is a mark as ?after= takes it.
-func markText(m pool.Mark) string { return fmt.Sprintf("%d-%d", m.Value, m.FD) }
+// cursorText formats a cursor for ?after=.
+func cursorText(m pool.Cursor) string { return fmt.Sprintf("%d-%d", m.Value, m.FD) }
 
-func parseMark(text string) (*pool.Mark, error) {
+// parseCursor parses a cursor that cursorText has formatted.
+func parseCursor(text string) (*pool.Cursor, error) {
 	value, fd, _ := strings.Cut(text, "-")
 	v, err := strconv.ParseUint(value, 10, 63)
 	n, err2 := strconv.ParseUint(fd, 10, 31)
 	if errors.Join(err, err2) != nil {
-		return nil, fmt.Errorf(`%q is not what an answer has as "next"`, text)
+		return nil, fmt.Errorf(`%q is not the "next" of an earlier response`, text)
 	}
-	return &pool.Mark{Value: v, FD: int32(n)}, nil
+	return &pool.Cursor{Value: v, FD: int32(n)}, nil
 }
 
 func summaryOf(s *pool.Snapshot) connSummary {

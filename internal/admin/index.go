@@ -19,8 +19,9 @@ td { padding: 0 1.5em .3em 0; vertical-align: top }
 <h1>wsecho</h1>
 `
 
-// index links to everything there is. It is not made with html/template: a program with that in it keeps all methods of all
-// its types (the linker cannot know which are called by name), and this one would be half as large again.
+// index writes a page with links to all pages. It does not use html/template: that calls methods by
+// name, so the linker would have to keep all methods of all types, and the program would be half as
+// large again.
 func (s *Server) index(w http.ResponseWriter, r *http.Request) {
 	var page strings.Builder
 	v := s.cfg.Version

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// All listeners are served, and closed in the end. The failure of one is the server's.
-func TestSeveralListeners(t *testing.T) {
-	o := opens(t)
+// The server serves and closes all listeners, and reports the failure of one.
+func TestAllListenersAreServed(t *testing.T) {
+	h := newHarness(t)
 	var listeners []net.Listener
 	for range 3 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -20,7 +20,7 @@ func TestSeveralListeners(t *testing.T) {
 		}
 		listeners = append(listeners, l)
 	}
-	s := Start(listeners, o.server.cfg)
+	s := Start(listeners, h.server.cfg)
 	for _, l := range listeners {
 		(&harness{t: t, addr: l.Addr().String()}).wants("/version", http.StatusOK, "1.2.3")
 	}
@@ -29,16 +29,16 @@ func TestSeveralListeners(t *testing.T) {
 	select {
 	case err := <-s.Failed():
 		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("it fails with %v", err)
+			t.Errorf("got error %v, want net.ErrClosed", err)
 		}
 	case <-time.After(soon):
-		t.Error("nothing is told of the listener that failed")
+		t.Error("timed out waiting for Failed")
 	}
 	s.Close()
 	if c, err := net.Dial("tcp", listeners[0].Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) {
 		if err == nil {
 			c.Close()
 		}
-		t.Errorf("it still listens: %v", err)
+		t.Errorf("dial after Close: got error %v, want ECONNREFUSED", err)
 	}
 }

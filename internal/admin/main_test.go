@@ -11,7 +11,7 @@ import (
 // TestMain checks once, for all tests, that nothing is left open or running.
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
-// counters returns what a pool has counted.
+// counters returns the pool's counters.
 func counters(t *testing.T, p *pool.Pool) pool.Counters {
 	t.Helper()
 	s, err := p.Snapshot(t.Context())

@@ -11,7 +11,8 @@ import (
 	"wsecho/internal/pool"
 )
 
-// collector tells Prometheus what the pool has counted. It asks when it is asked, and keeps nothing.
+// collector implements prometheus.Collector for the pool's counters. It asks the pool at each
+// scrape, and stores nothing.
 type collector struct {
 	pool    *pool.Pool
 	version Version
@@ -23,44 +24,44 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	buildInfo = metric("build_info", "Always 1; its labels say what was built, and with which Go.", "version", "commit", "goversion")
-	ready     = metric("ready", "1 if new connections are accepted: neither draining nor full. The same as /readyz.")
-	draining  = metric("draining", "1 if the server is shutting down: nobody is accepted, and everybody is told 1001.")
+	buildInfo = metric("build_info", "Always 1; the labels are the program's version, its commit and the Go version that built it.", "version", "commit", "goversion")
+	ready     = metric("ready", "1 if new connections are accepted, which means that the server is neither draining nor full; otherwise 0. The same as /readyz.")
+	draining  = metric("draining", "1 while the server is shutting down: it accepts no connections and closes existing ones with 1001; otherwise 0.")
 
-	logLost = metric("log_lines_lost_total", "Log lines dropped because stderr was full, broken or closed by its reader.")
+	logLost = metric("log_lines_lost_total", "Log lines dropped because stderr was full, failing or closed by its reader.")
 
-	connsOpen    = metric("connections", "Connections that each worker (event loop) has now.", "worker")
-	connsLimit   = metric("connections_limit", "Connections that may be open at once (-max-conns).")
-	accepted     = metric("connections_accepted_total", "Connections accepted on the listeners, refused ones included.")
+	connsOpen    = metric("connections", "Open connections of each worker (event loop).", "worker")
+	connsLimit   = metric("connections_limit", "Maximum number of open connections (-max-conns).")
+	accepted     = metric("connections_accepted_total", "Connections accepted on the listeners, including those refused afterwards.")
 	adopted      = metric("connections_adopted_total", "Connections taken over from net/http, such as those to /echo of the admin server.")
-	refused      = metric("connections_refused_total", "Connections turned away whatever they asked for: full (-max-conns), per_ip (-max-conns-per-ip), descriptors (none was left), draining.", "reason")
-	closed       = metric("connections_closed_total", "Connections that have ended, by how: completed is an orderly close or an answered bad request, disconnected a peer that ended TCP without a close frame, broken mostly a reset.", "reason")
-	closeCodes   = metric("close_codes_total", "Connections that ended with a close frame, by the code (RFC 6455, section 7.4) in the last one sent. 1005: it had none. 3xxx and 4xxx stand for all codes of libraries and of applications.", "code")
-	handshakes   = metric("handshakes_total", "Opening requests answered, by HTTP status. 101 is a WebSocket; all others are failures.", "status")
-	idleTimeouts = metric("idle_timeouts_total", "Connections closed because nothing was heard for -idle-timeout.")
+	refused      = metric("connections_refused_total", "Connections refused regardless of their request: full (-max-conns), per_ip (-max-conns-per-ip), descriptors (out of descriptors or memory), draining.", "reason")
+	closed       = metric("connections_closed_total", "Closed connections by reason: completed is a close handshake or a refused request, disconnected is a FIN without a close frame, broken is mostly a reset.", "reason")
+	closeCodes   = metric("close_codes_total", "Connections closed with a close frame, by the code (RFC 6455, section 7.4) of the frame that the server sent. 1005: without a code. 3xxx and 4xxx: all codes of libraries and applications.", "code")
+	handshakes   = metric("handshakes_total", "Opening handshakes answered, by HTTP status. 101 is a success; all others are failures.", "status")
+	idleTimeouts = metric("idle_timeouts_total", "Connections closed because the peer was silent for -idle-timeout.")
 
-	messages        = metric("messages_echoed_total", "Messages received to their end and sent back.", "opcode")
+	messages        = metric("messages_echoed_total", "Messages received completely and echoed.", "opcode")
 	framesReceived  = metric("frames_received_total", "WebSocket frames received.", "opcode")
-	framesSent      = metric("frames_sent_total", "WebSocket frames sent. A long frame that is echoed as it arrives is one received and several sent.", "opcode")
-	payloadReceived = metric("payload_received_bytes_total", "Payload of received frames, by the opcode under which it was sent back.", "opcode")
+	framesSent      = metric("frames_sent_total", "WebSocket frames sent. A long frame is echoed in fragments as it arrives: one frame received, several sent.", "opcode")
+	payloadReceived = metric("payload_received_bytes_total", "Payload of received frames, by the opcode under which it was echoed.", "opcode")
 	payloadSent     = metric("payload_sent_bytes_total", "Payload of sent frames.", "opcode")
 	bytesReceived   = metric("network_received_bytes_total", "Bytes read from connections: requests, frame headers and payload.")
 	bytesSent       = metric("network_sent_bytes_total", "Bytes written to connections.")
-	bytesDiscarded  = metric("network_discarded_bytes_total", "Bytes that arrived after our side of a connection was ended, and were thrown away.")
+	bytesDiscarded  = metric("network_discarded_bytes_total", "Bytes discarded because they arrived after the server had shut down its side of the connection.")
 
-	wakeups     = metric("worker_wakeups_total", "Returns of epoll_wait. Events divided by wakeups is how many connections are served each time.")
-	events      = metric("worker_events_total", "Events that epoll_wait has reported.")
-	staleEvents = metric("worker_stale_events_total", "Events for connections that had ended when their turn came.")
-	emptyReads  = metric("empty_reads_total", "Reads that found nothing.")
+	wakeups     = metric("worker_wakeups_total", "Returns of epoll_wait. Events divided by wakeups is the number of connections served per wakeup.")
+	events      = metric("worker_events_total", "Events reported by epoll_wait.")
+	staleEvents = metric("worker_stale_events_total", "Events for connections that had already been closed.")
+	emptyReads  = metric("empty_reads_total", "Reads that returned no data.")
 
-	backpressured  = metric("backpressured_connections", "Connections whose peers do not read what they are sent: they are not read from meanwhile.")
-	unsent         = metric("backpressured_bytes", "Bytes that wait for those peers in the server's memory.")
-	backpressure   = metric("backpressure_total", "Times that the kernel took less of a reply than all.")
-	budgetUsed     = metric("buffer_budget_used_bytes", "Memory held for unfinished frames and unread replies.")
-	budgetLimit    = metric("buffer_budget_limit_bytes", "Memory that may be held for them (-buffer-budget).")
-	lowMemoryTurns = metric("low_memory_turns_total", "Turns of connections while the buffer budget was spent: frames are cut, and peers that do not read wait in TCP.")
-	noDescriptors  = metric("descriptors_exhausted_total", "Times that no descriptor was left to accept a connection. Beside process_open_fds and process_max_fds.")
-	acceptErrors   = metric("accept_errors_total", "Other errors of accept4 than a lack of descriptors or memory. The log names the last one; a listener whose error is not about a single connection is left alone for 100 ms.")
+	backpressured  = metric("backpressured_connections", "Connections with a write backlog because the peer reads too slowly. The server does not read from them.")
+	unsent         = metric("backpressured_bytes", "Bytes in the write backlogs of those connections.")
+	backpressure   = metric("backpressure_total", "Times that the kernel accepted only part of a reply.")
+	budgetUsed     = metric("buffer_budget_used_bytes", "Memory held for incomplete frames and write backlogs.")
+	budgetLimit    = metric("buffer_budget_limit_bytes", "Maximum of that memory (-buffer-budget).")
+	lowMemoryTurns = metric("low_memory_turns_total", "Turns of connections while the buffer budget was used up: frames are echoed in fragments, and slow readers are throttled by TCP.")
+	noDescriptors  = metric("descriptors_exhausted_total", "Times that accept4 failed for lack of descriptors or memory. Compare process_open_fds and process_max_fds.")
+	acceptErrors   = metric("accept_errors_total", "accept4 errors other than a lack of descriptors or memory. The log has the last one. Unless the error concerns a single connection, the worker ignores the listener for 100 ms.")
 	allDescription = []*prometheus.Desc{
 		buildInfo, ready, draining, logLost, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, idleTimeouts,
 		messages, framesReceived, framesSent, payloadReceived, payloadSent, bytesReceived, bytesSent, bytesDiscarded,
@@ -69,7 +70,7 @@ var (
 	}
 )
 
-// opcodes are those that RFC 6455 defines; no frame of another is taken or sent.
+// opcodes are those that RFC 6455 defines; frames with others are neither accepted nor sent.
 var opcodes = []struct {
 	op   ws.OpCode
 	name string
@@ -78,15 +79,15 @@ var opcodes = []struct {
 	{ws.OpClose, "close"}, {ws.OpPing, "ping"}, {ws.OpPong, "pong"},
 }
 
-// Describe is for the registry, which checks that nothing else is collected.
+// Describe implements prometheus.Collector. The registry checks that nothing else is collected.
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range allDescription {
 		to <- d
 	}
 }
 
-// Collect asks the workers and tells what they say; if one does not answer in time, nothing of it, for half of
-// a sum would look as if the server had begun anew.
+// Collect implements prometheus.Collector. If a worker does not answer within answerTimeout, it
+// omits all metrics that are sums over the workers: a partial sum would look like a counter reset.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
@@ -156,8 +157,8 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(acceptErrors, s.AcceptErrors)
 }
 
-// codesOf parts the codes with which connections ended into those of close frames and HTTP statuses. Of close codes, those
-// that peers may make up are put together: there are two thousand.
+// codesOf separates close codes from HTTP statuses. It combines the 2000 close codes that peers may
+// choose freely into two, to limit the number of time series.
 func codesOf(c *pool.Counters) (codes, statuses map[string]uint64) {
 	codes = map[string]uint64{"1000": 0, "1001": 0, "1002": 0, "1007": 0, "1009": 0}
 	statuses = map[string]uint64{"101": c.Upgraded, "503": c.RefusedAtOnce}

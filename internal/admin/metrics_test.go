@@ -12,11 +12,11 @@ import (
 	"wsecho/internal/pool"
 )
 
-// What promtool says of the metrics of a server that has been used.
-func TestMetricsAreClean(t *testing.T) {
-	o := opens(t)
-	o.says(o.dials(o.front), maskedHello, hello)
-	problems, err := promlint.New(strings.NewReader(o.wants("/metrics", http.StatusOK, ""))).Lint()
+// promlint, which promtool uses, finds no problem in the metrics.
+func TestMetricsPassPromlint(t *testing.T) {
+	h := newHarness(t)
+	h.says(h.dials(h.front), maskedHello, hello)
+	problems, err := promlint.New(strings.NewReader(h.wants("/metrics", http.StatusOK, ""))).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,55 +27,55 @@ func TestMetricsAreClean(t *testing.T) {
 	}
 }
 
-// Everything that is described is there, and explained, and nothing else is ours.
-func TestEveryMetricIsThere(t *testing.T) {
-	o := opens(t)
-	o.says(o.dials(o.front), maskedHello, hello)
-	metrics := o.wants("/metrics", http.StatusOK, "")
+// Every described metric is exported with a help text, and no other wsecho metric is.
+func TestEveryMetricIsExportedWithHelp(t *testing.T) {
+	h := newHarness(t)
+	h.says(h.dials(h.front), maskedHello, hello)
+	metrics := h.wants("/metrics", http.StatusOK, "")
 	for _, d := range allDescription {
 		name := d.String()
 		name = name[strings.Index(name, `"`)+1:]
 		name = name[:strings.Index(name, `"`)]
 		if !strings.Contains(metrics, "\n"+name+" ") && !strings.Contains(metrics, "\n"+name+"{") {
-			t.Errorf("%s is not there", name)
+			t.Errorf("%s is not exported", name)
 		}
 		_, help, _ := strings.Cut(metrics, "# HELP "+name+" ")
 		if help, _, _ = strings.Cut(help, "\n"); len(help) < 20 {
-			t.Errorf("%s is explained with %q", name, help)
+			t.Errorf("%s has the help text %q, want at least 20 bytes", name, help)
 		}
 	}
 	if ours := strings.Count(metrics, "# TYPE wsecho_"); ours != len(allDescription) {
-		t.Errorf("%d metrics of ours, %d descriptions", ours, len(allDescription))
+		t.Errorf("got %d wsecho metrics, want %d", ours, len(allDescription))
 	}
 }
 
-// knocks asks at the front for what is not there.
-func (o *harness) knocks(status int) {
-	o.t.Helper()
-	response, err := http.Get("http://" + o.front)
+// knocks sends a request without upgrade to the pool's listener, and checks the status.
+func (h *harness) knocks(status int) {
+	h.t.Helper()
+	response, err := http.Get("http://" + h.front)
 	if err != nil {
-		o.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	response.Body.Close()
 	if response.StatusCode != status {
-		o.t.Errorf("%s, want %d", response.Status, status)
+		h.t.Errorf("got status %s, want %d", response.Status, status)
 	}
 }
 
-// What has happened is what is told.
-func TestMetricsCount(t *testing.T) {
-	o := opens(t, func(cfg *pool.Config) { cfg.MaxConns = 2 })
-	c, adopted := o.dials(o.front), o.dials(o.addr)
-	o.says(c, maskedHello+"\x82\x83\x00\x00\x00\x00abc\x89\x80\x00\x00\x00\x00", hello+"\x82\x03abc\x8a\x00")
-	o.says(adopted, maskedHello, hello)
-	o.knocks(http.StatusServiceUnavailable)
-	o.says(c, "\x88\x82\x00\x00\x00\x00\x0f\xa5", "\x88\x02\x0f\xa5") // 4005
+// The metrics have the values that follow from a few connections.
+func TestMetricsHaveExpectedValues(t *testing.T) {
+	h := newHarness(t, func(cfg *pool.Config) { cfg.MaxConns = 2 })
+	c, adopted := h.dials(h.front), h.dials(h.addr)
+	h.says(c, maskedHello+"\x82\x83\x00\x00\x00\x00abc\x89\x80\x00\x00\x00\x00", hello+"\x82\x03abc\x8a\x00")
+	h.says(adopted, maskedHello, hello)
+	h.knocks(http.StatusServiceUnavailable)
+	h.says(c, "\x88\x82\x00\x00\x00\x00\x0f\xa5", "\x88\x02\x0f\xa5") // 4005
 	adopted.Close()
 	c.Close()
-	waitFor(t, "both have left", func() bool { return o.pool.Open() == 0 })
-	o.knocks(http.StatusUpgradeRequired)
-	waitFor(t, "it has left", func() bool { return counters(t, o.pool).Codes[426] == 1 && counters(t, o.pool).Codes[503] == 1 })
-	metrics := o.wants("/metrics", http.StatusOK, "")
+	waitFor(t, "both connections have ended", func() bool { return h.pool.Open() == 0 })
+	h.knocks(http.StatusUpgradeRequired)
+	waitFor(t, "the refused connections have ended", func() bool { return counters(t, h.pool).Codes[426] == 1 && counters(t, h.pool).Codes[503] == 1 })
+	metrics := h.wants("/metrics", http.StatusOK, "")
 	for _, want := range []string{
 		`wsecho_build_info{commit="abc",goversion="go1.26",version="1.2.3"} 1`,
 		`wsecho_ready 1`,
@@ -106,7 +106,7 @@ func TestMetricsCount(t *testing.T) {
 		`wsecho_buffer_budget_limit_bytes 1.6777216e+07`,
 	} {
 		if !strings.Contains(metrics, "\n"+want+"\n") {
-			t.Errorf("no %q", want)
+			t.Errorf("/metrics has no line %q", want)
 		}
 	}
 	if t.Failed() {
@@ -114,55 +114,54 @@ func TestMetricsCount(t *testing.T) {
 	}
 }
 
-// A peer cannot make a thousand series of a thousand close codes.
-func TestCodesArePutTogether(t *testing.T) {
+// Close codes that peers may choose freely are combined into two time series.
+func TestCloseCodesAreGrouped(t *testing.T) {
 	c := pool.Counters{Upgraded: 9, RefusedAtOnce: 2, Codes: map[int]uint64{400: 1, 503: 3, 1001: 4, 3000: 5, 3999: 6, 4000: 7, 4999: 8}}
 	codes, statuses := codesOf(&c)
 	wantCodes := map[string]uint64{"1000": 0, "1001": 4, "1002": 0, "1007": 0, "1009": 0, "3xxx": 11, "4xxx": 15}
 	wantStatuses := map[string]uint64{"101": 9, "400": 1, "503": 5}
 	if !reflect.DeepEqual(codes, wantCodes) || !reflect.DeepEqual(statuses, wantStatuses) {
-		t.Errorf("%v, %v", codes, statuses)
+		t.Errorf("got codes %v and statuses %v, want %v and %v", codes, statuses, wantCodes, wantStatuses)
 	}
 }
 
-// The registry's own checks: names, labels and descriptions fit together.
-func TestCollectorIsConsistent(t *testing.T) {
-	o := opens(t)
+// The pedantic registry checks that collected metrics match their descriptions.
+func TestCollectorPassesPedanticRegistry(t *testing.T) {
+	h := newHarness(t)
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(&collector{o.pool, o.server.cfg.Version, o.server.cfg.LogLost})
+	r.MustRegister(&collector{h.pool, h.server.cfg.Version, h.server.cfg.LogLost})
 	if _, err := r.Gather(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Forty scrapers that come at the same time are all told everything, whichever format they ask for.
-func TestManyScrapesAtOnce(t *testing.T) {
-	o := opens(t)
-	o.says(o.dials(o.front), maskedHello, hello)
-	o.atOnce(40, "/metrics", func(response *http.Response, body string) {
+// Forty simultaneous scrapes all get the complete metrics.
+func TestSimultaneousScrapes(t *testing.T) {
+	h := newHarness(t)
+	h.says(h.dials(h.front), maskedHello, hello)
+	h.atOnce(40, "/metrics", func(response *http.Response, body string) {
 		if response.StatusCode != http.StatusOK || !strings.Contains(body, "\n"+`wsecho_messages_echoed_total{opcode="text"} 1`+"\n") {
-			t.Errorf("%s, %.200q", response.Status, body)
+			t.Errorf("got status %s, body %.200q; want complete metrics", response.Status, body)
 		}
 	})
 }
 
-// A worker that hangs costs every scraper a second or two, not a second for each of those before
-// it.
-func TestManyScrapesOfAWorkerThatHangs(t *testing.T) {
-	o := stuck(t)
-	o.atOnce(40, "/metrics", func(response *http.Response, body string) {
+// A worker that hangs delays every scrape by one or two seconds, not by 1 s per scrape before it.
+func TestSimultaneousScrapesWithHangingWorker(t *testing.T) {
+	h := hangingHarness(t)
+	h.atOnce(40, "/metrics", func(response *http.Response, body string) {
 		if response.StatusCode != http.StatusOK || !strings.Contains(body, "go_goroutines") {
-			t.Errorf("%s, %.200q", response.Status, body)
+			t.Errorf("got status %s, body %.200q; want metrics of the Go runtime", response.Status, body)
 		}
 	})
 }
 
-// Scrapers that do not read, more than are answered at once, do not keep others from being
-// answered: what the kernel does not take of their answers is dropped when their time is over.
-func TestScrapersThatDoNotRead(t *testing.T) {
-	o := opens(t)
+// Scrapers that do not read, even if they are more than scrapesMost, do not block others: a
+// response that the kernel does not take is dropped after the write timeout.
+func TestScrapersThatDoNotReadDoNotBlockOthers(t *testing.T) {
+	h := newHarness(t)
 	for range scrapesMost + 20 {
-		o.stalls("/metrics")
+		h.stalls("/metrics")
 	}
-	o.wants("/metrics", http.StatusOK, "wsecho_connections")
+	h.wants("/metrics", http.StatusOK, "wsecho_connections")
 }

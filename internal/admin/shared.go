@@ -2,28 +2,28 @@ package admin
 
 import "sync"
 
-// shared makes something once for all calls of get that wait at the same time. What get returns was
-// begun after the call, not before: promhttp's own CoalesceGather hands out the same old metrics
-// for as long as scrapes overlap.
+// shared combines simultaneous calls of get into one call of make. The call of make begins after
+// the calls of get whose result it is; promhttp's CoalesceGather, in contrast, returns the same old
+// metrics as long as scrapes overlap.
 type shared[T any] struct {
 	make func() (T, error)
 
-	turn sync.Mutex // held while one is made
+	running sync.Mutex // held during make
 
 	mu   sync.Mutex // protects next
-	next *made[T]   // waits for its turn; nil: there is none
+	next *made[T]   // the call of make that waits for running; nil: none
 }
 
 // made is the result of one call of make.
 type made[T any] struct {
-	done  chan struct{} // closed when the result is there
+	done  chan struct{} // closed when value and err are valid
 	value T
 	err   error
 }
 
 func share[T any](make func() (T, error)) *shared[T] { return &shared[T]{make: make} }
 
-// get returns a result, which callers share, and may only read.
+// get returns a result, which several callers may share: they must not modify it.
 func (s *shared[T]) get() (T, error) {
 	s.mu.Lock()
 	m := s.next
@@ -36,10 +36,10 @@ func (s *shared[T]) get() (T, error) {
 	s.next = m
 	s.mu.Unlock()
 
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.running.Lock()
+	defer s.running.Unlock()
 	s.mu.Lock()
-	s.next = nil // later calls may come too late for what begins now
+	s.next = nil // calls from now on need a later result
 	s.mu.Unlock()
 	defer close(m.done)
 	m.value, m.err = s.make()

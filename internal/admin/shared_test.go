@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// Calls that wait at the same time share a result, and none gets one that was begun before it
-// called.
-func TestShared(t *testing.T) {
+// Simultaneous calls share a result, and no call gets a result that was begun before the call.
+func TestSharedCombinesCalls(t *testing.T) {
 	const n = 20
 	var begun, calling atomic.Int64
 	first, end := make(chan int), make(chan int)
@@ -25,7 +24,7 @@ func TestShared(t *testing.T) {
 		before := begun.Load()
 		calling.Add(1)
 		if got, err := s.get(); got <= before || err != nil {
-			t.Errorf("%d, %v: %d had begun before the call", got, err, before)
+			t.Errorf("got result %d, error %v; want one after %d", got, err, before)
 		}
 	}
 	calls.Go(call)
@@ -33,7 +32,7 @@ func TestShared(t *testing.T) {
 	for range n {
 		calls.Go(call)
 	}
-	waitFor(t, "the others wait", func() bool {
+	waitFor(t, "all other calls are waiting", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return calling.Load() == n+1 && s.next != nil
@@ -41,6 +40,6 @@ func TestShared(t *testing.T) {
 	close(end)
 	calls.Wait()
 	if begun.Load() == n+1 {
-		t.Error("each call had a result of its own")
+		t.Error("every call had its own result, want a shared one")
 	}
 }

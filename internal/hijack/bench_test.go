@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkConnect compares the two ways in: what it takes to connect, be upgraded, echo once and leave. Time and
-// allocations are those of the whole process, but the client's part, plain system calls, is the same in both and allocates nothing.
-// docs/measurements.md has a run of it.
+// BenchmarkConnect compares the listener with the handler: the cost of a connection from connect
+// over upgrade and one echo to close. Time and allocations are those of the whole process. The
+// client's part is the same in both cases and allocates nothing. docs/measurements.md has a run.
 func BenchmarkConnect(b *testing.B) {
 	eachWay(b, func(b *testing.B, addr *unix.SockaddrInet4) {
 		b.ReportAllocs()
@@ -22,8 +22,8 @@ func BenchmarkConnect(b *testing.B) {
 	})
 }
 
-// BenchmarkHold compares what a connection that stays costs in memory, Go's and mapped, beyond its slot: bytes a connection with
-// some thousands open.
+// BenchmarkHold compares the memory of an open connection, in Go's heap and stacks: bytes per
+// connection with 4000 open.
 func BenchmarkHold(b *testing.B) {
 	eachWay(b, func(b *testing.B, addr *unix.SockaddrInet4) {
 		const n = 4000
@@ -42,18 +42,19 @@ func BenchmarkHold(b *testing.B) {
 	})
 }
 
-// inUse is what Go has in use: objects after a collection, and stacks.
+// inUse returns the number of bytes in Go's heap, after a collection, and stacks.
 func inUse() int64 {
 	var m runtime.MemStats
-	for range 3 { // pools are emptied in the second one
+	for range 3 { // sync.Pools are emptied by the second one
 		runtime.GC()
 	}
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
+// eachWay runs f with the address of the listener and with that of the net/http server.
 func eachWay(b *testing.B, f func(b *testing.B, addr *unix.SockaddrInet4)) {
-	h := opens(b)
+	h := newHarness(b)
 	for _, way := range []struct{ name, addr string }{{"listener", h.front}, {"nethttp", h.side}} {
 		a, err := net.ResolveTCPAddr("tcp4", way.addr)
 		if err != nil {
@@ -69,7 +70,7 @@ var (
 	answer   = make([]byte, 4096)
 )
 
-// visits connects and echoes once.
+// visits connects, is upgraded, echoes once, and returns the descriptor.
 func visits(b *testing.B, addr *unix.SockaddrInet4) int {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
@@ -85,11 +86,11 @@ func visits(b *testing.B, addr *unix.SockaddrInet4) int {
 	for n := 0; !bytes.HasSuffix(answer[:n], end); {
 		k, err := unix.Read(fd, answer[n:])
 		if err != nil || k == 0 {
-			b.Fatalf("%d bytes, %v after %q", k, err, strings.TrimSpace(string(answer[:n])))
+			b.Fatalf("read %d bytes, error %v after %q", k, err, strings.TrimSpace(string(answer[:n])))
 		}
 		n += k
 	}
-	// A reset, so that thousands of ports are not kept for a minute.
+	// Close with a reset, so that thousands of ports do not stay in TIME_WAIT.
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	return fd
 }

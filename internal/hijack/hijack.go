@@ -1,17 +1,18 @@
-// Package hijack is the other way into the worker pool: from any net/http server. Its handler takes the
-// connection over from the response writer, completes the WebSocket handshake with gobwas/ws's
-// HTTPUpgrader, and hands the descriptor to a worker, together with what net/http had read beyond the request. Then net/http's
-// connection lets go of it: no goroutine, buffer or registration with Go's own poller is left.
+// Package hijack adds WebSocket connections of a net/http server to the worker pool. Its handler
+// hijacks the connection, completes the opening handshake with gobwas/ws's HTTPUpgrader, and passes
+// a duplicate of the descriptor to a worker, together with the bytes that net/http has read beyond
+// the request. Then it closes net/http's connection: no goroutine, buffer or registration with Go's
+// own poller remains.
 //
-// It is as strict as the server's own listeners, since package echo examines the request here too.
-// net/http refuses some requests by itself and in its own words, and it accepts a field that
-// continues on the next line. The http.Server limits how long a request may take
-// (ReadHeaderTimeout). Its MaxHeaderBytes should be at least echo.Config.MaxHeader, which applies
-// here as well.
+// The handler is as strict as the server's own listeners, since package echo examines the request
+// here too. net/http refuses some malformed requests itself, with responses of its own, and it
+// accepts a field that continues on the next line. The http.Server limits the duration of a request
+// (ReadHeaderTimeout). Its MaxHeaderBytes should be at least echo.Config.MaxHeader, which the
+// handler enforces as well.
 //
-// A connection under TLS is refused with 501: its bytes are in the hands of crypto/tls. So is one whose net.Conn does not
-// show its descriptor (syscall.Conn), as when the listener wraps it, and with 500 a response writer that cannot be
-// hijacked.
+// The handler refuses a TLS connection with 501, because only crypto/tls can read its stream. It
+// refuses a net.Conn that does not expose its descriptor (syscall.Conn), such as one that the
+// listener has wrapped, with 501 too, and a response writer that cannot be hijacked with 500.
 package hijack
 
 import (
@@ -33,21 +34,21 @@ import (
 	"wsecho/internal/pool"
 )
 
-// responseTimeout is how long a peer may take to make room for the response to its request, which fits any
-// empty send buffer.
+// responseTimeout limits the write of the response. The response fits any empty send buffer, so the
+// write blocks only if earlier responses are still unread.
 const responseTimeout = 10 * time.Second
 
 var (
 	refuseTLS = &echo.Refusal{Status: http.StatusNotImplemented,
-		Reason: "a TLS connection cannot be taken over from net/http: end TLS in front of this server"}
+		Reason: "a TLS connection cannot be taken over from net/http: terminate TLS in front of this server"}
 	refuseConn = &echo.Refusal{Status: http.StatusNotImplemented,
-		Reason: "this connection cannot be taken over from net/http: it does not show its descriptor"}
+		Reason: "this connection cannot be taken over from net/http: it does not expose its descriptor"}
 	refuseWriter = &echo.Refusal{Status: http.StatusInternalServerError,
-		Reason: "this connection cannot be taken over from net/http: its response writer does not allow it"}
+		Reason: "this connection cannot be taken over from net/http: its response writer cannot be hijacked"}
 	refuseDraining = &echo.Refusal{Status: http.StatusServiceUnavailable, Reason: "the server is shutting down"}
 )
 
-// Handler hands WebSocket connections to a pool.
+// A Handler is an http.Handler that passes WebSocket connections to a pool.
 type Handler struct {
 	pool      *pool.Pool
 	now       func() time.Time
@@ -55,7 +56,7 @@ type Handler struct {
 	upgrader  ws.HTTPUpgrader
 }
 
-// New makes a handler for a pool, with the rules of cfg for requests.
+// New returns a handler for p that checks requests against cfg.
 func New(p *pool.Pool, cfg echo.Config) *Handler {
 	return &Handler{
 		pool:      p,
@@ -65,7 +66,8 @@ func New(p *pool.Pool, cfg echo.Config) *Handler {
 	}
 }
 
-// ServeHTTP answers a handshake, and returns when the connection is the pool's.
+// ServeHTTP answers an opening handshake. It returns when the pool owns the connection, or when the
+// request has been refused.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	subprotocol, refusal := h.examine(r)
 	if refusal == nil && r.TLS != nil {
@@ -90,14 +92,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// examine checks a request and chooses its subprotocol.
 func (h *Handler) examine(r *http.Request) (subprotocol string, refusal *echo.Refusal) {
 	e := h.endpoints.Get().(*echo.Endpoint)
 	defer h.endpoints.Put(e)
 	return e.Examine(headOf(r), lengthOf(r))
 }
 
-// handOver gives a hijacked connection to the pool, or says why that cannot be. If the peer does not take the response, there
-// is nobody to say it to.
+// handOver passes a hijacked connection to the pool, or returns the refusal to send. If the peer
+// has not received the response, it returns nil: a refusal would not arrive either.
 func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request) *echo.Refusal {
 	fd, err := duplicate(conn)
 	if err != nil {
@@ -106,11 +109,11 @@ func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request)
 		}
 		return refuseConn
 	}
-	read, _ := rw.Reader.Peek(rw.Reader.Buffered()) // cannot fail for what is there
+	read, _ := rw.Reader.Peek(rw.Reader.Buffered()) // cannot fail for buffered bytes
 	upgraded, broken := false, false
 	err = h.pool.Adopt(fd, peerOf(conn), echo.Upgraded(), slices.Clone(read), func() error {
 		_, _, _, err := h.upgrader.Upgrade(r, hijacked{conn, rw})
-		// From here on net/http has no part in it, and Go's poller does not watch it.
+		// From now on only fd refers to the socket, and Go's poller does not watch it.
 		conn.Close()
 		if upgraded, broken = err == nil, err != nil; upgraded {
 			h.pool.CountHandshake(http.StatusSwitchingProtocols)
@@ -138,15 +141,17 @@ func (h *Handler) handOver(conn net.Conn, rw *bufio.ReadWriter, r *http.Request)
 	return echo.RefuseFull
 }
 
-// peerOf returns the address of a connection's peer as package net or a wrapper knows it, which does not
-// ask the socket: a socket that was reset has no peer. It is the zero AddrPort for a unix socket.
+// peerOf returns the address of a connection's peer, or the zero AddrPort for a unix socket. It
+// uses RemoteAddr, which package net has stored: the kernel no longer knows the peer of a socket
+// after a reset.
 func peerOf(conn net.Conn) netip.AddrPort {
 	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
-// duplicate makes another descriptor for a connection's socket, such as the pool wants it. Whether it blocks is a
-// property of what both stand for, and Go has made it non-blocking.
+// duplicate returns a second descriptor for a connection's socket, prepared for the pool. It is
+// non-blocking: O_NONBLOCK belongs to the open file description, which both descriptors share, and
+// Go has set it.
 func duplicate(conn net.Conn) (fd int, err error) {
 	has, ok := conn.(syscall.Conn)
 	if !ok {
@@ -171,8 +176,8 @@ func duplicate(conn net.Conn) (fd int, err error) {
 	return fd, nil
 }
 
-// plain returns an examined request as HTTPUpgrader wants it: with each list shortened to the
-// member that matters, and without extensions, which are declined by not mentioning them.
+// plain returns an examined request in the form that HTTPUpgrader expects: each list reduced to the
+// relevant member, and no extensions, so that the response declines them by omission.
 func plain(r *http.Request, subprotocol string) *http.Request {
 	p := &http.Request{
 		Method: r.Method, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Host: r.Host,
@@ -189,8 +194,9 @@ func plain(r *http.Request, subprotocol string) *http.Request {
 	return p
 }
 
-// hijacked is a response writer that HTTPUpgrader may hijack again: only once it is certain that there is room for the
-// connection does it get to see it.
+// hijacked is a response writer for a connection that is hijacked already, which HTTPUpgrader
+// hijacks again. ServeHTTP must have the connection before the upgrade, because Adopt needs its
+// descriptor.
 type hijacked struct {
 	conn net.Conn
 	rw   *bufio.ReadWriter

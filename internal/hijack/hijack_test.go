@@ -26,31 +26,32 @@ import (
 	"wsecho/internal/testpeer"
 )
 
-const soon = 10 * time.Second // longer than anything here takes that happens at all
+const soon = 10 * time.Second // timeout of everything that a test waits for
 
-// harness is a pool that can be entered both ways: at front by its own listener, at side by net/http.
+// A harness is a pool with its own listener and a net/http server whose handler adds to the pool.
 type harness struct {
 	t     testing.TB
 	pool  *pool.Pool
-	front string
-	side  string
+	front string // address of the pool's listener
+	side  string // address of the net/http server
 }
 
-func opens(t testing.TB, changes ...func(*pool.Config)) *harness {
+func newHarness(t testing.TB, changes ...func(*pool.Config)) *harness {
 	t.Helper()
-	h := opensPool(t, changes...)
+	h := newPoolHarness(t, changes...)
 	server := httptest.NewServer(h.handler)
 	t.Cleanup(server.Close)
 	h.side = server.Listener.Addr().String()
 	return h.harness
 }
 
+// A poolHarness is a harness without the net/http server.
 type poolHarness struct {
 	*harness
 	handler *Handler
 }
 
-func opensPool(t testing.TB, changes ...func(*pool.Config)) poolHarness {
+func newPoolHarness(t testing.TB, changes ...func(*pool.Config)) poolHarness {
 	t.Helper()
 	cfg := pool.Config{
 		Workers: 2, MaxConns: 20_000, MaxFDs: 20_000,
@@ -92,44 +93,44 @@ const (
 )
 
 func TestEcho(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := dials(t, "tcp", h.side)
 	p.Sends(request)
 	p.WantsUpgrade()
 	p.Sends(maskedHello)
-	p.Wants(hello, "an echo")
+	p.Wants(hello, "echo")
 	p.Sends(maskedClose)
-	p.Wants(closed, "a close")
+	p.Wants(closed, "close reply")
 	p.WantsEnd()
 	c := counters(t, h.pool)
 	if c.Adopted != 1 || c.Upgraded != 1 || c.Accepted != 0 || c.BytesIn != uint64(len(maskedHello+maskedClose)) {
-		t.Errorf("counted: %+v", c)
+		t.Errorf("got counters %+v, want one adopted connection", c)
 	}
 }
 
-// Frames in the same segment as the request, whole and half, are in net/http's buffer.
-func TestFramesBehindTheRequest(t *testing.T) {
-	h := opens(t)
+// Frames in the same segment as the request, which net/http has buffered, are echoed.
+func TestFramesInSegmentOfRequest(t *testing.T) {
+	h := newHarness(t)
 	p := dials(t, "tcp", h.side)
 	p.Sends(request + maskedHello + maskedHello[:4])
 	p.WantsUpgrade()
-	p.Wants(hello, "the whole one")
+	p.Wants(hello, "echo of the complete frame")
 	p.Sends(maskedHello[4:])
-	p.Wants(hello, "the half one")
+	p.Wants(hello, "echo of the incomplete frame")
 }
 
-// As much as net/http reads beyond a request, and more after it.
-func TestManyFramesBehindTheRequest(t *testing.T) {
-	h := opens(t)
+// More frames than net/http buffers are all echoed.
+func TestManyFramesAfterRequest(t *testing.T) {
+	h := newHarness(t)
 	p := dials(t, "tcp", h.side)
 	const n = 10_000
 	go p.Sends(request + strings.Repeat(maskedHello, n))
 	p.WantsUpgrade()
-	p.Wants(strings.Repeat(hello, n), "all of them")
+	p.Wants(strings.Repeat(hello, n), "echo of all frames")
 }
 
 func TestSubprotocol(t *testing.T) {
-	h := opens(t, func(cfg *pool.Config) {
+	h := newHarness(t, func(cfg *pool.Config) {
 		cfg.Echo.AnySubprotocol, cfg.Echo.Subprotocols = false, []string{"chat", "superchat"}
 	})
 	p := dials(t, "tcp", h.side)
@@ -137,17 +138,17 @@ func TestSubprotocol(t *testing.T) {
 		"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", 1))
 	r := p.WantsUpgrade()
 	if got := r.Header.Get("Sec-WebSocket-Protocol"); got != "superchat" || r.Header.Get("Sec-WebSocket-Extensions") != "" {
-		t.Errorf("subprotocol %q, extensions %q", got, r.Header.Get("Sec-WebSocket-Extensions"))
+		t.Errorf("got subprotocol %q and extensions %q, want superchat and none", got, r.Header.Get("Sec-WebSocket-Extensions"))
 	}
 }
 
-// Both ways in have the same rules, and say the same, where net/http does not judge by itself.
-func TestBothWaysAreAsStrict(t *testing.T) {
+// The listener and the handler answer every request alike, unless net/http refuses it itself.
+func TestListenerAndHandlerApplySameRules(t *testing.T) {
 	admitted, err := echo.ParseOrigin("example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := opens(t, func(cfg *pool.Config) { cfg.Echo.AnyOrigin, cfg.Echo.Origins = false, []echo.Origin{admitted} })
+	h := newHarness(t, func(cfg *pool.Config) { cfg.Echo.AnyOrigin, cfg.Echo.Origins = false, []echo.Origin{admitted} })
 	with := func(old, new string) string {
 		if !strings.Contains(request, old) {
 			t.Fatal(old)
@@ -157,7 +158,7 @@ func TestBothWaysAreAsStrict(t *testing.T) {
 	end := "\r\n\r\n"
 	for name, c := range map[string]struct {
 		request string
-		itself  bool // net/http answers itself, with the same status
+		itself  bool // net/http refuses it itself, with the same status
 	}{
 		"good":                       {request, false},
 		"lists":                      {with("Connection: Upgrade", "Connection: keep-alive\r\nConnection: foo, Upgrade"), false},
@@ -210,7 +211,7 @@ func TestBothWaysAreAsStrict(t *testing.T) {
 		"target of another scheme":   {with("/echo", "ftp://test/echo"), false},
 		"target with a fragment":     {with("/echo", "/echo#x"), false},
 		"target with another host":   {with("/echo", "http://other/echo"), false},
-		"as long as may be":          {with(end, "\r\nCookie: "+strings.Repeat("x", 8<<10-len(request)-len("Cookie: \r\n"))+end), false},
+		"longest allowed":            {with(end, "\r\nCookie: "+strings.Repeat("x", 8<<10-len(request)-len("Cookie: \r\n"))+end), false},
 		"one byte longer":            {with(end, "\r\nCookie: "+strings.Repeat("x", 8<<10-len(request)-len("Cookie: \r\n")+1)+end), false},
 		"much longer":                {with(end, "\r\nCookie: "+strings.Repeat("x", 100<<10)+end), false},
 		"target with a bad port":     {with("/echo", "http://test:x/echo"), true},
@@ -239,30 +240,31 @@ func TestBothWaysAreAsStrict(t *testing.T) {
 			}
 			front, side := answers[0], answers[1]
 			if front.StatusCode != side.StatusCode {
-				t.Fatalf("%s and %s, %q and %q", front.Status, side.Status, bodies[0], bodies[1])
+				t.Fatalf("got status %s from the listener and %s from the handler, bodies %q and %q", front.Status, side.Status, bodies[0], bodies[1])
 			}
 			if c.itself {
 				return
 			}
 			if bodies[0] != bodies[1] {
-				t.Errorf("%q and %q", bodies[0], bodies[1])
+				t.Errorf("got body %q from the listener and %q from the handler, want the same", bodies[0], bodies[1])
 			}
 			for _, field := range []string{"Upgrade", "Allow", "Sec-WebSocket-Version", "Sec-WebSocket-Accept"} {
 				if front.Header.Get(field) != side.Header.Get(field) {
-					t.Errorf("%s: %q and %q", field, front.Header.Get(field), side.Header.Get(field))
+					t.Errorf("%s: got %q from the listener and %q from the handler, want the same", field, front.Header.Get(field), side.Header.Get(field))
 				}
 			}
 			if front.Close != side.Close {
-				t.Errorf("to be closed: %v and %v", front.Close, side.Close)
+				t.Errorf("Close: got %v from the listener and %v from the handler, want the same", front.Close, side.Close)
 			}
 		})
 	}
 }
 
-// net/http still reads a field that goes on in the next line (obs-fold), which RFC 9112, section 5.2, lets a server do or
-// refuse. We refuse it, and cannot here: nothing of it is left to be seen.
-func TestContinuedFieldIsReadByNetHTTP(t *testing.T) {
-	h := opens(t)
+// net/http accepts a field that continues on the next line (obs-fold). RFC 9112, section 5.2, lets
+// a server accept or refuse it. The pool's listener refuses it; the handler cannot, since the
+// parsed request does not show it.
+func TestNetHTTPAcceptsContinuedField(t *testing.T) {
+	h := newHarness(t)
 	folded := strings.Replace(request, "Upgrade: websocket", "Upgrade:\r\n websocket", 1)
 	front, side := dials(t, "tcp", h.front), dials(t, "tcp", h.side)
 	front.Sends(folded)
@@ -271,7 +273,7 @@ func TestContinuedFieldIsReadByNetHTTP(t *testing.T) {
 	side.WantsUpgrade()
 }
 
-func TestRefusedByThePool(t *testing.T) {
+func TestConnectionOverLimitIsRefused(t *testing.T) {
 	limits := map[string]struct {
 		change func(*pool.Config)
 		reason string
@@ -281,7 +283,7 @@ func TestRefusedByThePool(t *testing.T) {
 	}
 	for name, c := range limits {
 		t.Run(name, func(t *testing.T) {
-			h := opens(t, c.change)
+			h := newHarness(t, c.change)
 			for range 2 {
 				p := dials(t, "tcp", h.side)
 				p.Sends(request)
@@ -292,22 +294,22 @@ func TestRefusedByThePool(t *testing.T) {
 			p.WantsRefusal(http.StatusServiceUnavailable, c.reason)
 			s := counters(t, h.pool)
 			if s.RefusedFull+s.RefusedPerIP != 1 || s.Codes[503] != 1 || s.Upgraded != 2 || h.pool.Open() != 2 {
-				t.Errorf("counted: %+v", s)
+				t.Errorf("got counters %+v, want 2 upgraded and 1 refused", s)
 			}
 		})
 	}
 }
 
-// Without a descriptor to spare the connection cannot be duplicated, and its peer is told so.
-func TestRefusedWithoutDescriptors(t *testing.T) {
-	h := opensPool(t)
+// Without a free descriptor the connection cannot be duplicated, and is refused with 503.
+func TestRefusesWithoutDescriptors(t *testing.T) {
+	h := newPoolHarness(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var limit unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			t.Error(err)
 			return
 		}
-		none := unix.Rlimit{Cur: 1, Max: limit.Max} // what is open stays open
+		none := unix.Rlimit{Cur: 1, Max: limit.Max} // open descriptors stay open
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 			t.Error(err)
 			return
@@ -320,31 +322,31 @@ func TestRefusedWithoutDescriptors(t *testing.T) {
 	p.Sends(request)
 	p.WantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
 	if n := counters(t, h.pool).Codes[http.StatusServiceUnavailable]; n != 1 {
-		t.Errorf("%d are counted", n)
+		t.Errorf("got %d refusals counted, want 1", n)
 	}
 }
 
-// A descriptor beyond those that the pool has slots for is no room either.
-func TestRefusedWithoutSlot(t *testing.T) {
-	h := opens(t, func(cfg *pool.Config) { cfg.MaxFDs = 1 })
+// A descriptor for which the pool has no slot is refused with 503.
+func TestRefusesDescriptorWithoutSlot(t *testing.T) {
+	h := newHarness(t, func(cfg *pool.Config) { cfg.MaxFDs = 1 })
 	p := dials(t, "tcp", h.side)
 	p.Sends(request)
 	p.WantsRefusal(http.StatusServiceUnavailable, echo.RefuseFull.Reason)
 	if s := counters(t, h.pool); s.RefusedFull != 1 || s.Codes[http.StatusServiceUnavailable] != 1 {
-		t.Errorf("counted: %+v", s)
+		t.Errorf("got counters %+v, want 1 refused", s)
 	}
 }
 
-// shows is a connection that shows a descriptor, or fails to.
-type shows struct {
+// An exposed connection exposes the descriptor fd, or fails with err.
+type exposed struct {
 	net.Conn
 	fd  uintptr
 	err error
 }
 
-func (c shows) SyscallConn() (syscall.RawConn, error) { return control(c), nil }
+func (c exposed) SyscallConn() (syscall.RawConn, error) { return control(c), nil }
 
-type control shows
+type control exposed
 
 func (control) Read(func(uintptr) bool) error  { return errors.ErrUnsupported }
 func (control) Write(func(uintptr) bool) error { return errors.ErrUnsupported }
@@ -355,8 +357,8 @@ func (c control) Control(f func(uintptr)) error {
 	return c.err
 }
 
-// What fails on the way to a duplicate is an error, and leaves no descriptor open.
-func TestDuplicateFails(t *testing.T) {
+// If duplicate fails, it returns the error and leaves no descriptor open.
+func TestDuplicateReportsErrorsWithoutLeak(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/file")
 	if err != nil {
 		t.Fatal(err)
@@ -366,47 +368,47 @@ func TestDuplicateFails(t *testing.T) {
 		conn net.Conn
 		want error
 	}{
-		"a connection that is closed":       {shows{fd: file.Fd(), err: net.ErrClosed}, net.ErrClosed},
-		"a descriptor that is none":         {shows{fd: 1 << 30}, unix.EBADF},
-		"a descriptor that is not a socket": {shows{fd: file.Fd()}, unix.ENOTSOCK},
+		"closed connection":               {exposed{fd: file.Fd(), err: net.ErrClosed}, net.ErrClosed},
+		"invalid descriptor":              {exposed{fd: 1 << 30}, unix.EBADF},
+		"descriptor that is not a socket": {exposed{fd: file.Fd()}, unix.ENOTSOCK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := counts(t)
 			fd, err := duplicate(c.conn)
 			if !errors.Is(err, c.want) || fd != -1 {
-				t.Errorf("descriptor %d, %v; want none, %v", fd, err, c.want)
+				t.Errorf("got descriptor %d, error %v; want -1, %v", fd, err, c.want)
 			}
 			if after := counts(t); after.descriptors != before.descriptors {
-				t.Errorf("%d descriptors, %d before", after.descriptors, before.descriptors)
+				t.Errorf("got %d open descriptors, want %d as before", after.descriptors, before.descriptors)
 			}
 		})
 	}
 }
 
-func TestRefusedWhileShuttingDown(t *testing.T) {
-	h := opens(t)
+func TestRefusesWhileShuttingDown(t *testing.T) {
+	h := newHarness(t)
 	h.pool.Shutdown(soon)
 	p := dials(t, "tcp", h.side)
 	p.Sends(request)
 	p.WantsRefusal(http.StatusServiceUnavailable, "shutting down")
 }
 
-// Adopted connections are told when the pool shuts down, like all others.
-func TestShutdown(t *testing.T) {
-	h := opens(t)
+// Shutdown sends a close frame with code 1001 to adopted connections, too.
+func TestShutdownClosesAdoptedConnections(t *testing.T) {
+	h := newHarness(t)
 	p := dials(t, "tcp", h.side)
 	p.Sends(request)
 	p.WantsUpgrade()
 	go h.pool.Shutdown(soon)
-	p.Wants("\x88\x1d\x03\xe9the server is shutting down", "goodbye")
+	p.Wants("\x88\x1d\x03\xe9the server is shutting down", "close frame")
 	p.Sends("\x88\x82\x00\x00\x00\x00\x03\xe9")
 }
 
-func TestTLS(t *testing.T) {
-	h := opensPool(t)
+func TestRefusesTLS(t *testing.T) {
+	h := newPoolHarness(t)
 	server := httptest.NewTLSServer(h.handler)
 	defer server.Close()
-	c, err := tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) // it is ours
+	c, err := tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) // the test's own server
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,11 +417,11 @@ func TestTLS(t *testing.T) {
 	p.Sends(request)
 	p.WantsRefusal(http.StatusNotImplemented, "TLS")
 	if n := counters(t, h.pool).Codes[http.StatusNotImplemented]; n != 1 {
-		t.Errorf("%d are counted", n)
+		t.Errorf("got %d refusals counted, want 1", n)
 	}
 }
 
-// opaque is a listener whose connections do not show their descriptor.
+// An opaque listener returns connections that do not expose their descriptor.
 type opaque struct{ net.Listener }
 
 func (o opaque) Accept() (net.Conn, error) {
@@ -427,8 +429,8 @@ func (o opaque) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{c}, err
 }
 
-func TestWrappedConnection(t *testing.T) {
-	h := opensPool(t)
+func TestRefusesConnectionWithoutDescriptor(t *testing.T) {
+	h := newPoolHarness(t)
 	server := httptest.NewUnstartedServer(h.handler)
 	server.Listener = opaque{server.Listener}
 	server.Start()
@@ -438,8 +440,8 @@ func TestWrappedConnection(t *testing.T) {
 	p.WantsRefusal(http.StatusNotImplemented, "descriptor")
 }
 
-func TestWriterThatCannotBeHijacked(t *testing.T) {
-	h := opensPool(t)
+func TestRefusesWriterThatCannotBeHijacked(t *testing.T) {
+	h := newPoolHarness(t)
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(request)))
 	if err != nil {
 		t.Fatal(err)
@@ -447,15 +449,15 @@ func TestWriterThatCannotBeHijacked(t *testing.T) {
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "response writer") {
-		t.Errorf("%d, %q", w.Code, w.Body)
+		t.Errorf("got status %d, body %q; want 500 because of the response writer", w.Code, w.Body)
 	}
 	if n := counters(t, h.pool).Codes[http.StatusInternalServerError]; n != 1 {
-		t.Errorf("%d are counted", n)
+		t.Errorf("got %d refusals counted, want 1", n)
 	}
 }
 
 func TestUnixSocket(t *testing.T) {
-	h := opensPool(t)
+	h := newPoolHarness(t)
 	path := t.TempDir() + "/socket"
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -467,13 +469,14 @@ func TestUnixSocket(t *testing.T) {
 	p := dials(t, "unix", path)
 	p.Sends(request + maskedHello)
 	p.WantsUpgrade()
-	p.Wants(hello, "an echo")
+	p.Wants(hello, "echo")
 }
 
-// standing counts what this process has: goroutines, descriptors, and descriptors in all of its epolls.
-type standing struct{ goroutines, descriptors, watched int }
+// resources counts the process's goroutines, its descriptors, and the descriptors in all of its
+// epolls.
+type resources struct{ goroutines, descriptors, watched int }
 
-func counts(t testing.TB) (s standing) {
+func counts(t testing.TB) (s resources) {
 	t.Helper()
 	s.goroutines = runtime.NumGoroutine()
 	open, err := os.ReadDir("/proc/self/fd")
@@ -483,7 +486,7 @@ func counts(t testing.TB) (s standing) {
 	for _, fd := range open {
 		info, err := os.ReadFile("/proc/self/fdinfo/" + fd.Name())
 		if err != nil {
-			continue // it was ReadDir's
+			continue // ReadDir has closed its own descriptor
 		}
 		s.descriptors++
 		s.watched += strings.Count("\n"+string(info), "\ntfd:")
@@ -491,52 +494,53 @@ func counts(t testing.TB) (s standing) {
 	return s
 }
 
-// net/http lets go: of a connection that the pool has adopted there is one descriptor, watched by one epoll, and no
-// goroutine. Of one that has ended there is nothing.
-func TestNetHTTPLetsGo(t *testing.T) {
+// An adopted connection has one descriptor in one epoll, and no goroutine. Nothing remains of a
+// connection that has ended.
+func TestNetHTTPReleasesConnection(t *testing.T) {
 	const n = 100
-	h := opens(t)
+	h := newHarness(t)
 	warm := dials(t, "tcp", h.side)
 	warm.Sends(request + maskedHello)
 	warm.WantsUpgrade()
-	warm.Wants(hello, "an echo, so that a worker watches it")
+	warm.Wants(hello, "echo, so that a worker watches the connection")
 	before := counts(t)
 	var peers []*testpeer.Peer
 	for range n {
 		p := dials(t, "tcp", h.side)
 		p.Sends(request + maskedHello)
 		p.WantsUpgrade()
-		p.Wants(hello, "an echo")
+		p.Wants(hello, "echo")
 		peers = append(peers, p)
 	}
-	// Our ends are in this process, too: each has a descriptor, which Go's poller watches.
-	with := standing{before.goroutines, before.descriptors + 2*n, before.watched + 2*n}
-	wantsCounts(t, "with all of them open", with)
+	// The peers are in this process, too: each has a descriptor, which Go's poller watches.
+	with := resources{before.goroutines, before.descriptors + 2*n, before.watched + 2*n}
+	wantsCounts(t, "with all connections open", with)
 	for _, p := range peers {
 		p.Close()
 	}
-	wantsCounts(t, "when all have left", before)
+	wantsCounts(t, "after all connections have ended", before)
 }
 
-func wantsCounts(t *testing.T, when string, want standing) {
+func wantsCounts(t *testing.T, when string, want resources) {
 	t.Helper()
-	var got standing
+	var got resources
 	for end := time.Now().Add(soon); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		// No goroutine more, but there may be fewer: some were about to end.
+		// There may be fewer goroutines than before, because some were about to end.
 		if got = counts(t); got.goroutines <= want.goroutines && got.descriptors == want.descriptors && got.watched == want.watched {
 			return
 		}
 	}
-	t.Errorf("%s: %+v, want %+v", when, got, want)
+	t.Errorf("%s: got %+v, want %+v", when, got, want)
 }
 
-// Both ways in at once, and a shutdown in the middle: whoever was told 101 is told 1001.
-func TestShutdownUnderLoad(t *testing.T) {
-	h := opens(t)
+// If the pool shuts down while clients connect, every client that was answered 101 receives a close
+// frame with code 1001.
+func TestShutdownUnderLoadClosesWith1001(t *testing.T) {
+	h := newHarness(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 8)
 	for range cap(done) {
-		go func() { done <- comesAndGoes(ctx, h.side) }()
+		go func() { done <- reconnects(ctx, h.side) }()
 	}
 	for counters(t, h.pool).Adopted < 50 {
 		time.Sleep(time.Millisecond)
@@ -550,17 +554,19 @@ func TestShutdownUnderLoad(t *testing.T) {
 	}
 }
 
-// comesAndGoes connects again and again, until it is told that the server is shutting down.
-func comesAndGoes(ctx context.Context, addr string) error {
+// reconnects connects again and again, until the server is shutting down.
+func reconnects(ctx context.Context, addr string) error {
 	for {
-		over, err := comes(ctx, addr)
+		over, err := connectsOnce(ctx, addr)
 		if over || err != nil {
 			return err
 		}
 	}
 }
 
-func comes(ctx context.Context, addr string) (over bool, err error) {
+// connectsOnce connects and reports whether the server is shutting down: it answers 503, or closes
+// with 1001.
+func connectsOnce(ctx context.Context, addr string) (over bool, err error) {
 	c, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), "tcp", addr)
 	if err != nil {
 		return false, err

@@ -7,11 +7,11 @@ import (
 	"wsecho/internal/echo"
 )
 
-// What net/http does not pass on of a request, it has judged itself: Host fields that were sent twice,
-// malformed lines, and how long the request took.
+// net/http itself enforces the rules whose violation the parsed request no longer shows: duplicate
+// Host fields, malformed lines, and the time that the request took.
 
-// lengthOf returns the length of a request's head in bytes, with one space after each colon and CRLF after each
-// line.
+// lengthOf returns the length of a request's head in bytes, assuming one space after each colon and
+// CRLF after each line.
 func lengthOf(r *http.Request) int {
 	n := len(r.Method) + len(r.RequestURI) + len(r.Proto) + len("  \r\n\r\n")
 	field := func(name, value string) { n += len(name) + len(value) + len(": \r\n") }
@@ -26,7 +26,7 @@ func lengthOf(r *http.Request) int {
 	return n
 }
 
-// headOf returns the head of a request as it may have been received, as far as it matters.
+// headOf reconstructs the head of a request, with only the fields that package echo examines.
 func headOf(r *http.Request) []byte {
 	var head []byte
 	line := func(parts ...string) {
@@ -51,7 +51,7 @@ func headOf(r *http.Request) []byte {
 	return head
 }
 
-// refuse answers with a refusal, and has net/http close the connection.
+// refuse sends a refusal, and has net/http close the connection.
 func refuse(w http.ResponseWriter, r *echo.Refusal) {
 	header := w.Header()
 	header.Set("Connection", "close")

@@ -7,11 +7,11 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// maxSurplus is the most connections that a worker has only to refuse them. They need descriptors
-// that others may need more.
+// maxSurplus is the maximum number of surplus connections of a worker: connections beyond a limit
+// that are open only until their request is answered with 503. Each occupies a descriptor.
 const maxSurplus = 64
 
-// accept takes connections from a listener's backlog.
+// accept takes up to acceptBatch connections from a listener's backlog.
 func (w *worker) accept(listener int) {
 	i := w.acceptor.index(listener)
 	if i < 0 {
@@ -36,10 +36,10 @@ func (w *worker) accept(listener int) {
 			return
 		default:
 			cs.count.Accepted++
-			w.welcome(fd, peer)
+			w.assign(fd, peer)
 		}
 	}
-	if failures == acceptBatch { // the error does not concern single connections after all
+	if failures == acceptBatch { // the error is not specific to one connection after all
 		w.acceptor.pause(i, cs.now)
 	}
 }
@@ -56,14 +56,14 @@ func (w *worker) refuseWithReserve(listener int) {
 	}, w.acceptFailed)
 }
 
-// acceptFailed counts an error of accept4 other than a lack of descriptors or memory.
+// acceptFailed counts an accept4 error other than a lack of descriptors or memory.
 func (w *worker) acceptFailed(err error) {
 	w.conns.count.AcceptErrors++
 	w.conns.warnings.accept.noteError(err)
 }
 
-// welcome finds a worker for a connection, or refuses it.
-func (w *worker) welcome(fd int, peer netip.AddrPort) {
+// assign hands an accepted connection to a worker, or refuses it.
+func (w *worker) assign(fd int, peer netip.AddrPort) {
 	cs := &w.conns
 	if fd >= len(cs.slots) {
 		cs.count.RefusedFull++
@@ -96,7 +96,7 @@ func (w *worker) welcome(fd int, peer netip.AddrPort) {
 }
 
 // admit makes an arrival one of the worker's connections. If the pool is draining, the arrival was
-// on its way when the drain began, and is treated like the connections that were here then.
+// on its way when the drain began, and is treated like the connections that were open then.
 func (w *worker) admit(a arrival) {
 	cs := &w.conns
 	c := cs.at(a.fd)
@@ -127,6 +127,6 @@ func (w *worker) admit(a arrival) {
 		cs.update(c)
 	}
 	if w.drain.begun {
-		w.seeOff(l)
+		w.closeWhenAnswered(l)
 	}
 }

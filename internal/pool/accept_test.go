@@ -19,65 +19,64 @@ import (
 	"wsecho/internal/offheap"
 )
 
-// wantsEven checks that no worker has more than one connection more than
-// another.
-func (h *harness) wantsEven(why string) {
+// wantsBalanced checks that the workers' connection counts differ by at most one.
+func (h *harness) wantsBalanced(why string) {
 	h.t.Helper()
 	var conns []int64
 	for _, w := range h.workers {
 		conns = append(conns, w.conns.load.Load())
 	}
 	if slices.Max(conns)-slices.Min(conns) > 1 {
-		h.t.Errorf("%s: the workers have %v connections", why, conns)
+		h.t.Errorf("%s: the workers have %v connections, want a difference of at most 1", why, conns)
 	}
 }
 
-func TestConnectionsAreSharedOutEvenly(t *testing.T) {
+func TestConnectionsAreDistributedEvenly(t *testing.T) {
 	for n := 1; n <= 4; n++ {
-		h := opens(t, workers(n))
+		h := newHarness(t, workers(n))
 		var long, short []*peer
 		for i := range 21 {
 			long = append(long, h.dials())
-			if i%7 == 0 { // one by one, and several at once
-				h.settles()
-				h.wantsEven("as they come")
+			if i%7 == 0 { // some one by one, others several at once
+				h.runsUntilIdle()
+				h.wantsBalanced("after some have connected")
 			}
 		}
-		h.settles()
-		h.wantsEven("all that have come")
+		h.runsUntilIdle()
+		h.wantsBalanced("after all have connected")
 		for range 50 {
 			p := h.dials()
-			h.settles()
+			h.runsUntilIdle()
 			short = append(short, p)
 			if len(short) > 5 {
 				short[0].closes()
 				short = short[1:]
-				h.settles()
+				h.runsUntilIdle()
 			}
 		}
-		// Those that leave may all have been one worker's. Whoever comes next evens it out.
+		// All closed connections may have belonged to one worker. New ones restore the balance.
 		for range 10 {
 			h.dials()
 		}
-		h.settles()
-		h.wantsEven("with short ones beside long ones")
+		h.runsUntilIdle()
+		h.wantsBalanced("with short-lived and long-lived connections")
 		for _, p := range long {
 			p.upgrades()
 		}
 	}
 }
 
-// The worker that accepts gives away what others have fewer of, and keeps what
-// it need not give away.
-func TestOneWorkerAcceptsForAll(t *testing.T) {
-	h := opens(t, workers(3))
+// A worker that accepts connections hands them to workers that have fewer, and otherwise keeps
+// them.
+func TestAcceptingWorkerDistributesConnections(t *testing.T) {
+	h := newHarness(t, workers(3))
 	for range 9 {
 		h.dials()
 	}
 	if err := h.workers[1].pass(soon); err != nil {
 		t.Fatal(err)
 	}
-	h.wantsEven("one worker has accepted all")
+	h.wantsBalanced("one worker has accepted all connections")
 	h.until("the messages are read", func() bool {
 		n := 0
 		for _, w := range h.workers {
@@ -89,43 +88,43 @@ func TestOneWorkerAcceptsForAll(t *testing.T) {
 
 func TestAdopt(t *testing.T) {
 	for _, n := range []int{1, 2} {
-		h := opens(t, workers(n))
+		h := newHarness(t, workers(n))
 		p := h.adopts(echo.State{}, nil)
 		p.upgrades()
-		p.alive("nothing was read")
+		p.wantsAlive("adopted, nothing was read")
 
 		p = h.adopts(echo.State{}, []byte(request[:50]))
 		p.sends([]byte(request[50:]))
 		p.wantsUpgrade()
-		p.alive("half a request was read")
+		p.wantsAlive("adopted, half a request was read")
 
 		p = h.adopts(echo.State{}, append([]byte(request), masked(text("early"))...))
 		p.wantsUpgrade()
-		p.wantsEcho("what followed the request was read too", text("early"))
+		p.wantsEcho("adopted, a request and a frame were read", text("early"))
 
 		p = h.adopts(echo.Upgraded(), nil)
-		p.alive("it was upgraded, and nothing was read")
+		p.wantsAlive("adopted after the upgrade, nothing was read")
 
 		p = h.adopts(echo.Upgraded(), append(masked(text("one"), text("two")), masked(text("three"))[:4]...))
-		p.wantsEcho("what was whole", text("one"), text("two"))
+		p.wantsEcho("echo of the complete messages", text("one"), text("two"))
 		p.sends(masked(text("three"))[4:])
-		p.wantsEcho("what was not", text("three"))
+		p.wantsEcho("echo of the message that was read in part", text("three"))
 
 		p = h.adopts(echo.Upgraded(), masked(closing(1000)))
-		p.wantsEcho("it had been closed", closing(1000))
-		p.wantsFIN("we end")
+		p.wantsEcho("reply to a close frame that was already read", closing(1000))
+		p.wantsFIN("after the close reply")
 
-		h.wantsCount("upgraded here", h.count().Upgraded, 3)
-		h.wantsEven("adopted ones, too")
+		h.wantsCount("upgraded by the workers", h.count().Upgraded, 3)
+		h.wantsBalanced("with adopted connections")
 	}
 }
 
 func TestAdoptFromOtherGoroutines(t *testing.T) {
-	h := opens(t, workers(2)).starts()
+	h := newHarness(t, workers(2)).starts()
 	var peers []*peer
 	var adopting sync.WaitGroup
 	for range 20 {
-		p, fd := h.stranger()
+		p, fd := h.socketPair()
 		peers = append(peers, p)
 		adopting.Go(func() {
 			if err := h.Adopt(fd, netip.AddrPort{}, echo.Upgraded(), masked(text("hello")), noGreeting); err != nil {
@@ -136,18 +135,18 @@ func TestAdoptFromOtherGoroutines(t *testing.T) {
 	adopting.Wait()
 	h.adopted += len(peers)
 	for _, p := range peers {
-		p.wantsEcho("what was read", text("hello"))
-		p.alive("and more")
+		p.wantsEcho("echo of what was already read", text("hello"))
+		p.wantsAlive("after that")
 	}
 }
 
-// refuses checks that the pool does not adopt a connection, and that it is its
-// giver's after that.
-func (h *harness) refuses(why string, want error, read []byte) {
+// wantsAdoptRefused checks that Adopt returns the error want, and that the connection still belongs
+// to the caller.
+func (h *harness) wantsAdoptRefused(why string, want error, read []byte) {
 	h.t.Helper()
-	p, fd := h.stranger()
+	p, fd := h.socketPair()
 	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, read, noGreeting); !errors.Is(err, want) {
-		h.t.Errorf("%s: %v, want %v", why, err, want)
+		h.t.Errorf("%s: got error %v, want %v", why, err, want)
 	}
 	if _, err := netpoll.Send(fd, []byte("mine")); err != nil {
 		h.t.Errorf("%s: %v", why, err)
@@ -157,103 +156,102 @@ func (h *harness) refuses(why string, want error, read []byte) {
 }
 
 func TestAdoptRefuses(t *testing.T) {
-	h := opens(t, maxConns(2), workers(2))
+	h := newHarness(t, maxConns(2), workers(2))
 	for range 2 {
 		h.connects()
 	}
-	h.refuses("over the limit", ErrFull, nil)
+	h.wantsAdoptRefused("at the connection limit", ErrFull, nil)
 	if h.Open() != 2 {
-		t.Errorf("%d are open, want 2", h.Open())
+		t.Errorf("%d connections are open, want 2", h.Open())
 	}
-	p, fd := h.stranger()
+	p, fd := h.socketPair()
 	if err := h.Adopt(fd, netip.AddrPort{}, echo.State{}, make([]byte, h.cfg.Echo.MaxFrame+1), noGreeting); err == nil {
-		t.Error("more was read than a buffer holds, and it was adopted")
+		t.Error("Adopt accepted more bytes than a buffer holds, want an error")
 	}
 	netpoll.Close(fd)
 	p.closes()
 	if err := h.Adopt(h.cfg.MaxFDs, netip.AddrPort{}, echo.State{}, nil, noGreeting); !errors.Is(err, ErrFull) {
-		t.Errorf("a descriptor above all slots: %v", err)
+		t.Errorf("descriptor without a slot: got error %v, want ErrFull", err)
 	}
 	h.draining.Store(true)
-	h.refuses("draining", ErrDraining, nil)
+	h.wantsAdoptRefused("while draining", ErrDraining, nil)
 	h.draining.Store(false)
 }
 
-func TestAdoptAfterTheEnd(t *testing.T) {
-	h := opens(t).starts()
+func TestAdoptAfterShutdown(t *testing.T) {
+	h := newHarness(t).starts()
 	h.Shutdown(soon)
-	h.refuses("the workers have ended", ErrDraining, nil)
-	h.draining.Store(false) // as if it had been asked just before
-	h.refuses("nobody reads its messages", ErrDraining, nil)
+	h.wantsAdoptRefused("after the workers have ended", ErrDraining, nil)
+	h.draining.Store(false) // as if Adopt had checked it just before Shutdown
+	h.wantsAdoptRefused("with closed mailboxes", ErrDraining, nil)
 	if h.Open() != 0 {
-		t.Errorf("%d are open", h.Open())
+		t.Errorf("%d connections are open, want 0", h.Open())
 	}
 	h.draining.Store(true)
 }
 
-// One too many gets 503, and costs nobody else anything.
-func TestOneTooMany(t *testing.T) {
+// A connection over the limit gets 503, and does not affect the others.
+func TestConnectionOverLimitGets503(t *testing.T) {
 	for _, n := range []int{1, 2} {
-		h := opens(t, maxConns(3), workers(n))
+		h := newHarness(t, maxConns(3), workers(n))
 		var peers []*peer
 		for range 3 {
 			peers = append(peers, h.connects())
 		}
 		for range 5 {
 			p := h.dials()
-			p.wantsNothing("it has not begun its request")
+			p.wantsNothing("before its request")
 			p.sends([]byte(request))
-			p.wantsStatus("one too many", 503)
+			p.wantsStatus("over the limit", 503)
 			p.closes()
 			for _, q := range peers {
-				q.alive("those that are in")
+				q.wantsAlive("within the limit")
 			}
 		}
-		h.settles()
+		h.runsUntilIdle()
 		peers[0].closes()
-		h.settles()
-		h.connects().alive("there is room again")
+		h.runsUntilIdle()
+		h.connects().wantsAlive("after another has ended")
 		h.wantsCount("refused", h.count().RefusedFull, 5)
 		h.wantsCount("refused with 503", h.count().Codes[503], 5)
 		h.wantsCount("refused without a slot", h.count().RefusedAtOnce, 0)
 	}
 }
 
-// Of those that are only to be refused, a worker has so many and no more.
-func TestManyTooMany(t *testing.T) {
-	h := opens(t, maxConns(1))
+// A worker keeps at most maxSurplus connections that are only to be refused.
+func TestSurplusConnectionsAreLimited(t *testing.T) {
+	h := newHarness(t, maxConns(1))
 	witness := h.connects()
 	var peers []*peer
 	for range maxSurplus + 5 {
 		peers = append(peers, h.dials())
 	}
-	h.settles()
+	h.runsUntilIdle()
 	h.wantsCount("refused without a slot", h.count().RefusedAtOnce, 5)
-	witness.alive("many wait to be refused")
+	witness.wantsAlive("while others wait to be refused")
 	for _, p := range peers[:maxSurplus] {
 		p.sends([]byte(request))
-		p.wantsStatus("it waited", 503)
+		p.wantsStatus("refused after its request", 503)
 	}
 	for _, p := range peers[maxSurplus:] {
-		p.wantsStatus("it was refused at once", 503)
+		p.wantsStatus("refused at once", 503)
 	}
 }
 
-// A descriptor for which there is no slot is refused.
-func TestDescriptorWithoutASlot(t *testing.T) {
-	h := opens(t)
+func TestDescriptorWithoutSlotIsRefused(t *testing.T) {
+	h := newHarness(t)
 	cs := &h.workers[0].conns
 	all := cs.slots
 	defer func() { cs.slots = all }()
 	cs.slots = cs.slots[:4]
 	p := h.dials()
-	p.wantsStatus("no slot", 503)
+	p.wantsStatus("descriptor without a slot", 503)
 	h.wantsCount("refused at once", h.count().RefusedAtOnce, 1)
-	h.wantsCount("refused because the server is full", h.count().RefusedFull, 1)
+	h.wantsCount("refused because of the limit", h.count().RefusedFull, 1)
 }
 
-// fills takes all descriptors that there are, and says how to give them back.
-func fills(t *testing.T) []int {
+// exhaustDescriptors opens descriptors until there are no more, and returns them.
+func exhaustDescriptors(t *testing.T) []int {
 	t.Helper()
 	var fds []int
 	for {
@@ -265,135 +263,133 @@ func fills(t *testing.T) []int {
 	}
 }
 
-// Without descriptors, a connection is accepted with the reserve, told so, and
-// closed; and the worker rests.
-func TestDescriptorsRunOut(t *testing.T) {
+// When descriptors have run out, the worker accepts connections with the reserve, answers 503 and
+// closes them. Afterwards it sleeps.
+func TestRefusesWithReserveWhenDescriptorsRunOut(t *testing.T) {
 	if !leak.Alone(t, 100) {
 		return
 	}
 	for _, n := range []int{1, 2} {
-		h := opens(t, workers(n))
+		h := newHarness(t, workers(n))
 		witness := h.connects()
 		var peers []*peer
 		for range 3 {
 			peers = append(peers, h.dials())
 		}
-		taken := fills(t)
+		taken := exhaustDescriptors(t)
 		for i, p := range peers {
-			p.wantsStatus("there is no descriptor for it", 503)
-			witness.alive("others are not stalled")
+			p.wantsStatus("without a descriptor", 503)
+			witness.wantsAlive("while descriptors have run out")
 			if h.reserve.fd == 0 {
-				t.Errorf("after %d the reserve is gone", i+1)
+				t.Errorf("after %d refusals the reserve is closed, want it open", i+1)
 			}
 		}
-		h.settles()
+		h.runsUntilIdle()
 		before := h.count()
 		for range 20 {
 			h.pass()
 		}
 		if after := h.count(); after.Events != before.Events || after.Exhausted != before.Exhausted {
-			t.Errorf("%d events and %d times exhausted in passes without anything to do",
+			t.Errorf("got %d events and %d failed accepts in idle passes, want none",
 				after.Events-before.Events, after.Exhausted-before.Exhausted)
 		}
 		h.wantsCount("refused", before.RefusedAtOnce, 3)
 		if before.Exhausted == 0 {
-			t.Error("that descriptors had run out is not counted")
+			t.Error("Exhausted is 0, want the failed accepts counted")
 		}
 		for _, fd := range taken {
 			netpoll.Close(fd)
 		}
-		h.connects().alive("there are descriptors again")
+		h.connects().wantsAlive("with descriptors again")
 		h.closes()
 	}
 }
 
-// With the reserve gone as well, the worker does not listen for a while; and
-// the reserve comes first when there are descriptors again.
-func TestReserveIsGone(t *testing.T) {
+// Without descriptors and without the reserve, the worker stops accepting for a while. When there
+// are descriptors again, it restores the reserve first.
+func TestAcceptPausesWhenReserveIsGone(t *testing.T) {
 	if !leak.Alone(t, 100) {
 		return
 	}
-	h := opens(t, workers(2))
+	h := newHarness(t, workers(2))
 	witness := h.connects()
 	waiting := []*peer{h.dials(), h.dials()}
 	h.reserve.close()
-	taken := fills(t)
-	h.settles()
+	taken := exhaustDescriptors(t)
+	h.runsUntilIdle()
 	for i, w := range h.workers {
 		if w.acceptor.watching {
-			t.Errorf("worker %d listens", i)
+			t.Errorf("worker %d watches its listeners, want a pause", i)
 		}
 	}
-	witness.alive("others are not stalled")
+	witness.wantsAlive("while accepting is paused")
 	for _, p := range waiting {
-		p.wantsNothing("it waits in the backlog")
+		p.wantsNothing("in the backlog")
 	}
-	h.later(acceptPause)
+	h.advances(acceptPause)
 	before := h.count().Exhausted
-	h.settles()
+	h.runsUntilIdle()
 	for range 20 {
 		h.pass()
 	}
 	if after := h.count().Exhausted; after > before+2 {
-		t.Errorf("%d times exhausted in passes without anything to do", after-before)
+		t.Errorf("got %d failed accepts in idle passes, want at most 2", after-before)
 	}
 
 	netpoll.Close(taken[0])
-	h.later(2 * acceptPause)
+	h.advances(2 * acceptPause)
 	for _, p := range waiting {
-		p.wantsStatus("there is one descriptor: the reserve", 503)
+		p.wantsStatus("with one descriptor, which is the reserve", 503)
 	}
 	for _, fd := range taken[1:] {
 		netpoll.Close(fd)
 	}
-	h.later(2 * acceptPause)
-	h.connects().alive("there are descriptors again")
+	h.advances(2 * acceptPause)
+	h.connects().wantsAlive("with descriptors again")
 }
 
-// A worker that cannot watch all listeners again watches none, and tries
-// later.
-func TestListenAgainFails(t *testing.T) {
-	h := opensAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")})
+// If a worker cannot watch one of its listeners after a pause, it tries again later.
+func TestWatchIsRetriedAfterFailure(t *testing.T) {
+	h := newHarnessAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")})
 	w := h.workers[0]
 	w.acceptor.ignore()
 	right := h.listeners[1].FD
 	h.listeners[1].FD = 1 << 20
-	h.later(acceptPause)
+	h.advances(acceptPause)
 	if w.acceptor.watching {
-		t.Error("it listens at what is no descriptor")
+		t.Error("watching is true with an invalid descriptor, want false")
 	}
 	h.listeners[1].FD = right
-	h.later(2 * acceptPause)
-	h.connects().alive("it listens again")
-	h.dialsAt(1).upgrades().alive("at both")
+	h.advances(2 * acceptPause)
+	h.connects().wantsAlive("through the first listener")
+	h.dialsAt(1).upgrades().wantsAlive("through the second listener")
 }
 
-// A pool that cannot be made leaves nothing open: TestMain counts.
-func TestNewFails(t *testing.T) {
-	h := opens(t)
+// TestMain checks that New leaves nothing open after an error.
+func TestNewReleasesListenersOnError(t *testing.T) {
+	h := newHarness(t)
 	cfg := h.cfg
 	if p, err := New(cfg, []netpoll.Listener{{FD: 1 << 20}}); err == nil {
 		p.Close()
-		t.Error("it listens at what is no descriptor")
+		t.Error("New accepted an invalid listener, want an error")
 	}
 	for _, size := range []int{0, 1000, 1024, 3 << 16} {
 		cfg.BufferSize = size
 		if p, err := New(cfg, nil); err == nil {
 			p.Close()
-			t.Errorf("a buffer of %d bytes", size)
+			t.Errorf("New accepted a buffer of %d bytes, want an error", size)
 		}
 	}
 }
 
-// A connection that is only refused hands its slot on like any other. The
-// race detector is the judge: that the descriptor is free is learned from the
-// kernel.
-func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
-	h := opens(t, workers(2), maxConns(1))
+// The slot of a surplus connection passes to the next owner of its descriptor without a data race:
+// the kernel, which reuses the descriptor, does not synchronize the workers for the race detector.
+func TestSlotOfRefusedConnectionIsReused(t *testing.T) {
+	h := newHarness(t, workers(2), maxConns(1))
 	h.connects()
 	refused := h.dials()
 	h.workers[1].acceptor.ignore()
-	h.until("it is there", func() bool { return h.workers[0].conns.surplus == 1 })
+	h.until("the first worker has accepted it", func() bool { return h.workers[0].conns.surplus == 1 })
 	h.workers[0].acceptor.ignore()
 	if err := h.workers[1].acceptor.watch(); err != nil {
 		t.Fatal(err)
@@ -410,18 +406,19 @@ func TestSlotOfARefusedConnectionIsHandedOn(t *testing.T) {
 	})
 	refused.ends()
 	for refused.end == nil {
-		refused.sips()
+		refused.readsSome()
 	}
 	if err := h.workers[1].pass(soon); err != nil {
 		t.Error(err)
 	}
 	other.Wait()
 	next.sends([]byte(request))
-	next.wantsStatus("one too many as well", 503)
+	next.wantsStatus("over the limit", 503)
 }
 
-// failsToAccept makes accept4 fail with these errors, one after the other, at a listener; then it works again.
-func (h *harness) failsToAccept(listener int, errs ...error) {
+// failsAccept makes accept4 fail with the given errors, one per call, on a listener. Later calls
+// succeed.
+func (h *harness) failsAccept(listener int, errs ...error) {
 	h.Pool.accept = func(fd int) (int, netip.AddrPort, error) {
 		if fd == h.listeners[listener].FD && len(errs) > 0 {
 			err := errs[0]
@@ -432,121 +429,123 @@ func (h *harness) failsToAccept(listener int, errs ...error) {
 	}
 }
 
-// An error of a connection in the backlog is no reason not to accept the next one.
-func TestErrorsOfConnectionsInTheBacklog(t *testing.T) {
-	book := &logbook{}
-	h := opens(t, func(cfg *Config) { cfg.Log = book.log() })
+// After an error of one connection in the backlog, the worker accepts the next one.
+func TestErrorOfOneConnectionDoesNotPauseListener(t *testing.T) {
+	logged := &logBuffer{}
+	h := newHarness(t, func(cfg *Config) { cfg.Log = logged.log() })
 	errs := []error{
 		unix.ECONNABORTED, unix.EPERM, unix.EPROTO, unix.ETIMEDOUT, unix.ENETDOWN, unix.ENOPROTOOPT,
 		unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH,
 	}
-	h.failsToAccept(0, errs...)
-	h.connects().alive("the errors were others'")
+	h.failsAccept(0, errs...)
+	h.connects().wantsAlive("after errors of other connections")
 	if w := h.workers[0]; !w.acceptor.watching {
-		t.Error("the worker does not listen")
+		t.Error("the listener is paused, want it watched")
 	}
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, uint64(len(errs)))
 	waitFor(t, "a warning", func() bool {
-		return strings.Contains(book.read(), "level=WARN msg=\"connections could not be accepted\" count=")
+		return strings.Contains(logged.read(), "level=WARN msg=\"accept4 failed\" count=")
 	})
 }
 
-// An error that is not known pauses the listener that it comes from, and no other.
-func TestUnknownErrorsOfAccept(t *testing.T) {
+// An unknown accept4 error pauses the listener on which it occurred, and no other.
+func TestUnknownAcceptErrorPausesListener(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EACCES, unix.ENOSR, unix.ESOCKTNOSUPPORT, unix.EPROTONOSUPPORT, unix.EINVAL, unix.ENOTSOCK, unix.EIO} {
-		book := &logbook{}
-		h := opensAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")},
-			workers(2), func(cfg *Config) { cfg.Log = book.log() })
+		logged := &logBuffer{}
+		h := newHarnessAt(t, []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "socket")},
+			workers(2), func(cfg *Config) { cfg.Log = logged.log() })
 		witness := h.connects()
-		h.failsToAccept(0, errno, errno, errno)
+		h.failsAccept(0, errno, errno, errno)
 		waiting := h.dials()
 		waiting.sends([]byte(request))
-		waiting.wantsNothing("its listener is left alone")
+		waiting.wantsNothing("while its listener is paused")
 		before := h.count()
 		for range 20 {
 			h.pass()
 		}
 		if after := h.count(); after.AcceptErrors != before.AcceptErrors || after.Events != before.Events {
-			t.Errorf("%v: %d errors and %d events while the listener is left alone", errno,
+			t.Errorf("%v: got %d errors and %d events while the listener is paused, want none", errno,
 				after.AcceptErrors-before.AcceptErrors, after.Events-before.Events)
 		}
-		witness.alive("connections are not affected")
-		h.dialsAt(1).upgrades().alive("nor is the other listener")
+		witness.wantsAlive("while its listener is paused")
+		h.dialsAt(1).upgrades().wantsAlive("through the other listener")
 		for range 3 {
-			h.later(2 * acceptPause)
+			h.advances(2 * acceptPause)
 		}
 		waiting.wantsUpgrade()
-		waiting.alive("it has waited in the backlog")
+		waiting.wantsAlive("after it has waited in the backlog")
 		h.wantsCount("errors of accept4", h.count().AcceptErrors, 3)
-		waitFor(t, "a warning", func() bool { return strings.Contains(book.read(), "err=\""+errno.Error()+"\"") })
+		waitFor(t, "a warning", func() bool { return strings.Contains(logged.read(), "err=\""+errno.Error()+"\"") })
 	}
 }
 
-// An error that should be about single connections and does not end pauses the listener as well.
-func TestErrorsOfAcceptThatDoNotEnd(t *testing.T) {
-	h := opens(t)
-	h.failsToAccept(0, slices.Repeat([]error{unix.EPERM}, acceptBatch)...)
+// An error of single connections pauses the listener, too, if a whole batch of accepts fails with
+// it.
+func TestRepeatedAcceptErrorPausesListener(t *testing.T) {
+	h := newHarness(t)
+	h.failsAccept(0, slices.Repeat([]error{unix.EPERM}, acceptBatch)...)
 	waiting := h.dials()
 	waiting.sends([]byte(request))
-	waiting.wantsNothing("its listener is left alone")
+	waiting.wantsNothing("while its listener is paused")
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, acceptBatch)
-	h.later(2 * acceptPause)
+	h.advances(2 * acceptPause)
 	waiting.wantsUpgrade()
 }
 
-// While descriptors have run out, other errors are no more than they are otherwise.
-func TestErrorsOfAcceptWithoutDescriptors(t *testing.T) {
-	h := opens(t)
-	h.failsToAccept(0, netpoll.ErrExhausted, unix.ECONNABORTED)
-	h.dials().wantsStatus("accepted with the reserve", 503)
-	h.failsToAccept(0, netpoll.ErrExhausted, unix.EACCES)
+// Other accept4 errors are handled as usual while descriptors have run out.
+func TestAcceptErrorsWhileDescriptorsAreExhausted(t *testing.T) {
+	h := newHarness(t)
+	h.failsAccept(0, netpoll.ErrExhausted, unix.ECONNABORTED)
+	h.dials().wantsStatus("after an error of one connection", 503)
+	h.failsAccept(0, netpoll.ErrExhausted, unix.EACCES)
 	waiting := h.dials()
 	waiting.sends([]byte(request))
-	waiting.wantsNothing("the listener is left alone")
-	h.later(2 * acceptPause)
+	waiting.wantsNothing("while its listener is paused")
+	h.advances(2 * acceptPause)
 	waiting.wantsUpgrade()
 	h.wantsCount("errors of accept4", h.count().AcceptErrors, 2)
 	h.wantsCount("times exhausted", h.count().Exhausted, 2)
 }
 
-// A pool that cannot be made gives back what it has offheap.Mapped and opened, whichever step fails.
-func TestNewGivesBackWhatItHas(t *testing.T) {
+// New unmaps and closes everything on error, whichever step fails.
+func TestNewReleasesEverythingOnError(t *testing.T) {
 	if !leak.Alone(t, 100) {
 		return
 	}
-	h := opens(t)
+	h := newHarness(t)
 	cfg := h.cfg
 	if offheap.Mapped {
 		cfg.MaxFDs = 1 << 26 // 16 MiB of address space for each worker
 	}
-	taken := fills(t)
+	taken := exhaustDescriptors(t)
 	defer func() {
 		for _, fd := range taken {
 			netpoll.Close(fd)
 		}
 	}()
-	// With so many descriptors free, the reserve descriptor fails, then epoll_create1, eventfd, and epoll_ctl.
+	// The number of free descriptors determines which call fails: the eventfd of the reserve,
+	// epoll_create1, the eventfd of a worker, or epoll_ctl.
 	for free := range 4 {
 		before := mappings(t)
 		for range 20 {
 			p, err := New(cfg, []netpoll.Listener{{FD: 1 << 20}})
 			if err == nil {
 				p.Close()
-				t.Fatalf("%d descriptors are enough", free)
+				t.Fatalf("New succeeded with %d free descriptors, want an error", free)
 			}
 			if free == 0 && !strings.Contains(err.Error(), "reserve descriptor: ") || free > 0 && !strings.Contains(err.Error(), "worker: ") {
-				t.Errorf("with %d descriptors: %v", free, err)
+				t.Errorf("with %d free descriptors: got error %v", free, err)
 			}
 		}
-		netpoll.Close(taken[0]) // for the next round, and to count mappings
+		netpoll.Close(taken[0]) // for the next round, and for mappings
 		taken = taken[1:]
 		if after := mappings(t); after > before+160<<20 {
-			t.Errorf("with %d descriptors: %d KiB of address space are lost", free, (after-before)>>10)
+			t.Errorf("with %d free descriptors: %d KiB of address space are still mapped", free, (after-before)>>10)
 		}
 	}
 }
 
-// mappings is the size of the process's address space.
+// mappings returns the size in bytes of the process's address space.
 func mappings(t *testing.T) int {
 	t.Helper()
 	fd, err := unix.Open("/proc/self/statm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -566,20 +565,19 @@ func mappings(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// The address space for slots may be refused.
-func TestNewWithoutAddressSpace(t *testing.T) {
+func TestNewFailsWithoutAddressSpace(t *testing.T) {
 	if !offheap.Mapped {
 		t.Skip("under the race detector slots are on the heap")
 	}
-	h := opens(t)
+	h := newHarness(t)
 	cfg := h.cfg
 	cfg.MaxFDs = 1 << 50
 	p, err := New(cfg, nil)
 	if err == nil {
 		p.Close()
-		t.Fatal("2^56 bytes are offheap.Mapped")
+		t.Fatal("New mapped 2^56 bytes, want an error")
 	}
 	if !strings.HasPrefix(err.Error(), "slots: ") {
-		t.Errorf("%v, want the slots", err)
+		t.Errorf("got error %v, want one of the slots", err)
 	}
 }

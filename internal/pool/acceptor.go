@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// acceptBatch is the most connections that a worker accepts before it serves those it has. The
-	// listener is level-triggered: it reports again what is left.
+	// acceptBatch is the maximum number of connections that a worker accepts before it serves those
+	// it has. Listeners are level-triggered, so connections left in the backlog are reported again.
 	acceptBatch = 64
 
-	// acceptPause is how long a worker does not accept after descriptors had run out so completely
-	// that nothing could be refused either, or from one listener after an unknown error of accept4.
+	// acceptPause is the time for which a worker stops accepting when it has not even a descriptor
+	// with which to refuse, and for which it ignores one listener after an unknown accept4 error.
 	acceptPause = 100 * time.Millisecond
 )
 
@@ -28,13 +28,13 @@ type acceptor struct {
 	reserve   *reserveFD         // shared by all workers
 	accept4   func(listener int) (int, netip.AddrPort, error)
 
-	watched  []bool // by index of the listener
-	watching bool   // all of them
-	resumeAt tick   // if not watching all: when to begin again
+	watched  []bool // by listener index: registered with the poller
+	watching bool   // all listeners are watched
+	resumeAt tick   // when to watch again, if watching is false
 }
 
-// watch begins to watch the listeners that are not watched yet. One that cannot be watched does not
-// keep the others from it.
+// watch registers the listeners that are not watched yet with the poller. If one of them fails, the
+// others are registered all the same; the error joins all failures.
 func (a *acceptor) watch() (err error) {
 	for i, l := range a.listeners {
 		if a.watched[i] {
@@ -48,7 +48,7 @@ func (a *acceptor) watch() (err error) {
 	return err
 }
 
-// ignore ends the watching of all listeners.
+// ignore stops watching all listeners.
 func (a *acceptor) ignore() {
 	for i := range a.watched {
 		a.ignoreOne(i)
@@ -63,7 +63,7 @@ func (a *acceptor) ignoreOne(i int) {
 	}
 }
 
-// index returns the index of a listener that is watched, or -1: the event is from before ignore.
+// index returns the index of a watched listener, or -1 if the event is older than ignore.
 func (a *acceptor) index(listener int) int {
 	i := slices.IndexFunc(a.listeners, func(l netpoll.Listener) bool { return l.FD == listener })
 	if i < 0 || !a.watched[i] {
@@ -78,18 +78,18 @@ func (a *acceptor) pause(i int, now tick) {
 	a.resumeAt = now + ticks(acceptPause)
 }
 
-// next accepts a connection. A descriptor of -1 without an error means that there is none. The error
-// is netpoll.ErrExhausted if there is no descriptor for it; of the others, netpoll.FailedInBacklog
-// reports whether they concern a single connection.
+// next accepts a connection. It returns -1 and no error if the backlog is empty. The error is
+// netpoll.ErrExhausted if there is no descriptor for the connection; of any other error,
+// netpoll.FailedInBacklog reports whether it is specific to one connection.
 func (a *acceptor) next(listener int) (fd int, peer netip.AddrPort, err error) {
 	a.reserve.mu.RLock()
 	defer a.reserve.mu.RUnlock()
 	return a.accept4(listener)
 }
 
-// refuseAll passes connections to refuse, which closes them, and errors to failed, when descriptors
-// have run out. If left in the backlog, connections would wait and wake the worker without end. Each is
-// accepted with the descriptor held in reserve.
+// refuseAll empties a listener's backlog when descriptors have run out: left there, the connections
+// would wait, and wake the worker again and again. It accepts each connection with the reserve
+// descriptor and passes it to refuse, which closes it. Errors are passed to failed.
 func (a *acceptor) refuseAll(listener int, now tick, refuse func(fd int), failed func(error)) {
 	a.reserve.mu.Lock()
 	defer a.reserve.mu.Unlock()
@@ -103,7 +103,8 @@ func (a *acceptor) refuseAll(listener int, now tick, refuse func(fd int), failed
 			refuse(fd)
 		}
 		if a.reserve.open() != nil || err != nil && !netpoll.FailedInBacklog(err) {
-			// Another thread was faster, or memory or the system's file table is exhausted. Let it recover.
+			// Another thread took the descriptor, or memory or the system's file table is
+			// exhausted. Wait for it to recover.
 			a.ignore()
 			a.resumeAt = now + ticks(acceptPause)
 			return
@@ -114,8 +115,8 @@ func (a *acceptor) refuseAll(listener int, now tick, refuse func(fd int), failed
 	}
 }
 
-// resume begins to watch again after a pause. The reserve is restored first: otherwise the first
-// connection would get the only descriptor, and the next ones no answer.
+// resume watches the listeners again after a pause. It restores the reserve first: otherwise the
+// first connection would take the only descriptor, and the next ones would get no answer.
 func (a *acceptor) resume(now tick) {
 	if a.watching || !now.reached(a.resumeAt) {
 		return
@@ -125,8 +126,9 @@ func (a *acceptor) resume(now tick) {
 	}
 }
 
-// unwatch removes a descriptor from a poller. It panics if it cannot because of a bug of ours. If a
-// security module forbids it, close(2) does it, or the generation exposes late events.
+// unwatch removes a descriptor from a poller. It panics if that fails because of a bug in this
+// program. Any other failure, such as a veto by a security module, is harmless: close(2) removes
+// the descriptor, and its generation exposes late events.
 func unwatch(poller *netpoll.Poller, fd int) {
 	err := poller.Remove(fd)
 	for _, bug := range []error{unix.EBADF, unix.EINVAL, unix.ENOENT} {

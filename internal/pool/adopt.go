@@ -8,23 +8,26 @@ import (
 	"wsecho/internal/echo"
 )
 
-// Reasons for which Adopt refuses a connection.
+// Errors of Adopt.
 var (
 	ErrFull     = errors.New("connection limit reached")
 	ErrDraining = errors.New("the pool is shutting down")
 )
 
-// Adopt takes over a connection from another server: a non-blocking socket (see netpoll.Prepare), the
-// address of its peer (the zero AddrPort on a unix socket), the state of its protocol, and what has been
-// read from it already. Any goroutine may call it.
+// Adopt takes over a connection from another server. It takes the connection's non-blocking socket
+// (see netpoll.Prepare), the peer's address (the zero AddrPort on a unix socket), the protocol
+// state, and the bytes that have already been read. Any goroutine may call it.
 //
-// Once there is certain to be room for the connection, and before a worker looks at it, Adopt calls
-// greet, which may tell the peer that the protocol has changed. If greet fails, Adopt returns its
-// error. After a successful greeting the only error is ErrDraining, if the pool has begun to shut
-// down meanwhile. After any error the socket still belongs to the caller.
+// Once the connection is counted against the limits, and before a worker uses it, Adopt calls
+// greet, which may send the response that switches protocols. If greet fails, Adopt returns its
+// error.
+//
+// Adopt returns an error that wraps ErrFull if a connection limit is reached, and ErrDraining if
+// the pool is shutting down. After greet has succeeded, the only possible error is ErrDraining.
+// After any error the socket still belongs to the caller.
 func (p *Pool) Adopt(fd int, peer netip.AddrPort, proto echo.State, read []byte, greet func() error) error {
 	if len(read) > p.cfg.Echo.MaxFrame {
-		return fmt.Errorf("%d bytes already read exceed a buffer", len(read))
+		return fmt.Errorf("%d bytes already read, a buffer holds %d", len(read), p.cfg.Echo.MaxFrame)
 	}
 	if p.draining.Load() {
 		return ErrDraining
@@ -62,7 +65,7 @@ func (p *Pool) refusedElsewhere(r *echo.Refusal) {
 	}
 }
 
-// CountHandshake counts a request that an http.Server has answered with this status.
+// CountHandshake counts an opening request that an http.Server has answered with the given status.
 func (p *Pool) CountHandshake(status int) {
 	p.others.mu.Lock()
 	defer p.others.mu.Unlock()

@@ -15,7 +15,7 @@ func (cs *conns) heard(c conn, n int) {
 	}
 }
 
-// send sends the output in the buffer, as much as the kernel takes. It reports whether the
+// send sends as much of the buffer's output as the kernel accepts. It reports whether the
 // connection still exists.
 func (cs *conns) send(c conn, b *echo.Buffer) bool {
 	if b.Out == b.OutEnd {
@@ -31,7 +31,8 @@ func (cs *conns) send(c conn, b *echo.Buffer) bool {
 	return true
 }
 
-// settle does what follows from a turn. Before is the phase that the connection was in then.
+// settle does the work that follows a turn. The argument before is the phase at the turn's
+// beginning.
 func (cs *conns) settle(c conn, before echo.Phase) {
 	if before == echo.Handshake && c.proto.Phase() != before && !refused(&c.proto) {
 		cs.count.Upgraded++
@@ -52,13 +53,13 @@ func (cs *conns) settle(c conn, before echo.Phase) {
 	cs.update(c)
 }
 
-// refused reports whether the request was refused. Otherwise it became a WebSocket, even if
-// the same bytes have closed it.
+// refused reports whether the request was refused. Otherwise the connection was upgraded, even if
+// the same input closed it again.
 func refused(s *echo.State) bool { return 0 < s.Code() && s.Code() < 1000 }
 
-// arm watches a connection for room to write. Room that is there already is reported too. Once
-// armed it stays so: it has an event only after a write that took less than all. Arm reports
-// whether the connection still exists.
+// arm asks the poller to report when a connection becomes writable, or if it is already. A
+// connection stays armed: the edge-triggered poller reports it again only after a partial write.
+// arm reports whether the connection still exists.
 func (cs *conns) arm(c conn) bool {
 	if err := cs.poller.Modify(c.fd, c.gen, netpoll.ReadWrite); err != nil {
 		cs.fail(c, err)
@@ -68,7 +69,7 @@ func (cs *conns) arm(c conn) bool {
 	return true
 }
 
-// drainBacklog sends more of the write backlog after the kernel has reported room.
+// drainBacklog sends more of the write backlog after the poller has reported the socket writable.
 func (cs *conns) drainBacklog(c conn) {
 	n, err := netpoll.Send(c.fd, cs.store.unsent(c.slot))
 	if err != nil {

@@ -19,8 +19,8 @@ func (c *census) init(maxConns, maxPerIP int) {
 	c.perIP.init(maxPerIP)
 }
 
-// in counts a connection from an address, or returns the refusal of the limit that is reached. The
-// source it returns goes to out.
+// in counts a connection from an address. It returns the source to pass to out, or the refusal if a
+// limit is reached.
 func (c *census) in(from netip.Addr) (source uint32, r *echo.Refusal) {
 	if c.open.Add(1) > int64(c.max) {
 		c.open.Add(-1)
@@ -34,8 +34,9 @@ func (c *census) in(from netip.Addr) (source uint32, r *echo.Refusal) {
 	return source, nil
 }
 
-// out counts a connection out again. If it was not counted because it was beyond a limit, out
-// still orders what its worker did before what the descriptor's next owner does after in.
+// out takes a connection out of the counts; counted is false if it was beyond a limit. Even then
+// out performs an atomic operation, which orders the worker's accesses to the slot before those of
+// the descriptor's next owner, which come after in.
 func (c *census) out(source uint32, counted bool) {
 	c.perIP.countOut(source)
 	if counted {

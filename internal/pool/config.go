@@ -11,28 +11,28 @@ import (
 )
 
 const (
-	// BufferSize is the size in bytes of each worker's buffer in the server, and so about the
-	// longest frame that is echoed as one.
+	// BufferSize is the size in bytes of each worker's buffer in the server. Longer frames are
+	// echoed in fragments.
 	BufferSize = 256 << 10
 
-	// DefaultCloseTimeout limits the wait for a peer's close frame after ours. While draining, the
-	// drain's own timeout comes first if it is shorter.
+	// DefaultCloseTimeout limits the wait for the peer's close frame after ours. The drain timeout
+	// applies as well, and may be shorter.
 	DefaultCloseTimeout = 30 * time.Second
 
-	// DefaultLingerTimeout limits the wait for a peer's FIN after ours.
+	// DefaultLingerTimeout limits the wait for the peer's FIN after ours.
 	DefaultLingerTimeout = 2 * time.Second
 
-	// MostConns is the largest number of connections that Fit chooses.
+	// MostConns is the largest MaxConns that Fit chooses.
 	MostConns = 4 << 20
 )
 
-// Reasons for which Fit fails.
+// Errors of Fit.
 var (
 	ErrTooManyWorkers = errors.New("too many workers")
 	ErrTooManyConns   = errors.New("too many connections")
 )
 
-// Config configures a pool. Every field must be set; where the comment says so, zero means no limit.
+// Config configures a pool. Every field must be set, unless its comment gives 0 or nil a meaning.
 type Config struct {
 	Workers  int // event loops
 	MaxConns int // open connections
@@ -45,26 +45,26 @@ type Config struct {
 	BufferBudget int // bytes that all connections together may hold
 
 	HandshakeTimeout time.Duration // from accept to the end of the request
-	IdleTimeout      time.Duration // of silence from the peer; 0: no limit
-	WriteTimeout     time.Duration // for which a peer may take none of its output: see progress.go
+	IdleTimeout      time.Duration // since the last bytes from the peer; 0: no limit
+	WriteTimeout     time.Duration // without progress in reading its output: see progress.go
 	CloseTimeout     time.Duration // from our close frame to the peer's; 0: DefaultCloseTimeout
 	LingerTimeout    time.Duration // from our FIN to the peer's; 0: DefaultLingerTimeout
 
 	Echo echo.Config // MaxFrame is set by the pool
 	Log  *slog.Logger
 
-	// OnConn is called for every connection that a worker takes, and for its end. The worker waits
-	// until it returns. If it is nil, events cost nothing.
+	// OnConn, unless nil, is called when a worker takes a connection and when that connection ends.
+	// The worker waits until OnConn returns.
 	OnConn func(ConnEvent)
 }
 
-// Needs returns what a server of this configuration takes of a machine, beside its connections.
+// Needs returns the resources that a server of this configuration needs besides its connections.
 func (c *Config) Needs() limits.Server {
 	return limits.Server{Workers: c.Workers, BufferSize: c.BufferSize, BufferBudget: c.BufferBudget}
 }
 
-// Fit sets MaxFDs, and MaxConns if it is 0, according to how many descriptors the process may have. Its
-// error is ErrTooManyWorkers or ErrTooManyConns, with the limit.
+// Fit sets MaxFDs, and MaxConns if it is 0, to fit the process's descriptor limit (RLIMIT_NOFILE).
+// The error wraps ErrTooManyWorkers or ErrTooManyConns and names the limit.
 func (c *Config) Fit(descriptors int) error {
 	allowed := int(limits.ConnsFor(int64(descriptors), c.Needs().Descriptors()))
 	own := descriptors - allowed
@@ -76,7 +76,8 @@ func (c *Config) Fit(descriptors int) error {
 	case c.MaxConns == 0:
 		c.MaxConns = min(allowed, MostConns)
 	}
-	// The kernel gives out the lowest free descriptor. The rest of the process may have 65,536.
+	// The kernel allocates the lowest free descriptor, so few are higher than the connection count.
+	// Other parts of the process may open another 65,536.
 	c.MaxFDs = min(descriptors, c.MaxConns+own+1<<16)
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"wsecho/internal/offheap"
 )
 
-// conns are the connections of one worker, and what the worker does with them. All of it belongs
-// to the worker's goroutine, except load.
+// conns holds the connections of one worker; its methods are what the worker does with them. All of
+// it belongs to the worker's goroutine, except load.
 type conns struct {
 	cfg      *Config
 	index    int // of the worker
@@ -28,14 +28,14 @@ type conns struct {
 	now       tick
 	mine      fdSet // all connections
 	deadlines deadlines
-	queue     []life // that continue in the next pass: see goOn
-	surplus   int    // connections that are only to be refused
+	queue     []life // connections that continue in the next pass: see goOn
+	surplus   int    // number of connections that are only to be refused
 
-	_    [64]byte     // keeps what others write off the cache lines of what the owner reads
-	load atomic.Int64 // connections that belong to the worker or are on their way to it
+	_    [64]byte     // keeps load, which others write, off the cache lines that the owner reads
+	load atomic.Int64 // number of connections that belong to the worker or are on their way to it
 }
 
-// open allocates what the connections need. After an error, close frees it.
+// open allocates the sets and the poller. After an error the caller must call close.
 func (cs *conns) open(maxFDs int) (err error) {
 	if cs.mine, err = offheap.Make[uint64](maxFDs/64 + 1); err != nil {
 		return err
@@ -55,18 +55,18 @@ func (cs *conns) close() {
 	offheap.Free(cs.deadlines.set)
 }
 
-// at returns the connection with that descriptor, which is the worker's.
+// at returns the connection with the given descriptor, which must belong to the worker.
 func (cs *conns) at(fd int) conn { return conn{fd, &cs.slots[fd]} }
 
-// find returns a connection that may have ended since, and reports whether it is still there. The
-// descriptor may belong to another worker by now, so even the generation in its slot must not be
-// read before the descriptor is known to be ours.
+// find returns the connection that l identifies, and reports whether it still exists. Its
+// descriptor may belong to another worker by now, so not even the generation in its slot may be
+// read before the descriptor is known to belong to this one.
 func (cs *conns) find(l life) (c conn, ok bool) {
 	s := &cs.slots[l.fd]
 	return conn{int(l.fd), s}, cs.mine.has(int(l.fd)) && s.gen == l.gen
 }
 
-// goOn queues a connection that has more to read or to write but has had its turn.
+// goOn queues a connection that has had its turn but has more to read or to write.
 func (cs *conns) goOn(c conn) {
 	if !c.is(queued) {
 		c.set(queued)
@@ -74,7 +74,7 @@ func (cs *conns) goOn(c conn) {
 	}
 }
 
-// counters returns a copy of what the worker has counted.
+// counters returns a copy of the worker's counters.
 func (cs *conns) counters() Counters {
 	c := cs.count
 	c.Codes = maps.Clone(c.Codes)

@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	// sweepEvery is the time between two sweeps, in ticks, and so about the lateness of a timeout.
+	// sweepEvery is the time between two sweeps, in ticks. Timeouts are late by up to that much.
 	sweepEvery = 4
 	sweepTime  = sweepEvery * tickTime
 
-	// sweepSlice is the least number of words, of 64 descriptors each, that a sweep examines; it
-	// examines at least a sixteenth of the set. So up to 65,536 descriptors are examined every
-	// time, and millions once a second.
+	// sweepSlice is the minimum number of words, of 64 descriptors each, that a sweep examines. It
+	// also examines at least a sixteenth of the set. So a set of up to 65,536 descriptors is
+	// examined in every sweep, and a larger one about once per second.
 	sweepSlice = 1024
 )
 
-// deadlines is the set of a worker's descriptors that have a deadline. It keeps no time per
-// descriptor: it asks for it in a sweep. A worker with an empty set sleeps until something happens.
+// deadlines is the set of a worker's descriptors that have a deadline. It does not store the
+// deadlines: a sweep computes them. A worker whose set is empty sleeps until an event arrives.
 type deadlines struct {
 	set  fdSet
 	n    int // members
@@ -36,8 +36,8 @@ func (d *deadlines) remove(fd int) {
 	d.n--
 }
 
-// expired returns the members, in the part of the set that the next sweep examines, whose deadline
-// now has reached. The loop over them may remove the current one.
+// expired sweeps the next part of the set. It returns the members whose deadline is not after now.
+// The loop over them may remove the current one.
 func (d *deadlines) expired(now tick, deadline func(fd int) tick) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		if d.n == 0 {
@@ -66,7 +66,7 @@ func (s fdSet) add(fd int)      { s[fd>>6] |= 1 << (fd & 63) }
 func (s fdSet) remove(fd int)   { s[fd>>6] &^= 1 << (fd & 63) }
 func (s fdSet) has(fd int) bool { return s[fd>>6]&(1<<(fd&63)) != 0 }
 
-// all returns every member. The loop over them may remove the current one.
+// all returns all members. The loop over them may remove the current one.
 func (s fdSet) all() iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i, word := range s {

@@ -11,197 +11,194 @@ import (
 	"wsecho/internal/echo"
 )
 
-// late is by how much a deadline may be missed.
+// late is the maximum delay between a deadline and its expiry.
 const late = sweepTime + 2*tickTime
 
 func idleTimeout(d time.Duration) func(*Config) { return func(cfg *Config) { cfg.IdleTimeout = d } }
 
 func TestHandshakeTimeout(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	silent, slow, quick := h.dials(), h.dials(), h.connects()
 	for range 9 {
 		slow.sends([]byte(request[:1+len(slow.got)]))
-		h.later(time.Second)
+		h.advances(time.Second)
 	}
-	silent.wantsNothing("it has time")
-	h.later(time.Second + late)
-	silent.wantsStatus("too slow", 408)
-	slow.wantsStatus("a byte now and then gains no time", 408)
-	quick.alive("no limit any more")
+	silent.wantsNothing("before the timeout")
+	h.advances(time.Second + late)
+	silent.wantsStatus("no request within the timeout", 408)
+	slow.wantsStatus("incomplete request after the timeout", 408)
+	quick.wantsAlive("open connections have no handshake timeout")
 	silent.closes()
 	slow.closes()
 	h.until("they have ended", func() bool { return h.conns() == 1 })
 	h.wantsCount("refused with 408", h.count().Codes[408], 2)
 }
 
-func TestPingAtAThirdOfTheSilenceAndCloseAtItsEnd(t *testing.T) {
-	h := opens(t, idleTimeout(30*time.Second))
+func TestIdleTimeoutPingsFirst(t *testing.T) {
+	h := newHarness(t, idleTimeout(30*time.Second))
 	p := h.connects()
-	h.later(10*time.Second - late)
-	p.wantsNothing("not silent for long enough")
-	h.later(2 * late)
-	p.wants("a ping at a third", []byte{0x89, 0})
-	h.later(10 * time.Second)
-	p.wantsNothing("one ping is enough")
-	h.later(10*time.Second - 2*late)
-	p.wantsNothing("not yet")
-	h.later(2 * late)
-	p.wantsClose("silent for too long", 1001)
+	h.advances(10*time.Second - late)
+	p.wantsNothing("before a third of the timeout")
+	h.advances(2 * late)
+	p.wants("ping after a third of the timeout", []byte{0x89, 0})
+	h.advances(10 * time.Second)
+	p.wantsNothing("no second ping")
+	h.advances(10*time.Second - 2*late)
+	p.wantsNothing("before the timeout")
+	h.advances(2 * late)
+	p.wantsClose("after the timeout", 1001)
 	p.sends(masked(closing(1001)))
-	p.wantsFIN("it has answered")
+	p.wantsFIN("after the close reply")
 	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 1)
-	h.wantsCount("closed with 1001", h.count().Codes[1001], 0) // when it has ended
+	h.wantsCount("closed with 1001", h.count().Codes[1001], 0) // counted when it has ended
 	p.closes()
 	h.until("it has ended", func() bool { return h.conns() == 0 })
 	h.wantsCount("closed with 1001", h.count().Codes[1001], 1)
 }
 
-func TestAnyByteEndsTheSilence(t *testing.T) {
-	h := opens(t, idleTimeout(30*time.Second))
+func TestAnyInputRestartsIdleTimeout(t *testing.T) {
+	h := newHarness(t, idleTimeout(30*time.Second))
 	p, dribbler := h.connects(), h.connects()
 	half := masked(binary(1, 1000))
 	for range 10 {
-		h.later(10*time.Second + late)
-		p.wants("a ping", []byte{0x89, 0})
+		h.advances(10*time.Second + late)
+		p.wants("ping after a third of the timeout", []byte{0x89, 0})
 		p.sends([]byte{0x8a, 0x80, 0, 0, 0, 0}) // a pong
-		dribbler.wants("a ping", []byte{0x89, 0})
+		dribbler.wants("ping after a third of the timeout", []byte{0x89, 0})
 		dribbler.sends(half[:1])
 		half = half[1:]
-		h.settles()
+		h.runsUntilIdle()
 	}
-	p.alive("still open")
+	p.wantsAlive("after pongs only")
 	dribbler.sends(half)
-	dribbler.wantsEcho("still open", binary(1, 1000))
+	dribbler.wantsEcho("after single bytes of a frame", binary(1, 1000))
 	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 0)
 }
 
-func TestNoIdleTimeout(t *testing.T) {
-	h := opens(t)
+func TestWorkerSleepsWithoutIdleTimeout(t *testing.T) {
+	h := newHarness(t)
 	p := h.connects()
-	h.settles()
+	h.runsUntilIdle()
 	if w := h.workers[0]; w.conns.deadlines.n != 0 || w.patience() != -1 {
-		t.Errorf("%d connections have a deadline, the worker's patience is %v", w.conns.deadlines.n, w.patience())
+		t.Errorf("got %d deadlines and a patience of %v, want 0 and -1ns", w.conns.deadlines.n, w.patience())
 	}
-	h.later(MaxTimeout)
-	p.alive("it may be silent for ever")
+	h.advances(MaxTimeout)
+	p.wantsAlive("after a year of silence")
 }
 
 func TestWriteTimeout(t *testing.T) {
-	h := opens(t)
-	p, witness := h.reluctant(), h.connects()
+	h := newHarness(t)
+	p, witness := h.connectsWithSmallBuffers(), h.connects()
 	frames := messages(2000, 3000)
-	rest := p.stuffs(masked(frames...))
-	for range 3 { // as long as it reads now and then
-		h.later(20 * time.Second)
-		for before := h.count().BytesOut; h.count().BytesOut == before; h.settles() {
-			p.sips()
+	remaining := p.sendsUntilBlocked(masked(frames...))
+	for range 3 { // it reads something within each timeout
+		h.advances(20 * time.Second)
+		for before := h.count().BytesOut; h.count().BytesOut == before; h.runsUntilIdle() {
+			p.readsSome()
 		}
-		rest = p.stuffs(rest)
+		remaining = p.sendsUntilBlocked(remaining)
 	}
 	h.wantsEnded(nil)
-	h.later(30*time.Second + late)
-	witness.alive("those that read")
+	h.advances(30*time.Second + late)
+	witness.wantsAlive("another connection")
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// A connection that is parked waits for its peer to read just as one with a
-// backlog does, and so do those that are starved besides.
-func TestWriteTimeoutInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
-	p := h.reluctant()
-	p.stuffs(masked(messages(500, 3000)...))
+// WriteTimeout applies to a parked connection as it does to one with a write backlog, even if it is
+// also starved.
+func TestWriteTimeoutAppliesToParkedConnections(t *testing.T) {
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
+	p := h.connectsWithSmallBuffers()
+	p.sendsUntilBlocked(masked(messages(500, 3000)...))
 	s, _ := p.slot()
 	if !s.is(parked) {
-		t.Fatal("it is not parked")
+		t.Fatal("the connection is not parked")
 	}
 	s.set(starved)
-	h.later(30*time.Second + late)
+	h.advances(30*time.Second + late)
 	h.until("it has ended", func() bool { return h.conns() == 1 })
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// A connection that is starved is looked at by every sweep, and its deadline
-// all the same.
-func TestIdleTimeoutWhenStarved(t *testing.T) {
-	h := opens(t, idleTimeout(30*time.Second))
-	defer h.spends()()
-	h.spareOwner()
+// Every sweep retries a starved connection, and still applies its timeout.
+func TestIdleTimeoutAppliesToStarvedConnections(t *testing.T) {
+	h := newHarness(t, idleTimeout(30*time.Second))
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	p, q := h.connects(), h.connects()
 	half := masked(ping("is it long enough?"))
 	p.sends(half[:9])
 	q.sends(half[:9])
-	h.settles()
+	h.runsUntilIdle()
 	if s, _ := p.slot(); !s.is(starved) {
-		t.Fatal("it is not starved")
+		t.Fatal("the connection is not starved")
 	}
-	h.later(10*time.Second + late)
-	p.wants("a ping", []byte{0x89, 0})
-	q.wants("a ping", []byte{0x89, 0})
+	h.advances(10*time.Second + late)
+	p.wants("ping after a third of the timeout", []byte{0x89, 0})
+	q.wants("ping after a third of the timeout", []byte{0x89, 0})
 	q.sends(half[9:])
-	q.wantsEcho("it is whole", ping("is it long enough?"))
-	h.later(20 * time.Second)
-	p.wantsClose("silent for too long", 1001)
-	q.wants("a ping", []byte{0x89, 0})
+	q.wantsEcho("the complete ping", ping("is it long enough?"))
+	h.advances(20 * time.Second)
+	p.wantsClose("after the timeout", 1001)
+	q.wants("ping after a third of the restarted timeout", []byte{0x89, 0})
 }
 
-// A connection that was parked and finds nothing to read has no deadline any
-// more.
-func TestParkedForNothing(t *testing.T) {
-	h := opens(t)
+// A parked connection that turns out to have no input returns to open, without a write timeout.
+func TestParkedConnectionWithoutInputHasNoDeadline(t *testing.T) {
+	h := newHarness(t)
 	p := h.connects()
-	h.settles()
+	h.runsUntilIdle()
 	s, fd := p.slot()
 	w := h.workers[0]
-	h.later(time.Hour)
-	s.set(unread)             // as by an edge for what has been read already
-	w.conns.park(conn{fd, s}) // there was neither memory nor room for a moment
+	h.advances(time.Hour)
+	s.set(unread)             // as after an edge for input that has already been read
+	w.conns.park(conn{fd, s}) // as if memory was short and the socket not writable
 	if s.since != h.time {
-		t.Errorf("its time counts from %d, want %d", s.since, h.time)
+		t.Errorf("since is %d, want %d", s.since, h.time)
 	}
-	h.settles()
-	h.later(time.Hour)
-	p.wantsNothing("nothing has happened")
-	p.alive("it is open")
+	h.runsUntilIdle()
+	h.advances(time.Hour)
+	p.wantsNothing("without input")
+	p.wantsAlive("after having been parked")
 }
 
 func TestCloseTimeout(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := h.connects()
 	s, fd := p.slot()
-	h.later(time.Hour)
+	h.advances(time.Hour)
 	h.workers[0].conns.goodbye(conn{fd, s}, "test")
-	p.wantsClose("the goodbye", 1001)
+	p.wantsClose("close frame", 1001)
 	p.sends(masked(text("never mind")))
-	h.later(5*time.Second - late)
-	p.wantsNothing("it has time to answer, and nothing else is")
-	h.later(2 * late)
-	p.wantsFIN("it has not answered")
+	h.advances(5*time.Second - late)
+	p.wantsNothing("no echo after the close frame, and no FIN before the timeout")
+	h.advances(2 * late)
+	p.wantsFIN("after the timeout")
 	h.wantsEnded(map[Reason]uint64{CloseTimedOut: 1})
 }
 
 func TestLingerTimeout(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := h.connects()
 	p.sends(masked(closing(1000)))
-	p.wantsEcho("the close", closing(1000))
-	p.wantsFIN("our end")
-	h.later(2*time.Second - late)
+	p.wantsEcho("close reply", closing(1000))
+	p.wantsFIN("after the close reply")
+	h.advances(2*time.Second - late)
 	h.wantsEnded(nil)
 	for range 5 {
 		p.sends(masked(text("did you hear me?")))
-		h.settles()
+		h.runsUntilIdle()
 	}
-	h.later(2 * late)
+	h.advances(2 * late)
 	h.wantsEnded(map[Reason]uint64{Completed: 1})
 }
 
-// However high the descriptors are, and however many, each is looked at in
-// time; a sweep looks at a slice of them.
+// Sweeps find deadlines of low and high descriptors in time.
 func TestSweepFindsEveryDescriptor(t *testing.T) {
 	const high = 1 << 20
-	h := opens(t, idleTimeout(time.Second), func(cfg *Config) { cfg.MaxFDs = high })
+	h := newHarness(t, idleTimeout(time.Second), func(cfg *Config) { cfg.MaxFDs = high })
 	w := h.workers[0]
 	var fds []int
 	var limit unix.Rlimit
@@ -213,7 +210,7 @@ func TestSweepFindsEveryDescriptor(t *testing.T) {
 		if least >= min(high, int(limit.Cur)) {
 			continue
 		}
-		p, low := h.stranger()
+		p, low := h.socketPair()
 		fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, least)
 		unix.Close(low)
 		if err != nil {
@@ -226,24 +223,24 @@ func TestSweepFindsEveryDescriptor(t *testing.T) {
 		fds = append(fds, fd)
 		peers = append(peers, p)
 	}
-	h.settles()
+	h.runsUntilIdle()
 	h.time += ticks(time.Second)
 	for range 16 + 1 { // a sixteenth each
 		h.time += sweepEvery
 		h.pass()
 	}
 	for i, p := range peers {
-		p.wantsClose("silent", 1001)
+		p.wantsClose("after the timeout", 1001)
 		p.closes()
 		t.Logf("descriptor %d was found", fds[i])
 	}
 	if w.conns.deadlines.high < fds[len(fds)-1] {
-		t.Errorf("the highest is %d, want %d", w.conns.deadlines.high, fds[len(fds)-1])
+		t.Errorf("deadlines.high is %d, want at least %d", w.conns.deadlines.high, fds[len(fds)-1])
 	}
 }
 
-// A sweep of a large set examines a slice of it, and sixteen sweeps examine all.
-func TestSweepTakesSlices(t *testing.T) {
+// A sweep of a large set examines a sixteenth of it, and sixteen sweeps examine all.
+func TestSweepExaminesOneSliceAtATime(t *testing.T) {
 	d := deadlines{set: make(fdSet, 1<<20/64)}
 	all := []int{0, 63, 64, 65_535, 65_536, 1_000_000, 1<<20 - 1}
 	for _, fd := range all {
@@ -253,10 +250,10 @@ func TestSweepTakesSlices(t *testing.T) {
 	for sweep := range 16 {
 		from := d.at
 		for fd := range d.expired(1000, func(fd int) tick { examined[fd]++; return 1001 }) {
-			t.Errorf("descriptor %d has expired, which had a tick to go", fd)
+			t.Errorf("descriptor %d has expired one tick too early", fd)
 		}
 		if words := d.at - from; words != 1<<20/64/16 && sweep < 15 {
-			t.Errorf("sweep %d has examined %d words, want a sixteenth", sweep, words)
+			t.Errorf("sweep %d has examined %d words, want a sixteenth of the set", sweep, words)
 		}
 	}
 	for _, fd := range all {
@@ -266,9 +263,9 @@ func TestSweepTakesSlices(t *testing.T) {
 	}
 }
 
-// Deadlines are told apart across the wrap of the clock, and the loop over those that have expired
-// may remove them.
-func TestExpired(t *testing.T) {
+// Deadlines are compared correctly across the clock's wrap, and the loop over expired ones may
+// remove them.
+func TestExpiredAcrossClockWrap(t *testing.T) {
 	now := tick(5) // soon after the clock has wrapped
 	at := map[int]tick{1: now - 10, 2: now, 3: now + 1, 200: now - 1, 300: now + 1000}
 	d := deadlines{set: make(fdSet, 8)}
@@ -281,48 +278,47 @@ func TestExpired(t *testing.T) {
 		d.remove(fd)
 	}
 	if want := []int{1, 2, 200}; !slices.Equal(got, want) || d.n != 2 {
-		t.Errorf("%v have expired and %d are left, want %v and 2", got, d.n, want)
+		t.Errorf("%v have expired and %d remain, want %v and 2", got, d.n, want)
 	}
 }
 
-// A worker that has something to do, now or later, does not wait for ever for
-// an event.
+// A worker with work to do, now or later, does not wait indefinitely for an event.
 func TestPatience(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	w := h.workers[0]
 	wants := func(why string, want time.Duration) {
 		t.Helper()
 		if got := w.patience(); got != want {
-			t.Errorf("%s: %v, want %v", why, got, want)
+			t.Errorf("%s: got a patience of %v, want %v", why, got, want)
 		}
 	}
 	wants("nothing to do", -1)
 	p := h.dials()
-	h.settles()
+	h.runsUntilIdle()
 	wants("a connection has a deadline", sweepTime)
 	p.upgrades()
-	h.settles()
-	wants("it has none any more", -1)
-	w.conns.store.untidy = true
-	wants("memory to give back", sweepTime)
-	h.later(3 * trimEvery * tickTime)
-	w.conns.store.untidy = false
+	h.runsUntilIdle()
+	wants("no connection has a deadline", -1)
+	w.conns.store.needsTrim = true
+	wants("memory to return to the system", sweepTime)
+	h.advances(3 * trimEvery * tickTime)
+	w.conns.store.needsTrim = false
 	w.acceptor.ignore()
-	wants("it does not listen", sweepTime)
+	wants("listeners are not watched", sweepTime)
 	if err := w.acceptor.watch(); err != nil {
 		t.Fatal(err)
 	}
 	s, fd := p.slot()
 	w.conns.goOn(conn{fd, s})
-	wants("a connection goes on", 0)
+	wants("a connection is queued", 0)
 	w.runQueue()
 	w.drain.begun = true
-	wants("it drains", sweepTime)
+	wants("the worker is draining", sweepTime)
 	w.drain.begun = false
 	wants("nothing to do", -1)
 }
 
-func TestTicks(t *testing.T) {
+func TestTicksRoundUp(t *testing.T) {
 	for d, want := range map[time.Duration]tick{
 		0: 0, 1: 1, tickTime: 1, tickTime + 1: 2, time.Second: 60, MaxTimeout: 1_879_692_078,
 	} {
@@ -332,32 +328,30 @@ func TestTicks(t *testing.T) {
 	}
 }
 
-// Time that wraps does not matter.
-func TestClockWraps(t *testing.T) {
-	h := opens(t, idleTimeout(30*time.Second))
+func TestIdleTimeoutAcrossClockWrap(t *testing.T) {
+	h := newHarness(t, idleTimeout(30*time.Second))
 	h.time = -ticks(15 * time.Second)
 	h.pass()
 	p := h.connects()
-	h.later(10*time.Second - late)
-	p.wantsNothing("not silent for long enough")
-	h.later(2 * late)
-	p.wants("a ping", []byte{0x89, 0})
-	h.later(20*time.Second - 3*late)
-	p.wantsNothing("not yet, and meanwhile time has wrapped")
-	h.later(3 * late)
-	p.wantsClose("silent for too long", 1001)
+	h.advances(10*time.Second - late)
+	p.wantsNothing("before a third of the timeout")
+	h.advances(2 * late)
+	p.wants("ping after a third of the timeout", []byte{0x89, 0})
+	h.advances(20*time.Second - 3*late)
+	p.wantsNothing("before the timeout, after the clock has wrapped")
+	h.advances(3 * late)
+	p.wantsClose("after the timeout", 1001)
 }
 
-// The shortest timeout that there is passes like any other.
-func TestTimeoutOfOneTick(t *testing.T) {
-	h := opens(t, func(cfg *Config) {
+func TestShortestTimeoutExpires(t *testing.T) {
+	h := newHarness(t, func(cfg *Config) {
 		cfg.HandshakeTimeout, cfg.WriteTimeout, cfg.CloseTimeout, cfg.LingerTimeout = 1, 1, 1, 1
 	})
 	silent := h.dials()
-	h.settles()
-	h.later(late)
-	silent.wantsStatus("too slow", 408)
-	h.later(late)
+	h.runsUntilIdle()
+	h.advances(late)
+	silent.wantsStatus("no request within the timeout", 408)
+	h.advances(late)
 	h.until("it has ended", func() bool { h.time += sweepEvery; return h.conns() == 0 })
 	h.wantsEnded(map[Reason]uint64{Completed: 1})
 }

@@ -2,13 +2,13 @@ package pool
 
 import "time"
 
-// drainTurns is the most turns that a connection gets while the pool shuts down: enough for what
-// the kernel may have received for it before, at most some MiB (tcp_rmem), and few enough that a
-// peer that never stops sending is told to go.
+// drainTurns is the maximum number of turns that a connection gets while the pool shuts down. That
+// is enough for the input that the kernel had received before, at most some MiB (tcp_rmem), and few
+// enough that a peer that never stops sending gets its close frame.
 const drainTurns = 128
 
-// beginDrain gives every connection a turn, and tells those to go that have been answered all
-// they sent. Peers that have yet to read have half of the time for that.
+// beginDrain gives every connection a turn, and sends a close frame to those whose input is all
+// answered. Peers that have not read their echoes yet get half of timeout to do so.
 func (w *worker) beginDrain(timeout time.Duration) {
 	cs := &w.conns
 	w.drain = drain{begun: true, hurryAt: cs.now + ticks(timeout/2), cutAt: cs.now + ticks(timeout)}
@@ -17,13 +17,13 @@ func (w *worker) beginDrain(timeout time.Duration) {
 		c.set(unread)
 		l := c.life()
 		cs.turn(c)
-		w.seeOff(l)
+		w.closeWhenAnswered(l)
 	}
 }
 
-// continueDrain does what is due in a drain. When half of the time is over it tells everyone: a
-// peer finds the close frame behind what it has not read yet, and before the echo of what it has
-// sent since. When all of it is over, it closes the connections that remain.
+// continueDrain advances a drain. After half of the timeout it sends a close frame to all remaining
+// connections: a peer receives it after the echoes that it has not read yet, and gets no echo of
+// what it sends later. After the whole timeout it closes the remaining connections.
 func (w *worker) continueDrain() {
 	cs := &w.conns
 	if w.drain.begun && !w.drain.hurried && cs.now.reached(w.drain.hurryAt) {
@@ -39,9 +39,10 @@ func (w *worker) continueDrain() {
 	}
 }
 
-// seeOff tells a connection to go, during a drain, if what it has sent is answered and the kernel
-// has taken the answer. Otherwise it is considered again after its next turn.
-func (w *worker) seeOff(l life) {
+// closeWhenAnswered sends a close frame to a connection during a drain if its input is answered and
+// the kernel has taken the reply. Otherwise closeWhenAnswered is called again after the
+// connection's next turn.
+func (w *worker) closeWhenAnswered(l life) {
 	cs := &w.conns
 	c, ok := cs.find(l)
 	if !ok || cs.store.hasUnsent(c.slot) || c.is(parked) {

@@ -7,11 +7,11 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// shut ends our side of TCP, after the last byte has been sent.
+// shut shuts down our side of TCP (shutdown(2)), after the last byte has been sent.
 func (cs *conns) shut(c conn) {
 	cs.store.release(c.slot)
 	if err := netpoll.ShutdownWrite(c.fd); err != nil {
-		cs.end(c, Completed) // the peer was faster
+		cs.end(c, Completed) // the peer has reset the connection
 		return
 	}
 	c.set(shut)
@@ -21,7 +21,7 @@ func (cs *conns) shut(c conn) {
 	cs.update(c)
 }
 
-// linger discards what arrives after our side is shut, until the peer's end.
+// linger discards input that arrives after our side is shut, until the peer's FIN.
 func (cs *conns) linger(c conn) {
 	n, err := netpoll.Recv(c.fd, cs.store.buffer)
 	if err != nil {
@@ -48,15 +48,15 @@ func (cs *conns) lost(c conn, err error) {
 	}
 }
 
-// fail closes a connection that epoll refuses to watch: the kernel's limit of watches, or its
-// memory, is exhausted.
+// fail closes a connection that the poller cannot register or modify: the kernel's memory or its
+// limit of epoll registrations (fs.epoll.max_user_watches) is exhausted.
 func (cs *conns) fail(c conn, err error) {
-	cs.cfg.Log.Error("connection given up", "err", err)
+	cs.cfg.Log.Error("epoll cannot watch a connection, closing it", "err", err)
 	cs.end(c, InternalFailed)
 }
 
-// end closes a connection. It is the only place that does, in this order: the poller forgets the
-// descriptor, the slot is cleared, the descriptor is closed.
+// end closes a connection. It is the only function that does: it removes the descriptor from the
+// poller, clears the slot, and closes the descriptor, in this order.
 func (cs *conns) end(c conn, why Reason) {
 	cs.count.Ended[why]++
 	cs.observer.closed(c, why, cs.now)
@@ -67,7 +67,7 @@ func (cs *conns) end(c conn, why Reason) {
 		unwatch(cs.poller, c.fd)
 	}
 	cs.store.release(c.slot)
-	cs.untime(c)
+	cs.removeDeadline(c)
 	cs.mine.remove(c.fd)
 	counted := !c.is(surplus)
 	if !counted {
@@ -75,7 +75,7 @@ func (cs *conns) end(c conn, why Reason) {
 	}
 	source := c.source
 	*c.slot = slot{gen: c.gen + 1}
-	cs.census.out(source, counted) // from here on the slot belongs to the descriptor's next owner
+	cs.census.out(source, counted) // from now on the slot belongs to the descriptor's next owner
 	cs.load.Add(-1)
 	netpoll.Close(c.fd)
 }

@@ -10,43 +10,43 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// We end TCP first, and give the slot back when the peer has ended, too.
-func TestPeerCloses(t *testing.T) {
-	h := opens(t)
+// The server sends FIN first. The slot is free when the peer has sent FIN, too.
+func TestCloseHandshakeFreesSlotAfterPeersFIN(t *testing.T) {
+	h := newHarness(t)
 	for _, code := range []ws.StatusCode{1000, 1001, 3000, 4999} {
 		p := h.connects()
 		p.sends(masked(text("hello"), closing(code), text("ignored")))
 		p.wantsEcho("echo and close", text("hello"), closing(code))
-		p.wantsFIN("our end is first")
+		p.wantsFIN("server's FIN first")
 		if h.conns() != 1 {
-			t.Errorf("code %d: the slot is free before the peer has ended", code)
+			t.Errorf("code %d: the slot is free before the peer's FIN", code)
 		}
 		p.sends(masked(text("ignored")))
-		h.settles()
+		h.runsUntilIdle()
 		p.closes()
 		h.until("the slot is free", func() bool { return h.conns() == 0 })
-		h.wantsCount("closed", h.count().Codes[int(code)], 1)
+		h.wantsCount("closed with this code", h.count().Codes[int(code)], 1)
 	}
 	h.wantsEnded(map[Reason]uint64{Completed: 4})
-	h.wantsCount("open", uint64(h.Open()), 0)
+	h.wantsCount("open connections", uint64(h.Open()), 0)
 	if h.count().BytesDiscarded == 0 {
-		t.Error("what came after our end is not counted")
+		t.Error("BytesDiscarded is 0, want the input after our FIN counted")
 	}
 }
 
-func TestPeerClosesAndEndsAtOnce(t *testing.T) {
-	h := opens(t)
+func TestCloseFrameAndFINTogether(t *testing.T) {
+	h := newHarness(t)
 	p := h.connects()
 	p.sends(masked(text("hello"), closing(1000)))
 	p.ends()
 	p.wantsEcho("echo and close", text("hello"), closing(1000))
-	p.wantsFIN("our end")
+	p.wantsFIN("after the close reply")
 	h.until("it has ended", func() bool { return h.conns() == 0 })
 	h.wantsEnded(map[Reason]uint64{Completed: 1})
 }
 
-func TestPeerEndsAfterARefusal(t *testing.T) {
-	h := opens(t)
+func TestFINAfterRefusal(t *testing.T) {
+	h := newHarness(t)
 	p := h.dials()
 	p.sends([]byte("GET / HTTP/1.0\r\n\r\n"))
 	p.wantsStatus("HTTP/1.0", 400)
@@ -56,81 +56,81 @@ func TestPeerEndsAfterARefusal(t *testing.T) {
 	h.wantsCount("refused with 400", h.count().Codes[400], 1)
 }
 
-// Bytes on their way when we close are not answered with a reset, which could
-// destroy the reply.
-func TestBytesOnTheirWayDestroyNoReply(t *testing.T) {
-	h := opens(t, bufferSize(4096))
+// Input that is in flight when the server closes is not answered with a reset, which could destroy
+// the close reply.
+func TestInputAfterCloseCausesNoReset(t *testing.T) {
+	h := newHarness(t, bufferSize(4096))
 	p := h.connects()
 	p.sends(masked(closing(1000)), masked(messages(100, 1000)...))
-	h.settles()
+	h.runsUntilIdle()
 	p.sends(masked(messages(100, 1000)...))
-	h.settles()
-	p.wantsEcho("the close", closing(1000))
-	p.wantsFIN("no reset")
+	h.runsUntilIdle()
+	p.wantsEcho("close reply", closing(1000))
+	p.wantsFIN("no reset after the close reply")
 	p.sends(masked(messages(100, 1000)...))
 	p.ends()
-	h.until("all of it is read, and the end behind it", func() bool { return h.conns() == 0 })
+	h.until("all input is read, and the peer's FIN", func() bool { return h.conns() == 0 })
 }
 
-func TestViolation(t *testing.T) {
-	h := opens(t)
+func TestViolationClosesWith1002(t *testing.T) {
+	h := newHarness(t)
 	p := h.connects()
 	p.sends(masked(text("hello")), []byte{0x81, 5})
-	p.wantsEcho("what came before", text("hello"))
-	p.wantsClose("a frame without a mask", 1002)
-	p.wantsFIN("our end")
+	p.wantsEcho("echo of the message before the violation", text("hello"))
+	p.wantsClose("unmasked frame", 1002)
+	p.wantsFIN("after the close frame")
 	p.closes()
 	h.until("it has ended", func() bool { return h.conns() == 0 })
 	h.wantsEnded(map[Reason]uint64{Completed: 1})
 	h.wantsCount("closed with 1002", h.count().Codes[1002], 1)
 }
 
-// A connection that epoll refuses is given up, and nothing else is lost.
-func TestEpollRefuses(t *testing.T) {
-	book := &logbook{}
-	h := opens(t, func(cfg *Config) { cfg.Log = book.log() })
-	p, witness := h.reluctant(), h.connects()
+// A connection that epoll cannot watch is closed. Others are not affected.
+func TestEpollFailureClosesConnection(t *testing.T) {
+	logged := &logBuffer{}
+	h := newHarness(t, func(cfg *Config) { cfg.Log = logged.log() })
+	p, witness := h.connectsWithSmallBuffers(), h.connects()
 	s, fd := p.slot()
 	w := h.workers[0]
 	if err := w.conns.poller.Remove(fd); err != nil {
 		t.Fatal(err)
 	}
 	if w.conns.arm(conn{fd, s}) {
-		t.Error("it could be modified without being there")
+		t.Error("arm reports that the connection still exists, want false")
 	}
-	p.wantsFIN("it was given up")
-	witness.alive("the others")
+	p.wantsFIN("after the epoll failure")
+	witness.wantsAlive("another connection")
 	h.wantsEnded(map[Reason]uint64{InternalFailed: 1})
-	if !strings.Contains(book.read(), "level=ERROR") || !strings.Contains(book.read(), "epoll_ctl modify") {
-		t.Errorf("the log has %q", book.read())
+	if !strings.Contains(logged.read(), "level=ERROR") || !strings.Contains(logged.read(), "epoll_ctl modify") {
+		t.Errorf("got log %q, want an error of epoll_ctl modify", logged.read())
 	}
 }
 
-// A connection that the peer has reset by the time that we end our side has ended, and its slot is free.
-func TestPeerIsFasterThanOurEnd(t *testing.T) {
-	h := opens(t)
+// If the peer has reset the connection before our FIN, shut ends it and frees the slot.
+func TestResetBeforeShutEndsConnection(t *testing.T) {
+	h := newHarness(t)
 	p, witness := h.connects(), h.connects()
 	s, fd := p.slot()
 	p.resets()
 	for end := time.Now().Add(soon); netpoll.ShutdownWrite(fd) == nil; {
 		if time.Now().After(end) {
-			t.Fatal("the reset does not arrive")
+			t.Fatal("timed out waiting for the reset")
 		}
 	}
 	h.workers[0].conns.shut(conn{fd, s})
 	if *s != (slot{gen: s.gen}) {
-		t.Errorf("the slot is %+v", *s)
+		t.Errorf("the slot is %+v, want it cleared", *s)
 	}
 	h.wantsEnded(map[Reason]uint64{Completed: 1})
-	h.later(time.Hour)
-	witness.alive("nobody looks after the one that has ended")
+	h.advances(time.Hour)
+	witness.wantsAlive("an hour later")
 }
 
 func TestReasonsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
 	for r := range numReasons {
 		if name := r.String(); name == "" || seen[name] {
-			t.Errorf("reason %d is called %q", r, name)
+			t.Errorf("reason %d has the name %q, want a unique one", r, name)
 		}
 		seen[r.String()] = true
 	}

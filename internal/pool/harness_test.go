@@ -20,29 +20,30 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// soon is longer than anything here takes that happens at all.
+// soon is the timeout of everything that a test waits for.
 const soon = 10 * time.Second
 
-// harness is a pool whose workers do not run by themselves. The test lets them,
-// pass by pass on its own goroutine, and moves their clock. At the end of the test it sees
-// to it that the books balance.
+// A harness is a pool whose workers do not run by themselves. The test runs them pass by pass in
+// its own goroutine, and moves their clock. At the end of the test the harness checks that nothing
+// is left in the pool: see wantsNothingLeft.
 type harness struct {
 	*Pool
 	t       testing.TB
 	time    tick
 	peers   []*peer
-	running bool // after all: see starts
+	running bool // the workers run in their own goroutines: see starts
 	adopted int
 	closed  bool
 }
 
-// opens makes a harness with one worker, unless it is told otherwise.
-func opens(t testing.TB, changes ...func(*Config)) *harness {
+// newHarness returns a harness that listens on TCP, with one worker unless changes say otherwise.
+func newHarness(t testing.TB, changes ...func(*Config)) *harness {
 	t.Helper()
-	return opensAt(t, []string{"127.0.0.1:0"}, changes...)
+	return newHarnessAt(t, []string{"127.0.0.1:0"}, changes...)
 }
 
-func opensAt(t testing.TB, addrs []string, changes ...func(*Config)) *harness {
+// newHarnessAt returns a harness that listens on addrs.
+func newHarnessAt(t testing.TB, addrs []string, changes ...func(*Config)) *harness {
 	t.Helper()
 	cfg := Config{
 		Workers: 1, MaxConns: 1000, MaxFDs: 4096,
@@ -61,7 +62,7 @@ func opensAt(t testing.TB, addrs []string, changes ...func(*Config)) *harness {
 		if err != nil {
 			t.Fatal(err)
 		}
-		untimed(l.FD)
+		avoidTimers(l.FD)
 		listeners = append(listeners, l)
 	}
 	p, err := New(cfg, listeners)
@@ -74,7 +75,7 @@ func opensAt(t testing.TB, addrs []string, changes ...func(*Config)) *harness {
 	return h
 }
 
-// starts lets the workers run by themselves.
+// starts runs the workers in their own goroutines.
 func (h *harness) starts() *harness {
 	h.clock = now
 	h.running = true
@@ -82,15 +83,15 @@ func (h *harness) starts() *harness {
 	return h
 }
 
-// untimed takes from a TCP socket, and from what it accepts, two things that make it wait
-// for timers: congestion control that paces, and loopback's segments of 64 KiB, which do not fit
-// a window of less. (On a unix socket it has no effect.)
-func untimed(fd int) {
+// avoidTimers disables two features of a TCP socket, and of those that it accepts, that make it
+// wait for timers: congestion control with pacing, and loopback's segments of 64 KiB, which do not
+// fit a smaller window. It has no effect on a unix socket.
+func avoidTimers(fd int) {
 	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1448)
 }
 
-// closes ends the harness, and looks at its books.
+// closes closes all peers and the pool, and checks that nothing is left.
 func (h *harness) closes() {
 	h.t.Helper()
 	if h.closed {
@@ -98,11 +99,11 @@ func (h *harness) closes() {
 	}
 	h.closed = true
 	if h.running {
-		h.hangUp()
+		h.closesPeers()
 		h.Shutdown(soon)
 	} else if !h.t.Failed() {
-		h.hangUp()
-		h.until("everybody has left", func() bool {
+		h.closesPeers()
+		h.until("all connections have ended", func() bool {
 			h.time += sweepEvery
 			return h.conns() == 0
 		})
@@ -110,59 +111,61 @@ func (h *harness) closes() {
 			w.acceptor.ignore()
 		}
 	}
-	h.hangUp()
+	h.closesPeers()
 	if !h.t.Failed() {
-		h.balances()
+		h.wantsNothingLeft()
 	}
 	h.Close()
 }
 
-func (h *harness) hangUp() {
+// closesPeers closes all peers' sockets.
+func (h *harness) closesPeers() {
 	for _, p := range h.peers {
 		p.closes()
 	}
 }
 
-// balances checks that of connections that have all ended nothing is left.
-func (h *harness) balances() {
+// wantsNothingLeft checks that the pool holds nothing for connections that have ended, and that its
+// counters add up.
+func (h *harness) wantsNothingLeft() {
 	h.t.Helper()
 	spares := 0
 	var c Counters
 	c.init()
 	for i, w := range h.workers {
 		w.conns.mine.each(func(fd int) { h.t.Errorf("worker %d still has descriptor %d", i, fd) })
-		w.conns.deadlines.set.each(func(fd int) { h.t.Errorf("worker %d still watches the time of descriptor %d", i, fd) })
+		w.conns.deadlines.set.each(func(fd int) { h.t.Errorf("worker %d still has a deadline for descriptor %d", i, fd) })
 		if w.conns.store.backlog != (backlog{}) || len(w.conns.observer.peers) != 0 {
-			h.t.Errorf("worker %d counts a backlog of %+v, and knows %d peers", i, w.conns.store.backlog, len(w.conns.observer.peers))
+			h.t.Errorf("worker %d has a backlog of %+v and the addresses of %d peers, want none", i, w.conns.store.backlog, len(w.conns.observer.peers))
 		}
 		if w.conns.deadlines.n != 0 || w.conns.surplus != 0 || w.conns.store.spareOwner != nil || w.conns.load.Load() != 0 {
-			h.t.Errorf("worker %d: %d timed, %d spares, spare block taken: %v, %d connections",
+			h.t.Errorf("worker %d has %d deadlines, %d surplus connections, spare block held: %v, %d connections; want none",
 				i, w.conns.deadlines.n, w.conns.surplus, w.conns.store.spareOwner != nil, w.conns.load.Load())
 		}
 		spares += len(h.arena.Bytes(w.conns.store.spare))
 		c.add(&w.conns.count)
 	}
 	if h.arena.Used() != spares {
-		h.t.Errorf("%d bytes are held for nobody", h.arena.Used()-spares)
+		h.t.Errorf("%d bytes are held without a connection", h.arena.Used()-spares)
 	}
 	if h.Open() != 0 {
-		h.t.Errorf("%d connections are open", h.Open())
+		h.t.Errorf("%d connections are open, want 0", h.Open())
 	}
 	var ended uint64
 	for _, n := range c.Ended {
 		ended += n
 	}
 	if in, out := c.Accepted+uint64(h.adopted), ended+c.RefusedAtOnce; in != out {
-		h.t.Errorf("%d connections have come and %d gone", in, out)
+		h.t.Errorf("%d connections began and %d ended", in, out)
 	}
 	for i := range h.slots {
 		if s := &h.slots[i]; *s != (slot{gen: s.gen}) {
-			h.t.Errorf("slot %d is %+v", i, *s)
+			h.t.Errorf("slot %d is %+v, want it cleared", i, *s)
 		}
 	}
 }
 
-// pass lets every worker have one pass.
+// pass runs one pass of every worker, and checks invariants.
 func (h *harness) pass() {
 	if h.running {
 		runtime.Gosched()
@@ -172,36 +175,36 @@ func (h *harness) pass() {
 		if err := w.pass(0); err != nil {
 			h.t.Fatalf("worker %d: %v", i, err)
 		}
-		if counted, is := w.conns.store.backlog, w.looksForBacklogs(); counted != is {
-			h.t.Fatalf("worker %d counts a backlog of %+v, and has %+v", i, counted, is)
+		if counted, is := w.conns.store.backlog, w.recountBacklogs(); counted != is {
+			h.t.Fatalf("worker %d has counted a backlog of %+v, want %+v", i, counted, is)
 		}
 		for fd := range w.conns.mine.all() {
 			if c := w.conns.at(fd); c.is(inUse) && (c.activity != activityOf(c.slot, w.conns.store.hasUnsent(c.slot)) || c.activity == finished) {
-				h.t.Fatalf("descriptor %d is %q, and was last updated to %q", fd,
+				h.t.Fatalf("descriptor %d: activity %q, but update has set %q", fd,
 					activities[activityOf(c.slot, w.conns.store.hasUnsent(c.slot))].name, activities[c.activity].name)
 			}
 		}
 		if used := h.arena.Used(); used > h.arena.Size() {
-			h.t.Fatalf("%d bytes are held of %d", used, h.arena.Size())
+			h.t.Fatalf("%d bytes are held, want at most %d", used, h.arena.Size())
 		}
 	}
 }
 
-// until lets the workers work until cond holds.
+// until runs the workers until cond holds; why describes cond.
 func (h *harness) until(why string, cond func() bool) {
 	h.t.Helper()
 	for end := time.Now().Add(soon); !cond(); h.pass() {
 		if time.Now().After(end) {
-			h.t.Fatalf("waited for: %s", why)
+			h.t.Fatalf("timed out waiting for: %s", why)
 		}
 	}
 }
 
-// settles lets the workers work until there is nothing to do.
-func (h *harness) settles() {
+// runsUntilIdle runs the workers until they have nothing to do.
+func (h *harness) runsUntilIdle() {
 	h.t.Helper()
 	quiet := 0
-	h.until("nothing happens any more", func() bool {
+	h.until("the workers are idle", func() bool {
 		before := h.events()
 		h.pass()
 		if quiet++; h.events() != before || h.busy() {
@@ -211,6 +214,7 @@ func (h *harness) settles() {
 	})
 }
 
+// events returns the number of events that the workers have handled.
 func (h *harness) events() (n uint64) {
 	for _, w := range h.workers {
 		n += w.conns.count.Events
@@ -218,8 +222,7 @@ func (h *harness) events() (n uint64) {
 	return n
 }
 
-// busy says whether a worker has something to go on with, or a peer's bytes
-// are still on their way.
+// busy reports whether a worker has connections in its queue.
 func (h *harness) busy() bool {
 	for _, w := range h.workers {
 		if len(w.conns.queue) > 0 {
@@ -229,14 +232,15 @@ func (h *harness) busy() bool {
 	return false
 }
 
-// later moves the clock by d and lets the workers notice.
-func (h *harness) later(d time.Duration) {
+// advances runs the workers until they are idle, then advances their clock by d and runs one pass.
+func (h *harness) advances(d time.Duration) {
 	h.t.Helper()
-	h.settles()
+	h.runsUntilIdle()
 	h.time += ticks(d)
 	h.pass()
 }
 
+// conns returns the number of connections of all workers.
 func (h *harness) conns() (n int64) {
 	for _, w := range h.workers {
 		n += w.conns.load.Load()
@@ -244,7 +248,7 @@ func (h *harness) conns() (n int64) {
 	return n
 }
 
-// count adds up the workers' counters.
+// count returns the sum of the workers' counters.
 func (h *harness) count() Counters {
 	if h.running {
 		s, err := h.Snapshot(context.Background())
@@ -262,25 +266,25 @@ func (h *harness) count() Counters {
 	return sum
 }
 
-// wantsCount checks one counter.
+// wantsCount checks one counter, which what describes.
 func (h *harness) wantsCount(what string, got, want uint64) {
 	h.t.Helper()
 	if got != want {
-		h.t.Errorf("%s: %d, want %d", what, got, want)
+		h.t.Errorf("%s: got %d, want %d", what, got, want)
 	}
 }
 
-// wantsEnded checks how many connections have ended, and why.
+// wantsEnded checks how many connections have ended, by reason.
 func (h *harness) wantsEnded(want map[Reason]uint64) {
 	h.t.Helper()
 	for reason, n := range h.count().Ended {
 		if n != want[Reason(reason)] {
-			h.t.Errorf("%d connections have ended as %q, want %d", n, Reason(reason), want[Reason(reason)])
+			h.t.Errorf("%d connections have ended with reason %q, want %d", n, Reason(reason), want[Reason(reason)])
 		}
 	}
 }
 
-// held is how many bytes are held for connections.
+// held returns the number of bytes that connections hold, including spare blocks.
 func (h *harness) held() int {
 	used := h.arena.Used()
 	for _, w := range h.workers {
@@ -291,7 +295,7 @@ func (h *harness) held() int {
 	return used
 }
 
-// slotOf is the slot at our end of a peer's connection, and its descriptor.
+// slot returns the slot and the descriptor of the peer's connection in the pool.
 func (p *peer) slot() (*slot, int) {
 	p.h.t.Helper()
 	name, err := unix.Getsockname(p.fd)
@@ -313,19 +317,19 @@ func (p *peer) slot() (*slot, int) {
 	return nil, -1
 }
 
-// peer is the other end of a connection: a socket and what has arrived at it.
+// A peer is the other end of a connection: a socket, and the bytes that it has received.
 type peer struct {
 	h    *harness
-	fd   int // -1: closed
-	got  []byte
-	end  error // of reading
-	sent uint64
+	fd   int    // -1: closed
+	got  []byte // received, and not taken yet
+	end  error  // error of the last read
+	sent uint64 // bytes
 }
 
-// dials connects.
+// dials connects to the first listener.
 func (h *harness) dials() *peer { h.t.Helper(); return h.dialsAt(0) }
 
-// dialsAt connects to one of several listeners.
+// dialsAt connects to the listener with the given index.
 func (h *harness) dialsAt(listener int) *peer {
 	h.t.Helper()
 	where, err := unix.Getsockname(h.listeners[listener].FD)
@@ -343,8 +347,8 @@ func (h *harness) dialsAt(listener int) *peer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	untimed(fd)
-	h.limits(fd, unix.SO_SNDBUF, 1<<20) // sends has room for what tests send at once
+	avoidTimers(fd)
+	h.limits(fd, unix.SO_SNDBUF, 1<<20) // enough for what tests send at once
 	if err := unix.Connect(fd, where); err != nil {
 		h.t.Fatal("connect:", err)
 	}
@@ -356,10 +360,10 @@ func (h *harness) dialsAt(listener int) *peer {
 	return p
 }
 
-// adopts hands a connection to the pool, with what has been read from it.
+// adopts passes a connection to the pool, with bytes that have already been read from it.
 func (h *harness) adopts(proto echo.State, read []byte) *peer {
 	h.t.Helper()
-	p, fd := h.stranger()
+	p, fd := h.socketPair()
 	if err := h.Adopt(fd, netip.AddrPort{}, proto, read, noGreeting); err != nil {
 		h.t.Fatal("adopt:", err)
 	}
@@ -367,8 +371,9 @@ func (h *harness) adopts(proto echo.State, read []byte) *peer {
 	return p
 }
 
-// stranger is a connection that is not the pool's: a peer, and the other end.
-func (h *harness) stranger() (*peer, int) {
+// socketPair returns a connection that the pool does not own: a peer, and the descriptor of the
+// other end.
+func (h *harness) socketPair() (*peer, int) {
 	h.t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -388,6 +393,7 @@ const (
 // connects connects and completes the opening handshake.
 func (h *harness) connects() *peer { h.t.Helper(); return h.dials().upgrades() }
 
+// upgrades completes the opening handshake.
 func (p *peer) upgrades() *peer {
 	p.h.t.Helper()
 	p.sends([]byte(request))
@@ -395,10 +401,11 @@ func (p *peer) upgrades() *peer {
 	return p
 }
 
+// wantsUpgrade waits for a response with status 101.
 func (p *peer) wantsUpgrade() {
 	p.h.t.Helper()
 	if head := p.head(); !strings.HasPrefix(head, "HTTP/1.1 101 ") || !strings.Contains(head, accepted) {
-		p.h.t.Fatalf("the answer to the handshake is %q", head)
+		p.h.t.Fatalf("the response to the handshake is %q, want status 101", head)
 	}
 }
 
@@ -406,34 +413,34 @@ func (p *peer) wantsUpgrade() {
 func (p *peer) head() string {
 	p.h.t.Helper()
 	end := -1
-	p.until("the head of a response", func() bool {
+	p.until("head of a response", func() bool {
 		end = bytes.Index(p.got, []byte("\r\n\r\n"))
 		return end >= 0
 	})
 	return string(p.takes(end + 4))
 }
 
-// sends sends all of it. The kernel must have room.
+// sends sends all pieces. The kernel must have room for them.
 func (p *peer) sends(pieces ...[]byte) {
 	p.h.t.Helper()
-	if rest := p.sendsSome(bytes.Join(pieces, nil)); len(rest) > 0 {
-		p.h.t.Fatalf("the kernel has no room for %d bytes", len(rest))
+	if remaining := p.sendsSome(bytes.Join(pieces, nil)); len(remaining) > 0 {
+		p.h.t.Fatalf("the kernel has no room for %d bytes", len(remaining))
 	}
 }
 
-// arrives waits until the kernel at the other end has what was sent, while no worker
-// does anything.
-func (p *peer) arrives() {
+// waitsForDelivery waits until the other end's kernel has received everything that was sent. No
+// worker runs meanwhile.
+func (p *peer) waitsForDelivery() {
 	p.h.t.Helper()
 	for end := time.Now().Add(soon); time.Now().Before(end); runtime.Gosched() {
 		if left, err := unix.IoctlGetInt(p.fd, unix.TIOCOUTQ); err != nil || left == 0 {
 			return
 		}
 	}
-	p.h.t.Fatal("what was sent does not arrive")
+	p.h.t.Fatal("timed out waiting for the other kernel to receive what was sent")
 }
 
-// sendsSome sends as much as the kernel takes, and says what is left.
+// sendsSome sends as much as the kernel takes, and returns the remaining bytes.
 func (p *peer) sendsSome(all []byte) []byte {
 	p.h.t.Helper()
 	if len(all) == 0 {
@@ -447,31 +454,31 @@ func (p *peer) sendsSome(all []byte) []byte {
 	return all[n:]
 }
 
-// stuffs sends without reading until neither the kernel nor the workers take
-// any more, and says what is left. It must not be all.
-func (p *peer) stuffs(all []byte) []byte {
+// sendsUntilBlocked sends without reading until neither the kernel nor the workers take any more.
+// It returns the remaining bytes, of which there must be some.
+func (p *peer) sendsUntilBlocked(all []byte) []byte {
 	p.h.t.Helper()
 	for refused := 0; refused < 3; refused++ {
-		rest := p.sendsSome(all)
-		p.h.settles()
-		if len(rest) < len(all) {
+		remaining := p.sendsSome(all)
+		p.h.runsUntilIdle()
+		if len(remaining) < len(all) {
 			refused = 0
 		}
-		if all = rest; len(rest) == 0 {
-			p.h.t.Fatal("everything was taken although nothing was read")
+		if all = remaining; len(remaining) == 0 {
+			p.h.t.Fatal("everything was sent although the peer has not read its echo, want a write backlog")
 		}
 	}
 	return all
 }
 
-// reads reads what is there.
+// reads reads all bytes that have arrived.
 func (p *peer) reads() {
-	for p.end == nil && p.sips() > 0 {
+	for p.end == nil && p.readsSome() > 0 {
 	}
 }
 
-// sips reads some of what is there, and says how much.
-func (p *peer) sips() int {
+// readsSome reads once, and returns the number of bytes.
+func (p *peer) readsSome() int {
 	var buffer [64 << 10]byte
 	n, err := netpoll.Recv(p.fd, buffer[:])
 	p.got = append(p.got, buffer[:n]...)
@@ -479,7 +486,7 @@ func (p *peer) sips() int {
 	return n
 }
 
-// until reads, while the workers work, until cond holds.
+// until reads, and runs the workers, until cond holds; why describes what the test expects.
 func (p *peer) until(why string, cond func() bool) {
 	p.h.t.Helper()
 	for end := time.Now().Add(soon); ; p.h.pass() {
@@ -488,12 +495,12 @@ func (p *peer) until(why string, cond func() bool) {
 			return
 		}
 		if p.end != nil || time.Now().After(end) {
-			p.h.t.Fatalf("waited for: %s; got %d bytes %.200q, then %v", why, len(p.got), p.got, p.end)
+			p.h.t.Fatalf("%s: not received, got %d bytes %.200q, then error %v", why, len(p.got), p.got, p.end)
 		}
 	}
 }
 
-// takes takes n of the bytes that have been read.
+// takes removes and returns the first n of the received bytes.
 func (p *peer) takes(n int) []byte {
 	taken := p.got[:n]
 	p.got = p.got[n:]
@@ -509,18 +516,18 @@ func (p *peer) wants(why string, want []byte) {
 		for got[i] == want[i] {
 			i++
 		}
-		p.h.t.Fatalf("%s: byte %d of %d is otherwise: %.60q, want %.60q", why, i, len(want), got[i:], want[i:])
+		p.h.t.Fatalf("%s: byte %d of %d differs: got %.60q, want %.60q", why, i, len(want), got[i:], want[i:])
 	}
 }
 
-// wantsEcho waits for the frames' echo.
+// wantsEcho waits for the echo of frames.
 func (p *peer) wantsEcho(why string, frames ...ws.Frame) {
 	p.h.t.Helper()
 	p.wants(why, echoed(frames...))
 }
 
-// wantsMessage waits for a message in whatever fragments, and control frames
-// that are pongs between.
+// wantsMessage waits for a message, in any number of fragments, with any number of pongs between
+// them.
 func (p *peer) wantsMessage(why string, op ws.OpCode, want []byte) {
 	p.h.t.Helper()
 	var got []byte
@@ -530,7 +537,7 @@ func (p *peer) wantsMessage(why string, op ws.OpCode, want []byte) {
 			continue
 		}
 		if expected := map[bool]ws.OpCode{true: op, false: ws.OpContinuation}[first]; f.Header.OpCode != expected {
-			p.h.t.Fatalf("%s: a frame with opcode %x, want %x", why, f.Header.OpCode, expected)
+			p.h.t.Fatalf("%s: got a frame with opcode %x, want %x", why, f.Header.OpCode, expected)
 		}
 		first = false
 		got = append(got, f.Payload...)
@@ -539,7 +546,7 @@ func (p *peer) wantsMessage(why string, op ws.OpCode, want []byte) {
 		}
 	}
 	if !bytes.Equal(got, want) {
-		p.h.t.Fatalf("%s: a message of %d bytes %.60q, want %d %.60q", why, len(got), got, len(want), want)
+		p.h.t.Fatalf("%s: got a message of %d bytes %.60q, want %d bytes %.60q", why, len(got), got, len(want), want)
 	}
 }
 
@@ -565,19 +572,19 @@ func (p *peer) wantsClose(why string, code ws.StatusCode) {
 	p.h.t.Helper()
 	f := p.frame(why)
 	if f.Header.OpCode != ws.OpClose {
-		p.h.t.Fatalf("%s: a frame with opcode %x %.60q, want a close", why, f.Header.OpCode, f.Payload)
+		p.h.t.Fatalf("%s: got a frame with opcode %x %.60q, want a close frame", why, f.Header.OpCode, f.Payload)
 	}
 	if got, reason := ws.ParseCloseFrameData(f.Payload); got != code {
-		p.h.t.Fatalf("%s: close code %d (%s), want %d", why, got, reason, code)
+		p.h.t.Fatalf("%s: got close code %d (%s), want %d", why, got, reason, code)
 	}
 }
 
-// wantsStatus waits for an HTTP refusal, all of it, and our end.
+// wantsStatus waits for an HTTP refusal and the server's FIN.
 func (p *peer) wantsStatus(why string, status int) {
 	p.h.t.Helper()
 	head := p.head()
 	if !strings.HasPrefix(head, fmt.Sprintf("HTTP/1.1 %d ", status)) {
-		p.h.t.Fatalf("%s: %q, want status %d", why, head, status)
+		p.h.t.Fatalf("%s: got %q, want status %d", why, head, status)
 	}
 	if status == http.StatusServiceUnavailable && !strings.Contains(head, "\r\nRetry-After: ") {
 		p.h.t.Fatalf("%s: no Retry-After in %q", why, head)
@@ -587,37 +594,36 @@ func (p *peer) wantsStatus(why string, status int) {
 	p.wantsFIN(why)
 }
 
-// wantsFIN waits for the end of what we are sent.
+// wantsFIN waits for the server's FIN, and nothing before it.
 func (p *peer) wantsFIN(why string) {
 	p.h.t.Helper()
 	for end := time.Now().Add(soon); p.end == nil && time.Now().Before(end); p.h.pass() {
 		p.reads()
 	}
 	if p.end != io.EOF || len(p.got) > 0 {
-		p.h.t.Fatalf("%s: got %.60q, then %v, want the end", why, p.got, p.end)
+		p.h.t.Fatalf("%s: got %.60q, then error %v, want FIN", why, p.got, p.end)
 	}
 }
 
-// wantsNothing lets the workers work until nothing happens any more, and then nothing
-// must have been sent.
+// wantsNothing runs the workers until they are idle, and checks that they have sent nothing.
 func (p *peer) wantsNothing(why string) {
 	p.h.t.Helper()
-	p.h.settles()
+	p.h.runsUntilIdle()
 	p.reads()
 	if len(p.got) > 0 || p.end != nil {
-		p.h.t.Fatalf("%s: got %.60q, then %v, want nothing", why, p.got, p.end)
+		p.h.t.Fatalf("%s: got %.60q, then error %v, want nothing", why, p.got, p.end)
 	}
 }
 
-// alive shows that the connection echoes.
-func (p *peer) alive(why string) {
+// wantsAlive checks that the server echoes a message; why describes the situation.
+func (p *peer) wantsAlive(why string) {
 	p.h.t.Helper()
 	f := text("are you there?")
 	p.sends(masked(f))
 	p.wantsEcho(why, f)
 }
 
-// ends ends the peer's side of TCP.
+// ends sends FIN.
 func (p *peer) ends() {
 	p.h.t.Helper()
 	if err := netpoll.ShutdownWrite(p.fd); err != nil {
@@ -633,7 +639,7 @@ func (p *peer) closes() {
 	}
 }
 
-// resets breaks the connection.
+// resets sends a reset, and closes the peer's socket.
 func (p *peer) resets() {
 	p.h.t.Helper()
 	if err := unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
@@ -648,7 +654,7 @@ func closing(code ws.StatusCode) ws.Frame {
 	return ws.NewCloseFrame(ws.NewCloseFrameBody(code, "bye"))
 }
 
-// binary is a message of n bytes that differ from one seed to the next.
+// binary returns a binary message of n bytes, which depend on seed.
 func binary(seed, n int) ws.Frame {
 	payload := make([]byte, n)
 	for i := range payload {
@@ -657,7 +663,7 @@ func binary(seed, n int) ws.Frame {
 	return ws.NewBinaryFrame(payload)
 }
 
-// masked is the frames as a client sends them.
+// masked returns the frames as a client sends them.
 func masked(frames ...ws.Frame) []byte {
 	var all []byte
 	for _, f := range frames {
@@ -666,7 +672,7 @@ func masked(frames ...ws.Frame) []byte {
 	return all
 }
 
-// echoed is the frames as the server sends them back.
+// echoed returns the frames as the server sends them back.
 func echoed(frames ...ws.Frame) []byte {
 	var all []byte
 	for _, f := range frames {
@@ -678,7 +684,7 @@ func echoed(frames ...ws.Frame) []byte {
 	return all
 }
 
-// messages are many binary messages of a size.
+// messages returns many binary messages of the given size.
 func messages(many, size int) []ws.Frame {
 	frames := make([]ws.Frame, many)
 	for i := range frames {
@@ -687,10 +693,10 @@ func messages(many, size int) []ws.Frame {
 	return frames
 }
 
-// noGreeting is for connections whose peers need not be told that they are adopted.
+// noGreeting is a greet function for Adopt that sends nothing.
 func noGreeting() error { return nil }
 
-// each calls f with every member.
+// each calls f for every member.
 func (s fdSet) each(f func(fd int)) {
 	for fd := range s.all() {
 		f(fd)

@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// Healthy asks every worker to answer a message between two turns; one that sleeps in epoll_wait
-// is woken for it. It waits no longer than ctx allows.
+// Healthy checks that every worker answers a message between two turns. It wakes workers that sleep
+// in epoll_wait, and waits until all have answered or ctx is done.
 //
-// The error names the workers that have not answered by then, and those that have failed. A
-// worker that has ended because the pool was shut down is healthy.
+// The error names the workers that have failed and those that have not answered. A worker that has
+// ended because the pool was shut down is healthy.
 func (p *Pool) Healthy(ctx context.Context) error {
 	answers := make([]<-chan struct{}, len(p.workers))
 	for i, w := range p.workers {
@@ -18,7 +18,7 @@ func (p *Pool) Healthy(ctx context.Context) error {
 	}
 	var wrong []error
 	for i, w := range p.workers {
-		switch _, err := await(ctx, w, answers[i]); {
+		switch _, err := waitForAnswer(ctx, w, answers[i]); {
 		case err == errEnded && w.failure != nil:
 			wrong = append(wrong, fmt.Errorf("worker %d has ended: %w", i, w.failure))
 		case err != nil && err != errEnded:

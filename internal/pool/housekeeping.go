@@ -1,6 +1,6 @@
 package pool
 
-// trimEvery is the time between two trims of the arena, in ticks: about a second.
+// trimEvery is the time between two trims of the arena, in ticks: about 1 s.
 const trimEvery = 64
 
 // housekeep does the periodic work, at most once every sweepEvery.
@@ -13,7 +13,7 @@ func (w *worker) housekeep() {
 	if !w.drain.begun {
 		w.acceptor.resume(cs.now)
 	}
-	if cs.store.untidy && cs.now%trimEvery < sweepEvery {
+	if cs.store.needsTrim && cs.now%trimEvery < sweepEvery {
 		cs.store.trim()
 	}
 	w.continueDrain()
@@ -22,7 +22,7 @@ func (w *worker) housekeep() {
 	}
 }
 
-// periodic reports whether there is periodic work to do even if nothing happens.
+// periodic reports whether there is periodic work to do even if no event arrives.
 func (w *worker) periodic() bool {
-	return w.conns.deadlines.n > 0 || w.drain.begun || !w.acceptor.watching || w.conns.store.untidy
+	return w.conns.deadlines.n > 0 || w.drain.begun || !w.acceptor.watching || w.conns.store.needsTrim
 }

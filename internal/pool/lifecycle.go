@@ -6,7 +6,7 @@ import "wsecho/internal/echo"
 //
 // The protocol has phases ([echo.Phase]), the socket has flags (slot.go), and the store knows
 // whether there is a write backlog. Together they determine the connection's activity: what it
-// waits for, for how long, and what happens when that time is over.
+// waits for, for how long, and what happens on timeout.
 //
 //	                 request            our close frame
 //	awaitingRequest ─────────▶ open ─────────────────────▶ closeSent
@@ -18,90 +18,91 @@ import "wsecho/internal/echo"
 //
 // In between, a connection may be sending, waitingForRoom or starved.
 //
-// Lingering: our side of TCP is ended, and what arrives is discarded. Closing at once would
-// answer bytes still on their way with a reset, which can destroy the reply before the peer has
-// read it (RFC 9112, section 9.6).
+// While lingering, our side of TCP is shut down and input is discarded. If the socket were closed
+// at once, the kernel would answer bytes still in flight with a reset, which can destroy the reply
+// before the peer has read it (RFC 9112, section 9.6).
 //
-// A peer that ends or breaks TCP leads to closed from every activity, and so does a timeout from
-// most.
+// A FIN or reset from the peer leads to closed from every activity, and so do most timeouts.
 type activity uint8
 
 const (
 	// none is the activity of an unused slot.
 	none activity = iota
 
-	// awaitingRequest: the request has not arrived whole. A timeout is answered with 408.
+	// awaitingRequest: the request is not complete. A timeout is answered with 408.
 	awaitingRequest
 
-	// awaitingRefusal: the connection is beyond a limit. Its request is answered with 503 as soon
-	// as it begins, because some clients drop an answer that comes earlier.
+	// awaitingRefusal: the connection is beyond a limit. It is answered with 503 as soon as its
+	// request begins; some clients drop a response that arrives before they have sent a request.
 	awaitingRefusal
 
-	// open: messages are echoed. A silent peer is sent a ping at a third of its time, then 1001.
+	// open: messages are echoed. A silent peer is sent a ping after a third of IdleTimeout, and a
+	// close frame with 1001 after all of it.
 	open
 
-	// openStarved: open, and part of a frame stays in the kernel for want of memory. Every sweep
-	// tries again.
+	// openStarved: open, and part of a frame stays in the kernel because memory is short. Every
+	// sweep tries again to read it.
 	openStarved
 
-	// closeSent: our close frame is sent, and the peer's is awaited.
+	// closeSent: our close frame is sent, and the peer's has not arrived.
 	closeSent
 
-	// closeSentStarved: closeSent, and part of a frame stays in the kernel for want of memory.
+	// closeSentStarved: closeSent, and part of a frame stays in the kernel because memory is short.
 	closeSentStarved
 
-	// sending: the kernel has not taken all of a reply, in any phase. The connection is not read
-	// from until it has.
+	// sending: there is a write backlog, in any phase. The connection is not read from until the
+	// kernel has taken it.
 	sending
 
-	// waitingForRoom: memory is short and the kernel has no room for a reply, so the connection is not
-	// read from.
+	// waitingForRoom: memory is short and the kernel has no room for a reply, so the connection is
+	// not read from.
 	waitingForRoom
 
-	// finished: everything is sent, and our side of TCP is about to be ended. No connection
-	// stays in it.
+	// finished: everything is sent, and our side of TCP is about to be shut down. No connection
+	// stays in this activity.
 	finished
 
-	// lingering: our side of TCP is ended, and the peer's end is awaited.
+	// lingering: our side of TCP is shut down, and the peer's FIN has not arrived.
 	lingering
 
 	numActivities
 )
 
-// timeout is a time limit of [Config]. Activities that share one share its start, slot.since.
+// timeout is a time limit of [Config]. A change between activities with the same timeout does not
+// restart it.
 type timeout uint8
 
 const (
 	timeoutNone timeout = iota
 	timeoutHandshake
-	timeoutIdle // since bytes were last read
+	timeoutIdle // since the last bytes were read
 	timeoutWrite
 	timeoutClose
 	timeoutLinger
 	numTimeouts
 )
 
-// expiry is what happens when an activity's time is over.
+// expiry is what happens when an activity's timeout expires.
 type expiry uint8
 
 const (
 	never       expiry = iota
 	refuse408          // the request was too slow
-	goodbye1001        // the peer was silent for too long
+	goodbye1001        // the peer was idle for too long
 	cutWrite           // end: WriteTimedOut
 	cutClose           // end: CloseTimedOut
 	endLinger          // end: Completed
 )
 
-// activities says what an activity is called, how long it may take, and what happens then.
+// activities describes each activity: its name, its timeout, and what happens on expiry.
 var activities = [numActivities]struct {
 	name    string // shown by /connz
 	timeout timeout
 	expiry  expiry
-	ping    bool // at a third of the timeout
-	retry   bool // the turn, in every sweep
+	ping    bool // send a ping after a third of the timeout
+	retry   bool // repeat the turn in every sweep
 
-	// delivers: the timeout begins again as long as the peer takes output. See progress.go.
+	// delivers: the timeout restarts while the peer acknowledges output. See progress.go.
 	delivers bool
 }{
 	none:             {name: "none"},
@@ -117,7 +118,7 @@ var activities = [numActivities]struct {
 	lingering:        {name: "waiting for FIN", timeout: timeoutLinger, expiry: endLinger, delivers: true},
 }
 
-// activityOf returns the activity that a connection's phase, flags and write backlog amount to.
+// activityOf returns the activity that a connection's phase, flags and write backlog determine.
 func activityOf(s *slot, unsent bool) activity {
 	switch {
 	case s.is(shut):
@@ -147,9 +148,9 @@ func activityOf(s *slot, unsent bool) activity {
 	return finished
 }
 
-// update determines a connection's activity anew, after anything has happened to it that
-// activityOf depends on. It is the only place that changes it. The timeout starts now, unless the
-// new activity shares it with the old one.
+// update sets a connection's activity. It is the only function that does, and must be called after
+// every change of what activityOf depends on. The timeout restarts unless the new activity has the
+// same one.
 func (cs *conns) update(c conn) {
 	next := activityOf(c.slot, cs.store.hasUnsent(c.slot))
 	row := &activities[next]
@@ -162,19 +163,19 @@ func (cs *conns) update(c conn) {
 		c.set(timed)
 		cs.deadlines.add(c.fd)
 	case !hasDeadline:
-		cs.untime(c)
+		cs.removeDeadline(c)
 	}
 }
 
-// untime removes the connection from the deadlines.
-func (cs *conns) untime(c conn) {
+// removeDeadline removes the connection from the deadlines.
+func (cs *conns) removeDeadline(c conn) {
 	if c.is(timed) {
 		c.clear(timed)
 		cs.deadlines.remove(c.fd)
 	}
 }
 
-// deadline returns when expire is to be called next. The connection is one that has a deadline.
+// deadline returns when expire is to be called next for a connection in the deadlines.
 func (cs *conns) deadline(fd int) tick {
 	s := &cs.slots[fd]
 	row := &activities[s.activity]
@@ -190,7 +191,7 @@ func (cs *conns) deadline(fd int) tick {
 	return s.since + limit
 }
 
-// expire does what is due at the connection's deadline.
+// expire does the work that is due at the connection's deadline.
 func (cs *conns) expire(c conn) {
 	row := &activities[c.activity]
 	limit, waited := cs.limits[row.timeout], cs.now-c.since
@@ -199,7 +200,7 @@ func (cs *conns) expire(c conn) {
 		cs.goOn(c)
 	}
 	if limit == 0 {
-		return // the retry was all
+		return // there was only the retry
 	}
 	unread := false // the peer has yet to take what it was sent
 	if waited >= firstLook(limit) && cs.progress.delivers(c) {

@@ -13,20 +13,20 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// Order is what connections are listed by.
+// Order is the order in which connections are listed.
 type Order int
 
 const (
-	ByAge   Order = iota // the oldest first
-	ByIdle               // the longest idle first
-	ByBytes              // those that have sent the most first
+	ByAge   Order = iota // oldest first
+	ByIdle               // longest idle first
+	ByBytes              // most bytes received from the peer first
 )
 
 var orderNames = []string{ByAge: "age", ByIdle: "idle", ByBytes: "bytes"}
 
 func (o Order) String() string { return orderNames[o] }
 
-// ParseOrder returns the order of that name.
+// ParseOrder returns the order with the given name: age, idle or bytes.
 func ParseOrder(name string) (Order, error) {
 	if i := slices.Index(orderNames, name); i >= 0 {
 		return Order(i), nil
@@ -34,69 +34,69 @@ func ParseOrder(name string) (Order, error) {
 	return 0, fmt.Errorf("%q is not one of %s", name, strings.Join(orderNames, ", "))
 }
 
-// Conn is a connection, as it was when its worker was asked.
+// Conn describes a connection at the time when its worker was asked.
 type Conn struct {
 	FD       int
 	Worker   int
 	Peer     netip.AddrPort // the zero AddrPort if it has none, as on a unix socket
-	State    string
-	Age      time.Duration // since its worker took it
-	Idle     time.Duration // since it last sent something, or what it waits for began
-	Received uint64        // bytes read
-	Sent     uint64        // bytes that the kernel has sent; on a unix socket it is not known
-	Unsent   int           // bytes of replies that the kernel has not taken
-	Rest     int           // bytes of a frame or request that has not arrived whole
-	Held     int           // bytes of the budget in which those lie
-	Queued   bool          // it has more to read or to write, and waits for its turn
+	State    string         // name of its activity: see lifecycle.go
+	Age      time.Duration  // since its worker took it
+	Idle     time.Duration  // since the peer last sent something, or since the wait that State names began
+	Received uint64         // bytes read
+	Sent     uint64         // bytes that the kernel has sent; 0 on a unix socket, where that is unknown
+	Unsent   int            // bytes of replies that the kernel has not taken
+	Rest     int            // bytes of a frame or request that is not complete
+	Held     int            // bytes of the budget that hold Unsent and Rest
+	Queued   bool           // it has more to read or to write, and continues in the next pass
 }
 
 // A Query selects and orders connections.
 type Query struct {
 	By     Order
-	Peer   *PeerFilter // only those peers; nil: all
-	After  *Mark       // only what comes after this place in the order; nil: all
-	Offset int         // how many of those to leave out
-	Limit  int         // how many to return at most
+	Peer   *PeerFilter // only connections from matching peers; nil: all
+	After  *Cursor     // only connections after this place in the order; nil: all
+	Offset int         // number of connections to skip
+	Limit  int         // maximum number of connections to return
 }
 
-// A Mark is a place in an order. It is between two connections, and stays there while others come
-// and go.
-type Mark struct {
-	Value uint64 // of the connection before it: its bytes, or the tick that its age or idle time counts from
-	FD    int32
+// A Cursor is a place in an order, just after some connection. It stays valid when connections
+// begin and end, even that one.
+type Cursor struct {
+	Value uint64 // of the connection before it: its bytes, or the tick from which its age or idle time counts
+	FD    int32  // of the connection before it
 }
 
 // A Listing is the answer to a Query.
 type Listing struct {
 	Conns   []Conn
-	Total   int   // connections of all workers
-	Matched int   // those of them that match Query.Peer
-	Next    *Mark // where the next page begins; nil: this was the last one
+	Total   int     // number of connections of all workers
+	Matched int     // number of those that match Query.Peer
+	Next    *Cursor // the After of the next page; nil: this is the last one
 }
 
 const (
-	// listSlice is how many descriptors a worker looks at per message, which takes it a fraction of
-	// a millisecond. Between two slices it does its work.
+	// listSlice is the number of descriptors that a worker examines per message, which takes a
+	// fraction of a millisecond. Between two slices the worker serves its connections.
 	listSlice = 4096
 
-	// listPart is how many descriptors the workers look at before List has to take what they have
-	// found: 24 bytes per connection, 1.5 MiB in all.
+	// listPart is the number of descriptors that each worker examines before List takes the
+	// results. At 24 bytes per connection they need at most 1.5 MiB.
 	listPart = 16 * listSlice
 
-	// skipStep is how many connections List leaves out per pass over all of them, so that a high
-	// offset takes more time, not more memory: at most twice 24 bytes for each of skipStep and
-	// Query.Limit.
+	// skipStep is the maximum number of connections that List skips per pass over all connections.
+	// A high offset thus takes more time but not more memory, which is at most twice 24 bytes for
+	// each of skipStep and Query.Limit.
 	skipStep = 65_536
 
-	// describeSlice is how many connections a worker describes per message, at two system calls
-	// each.
+	// describeSlice is the number of connections that a worker describes per message, with two
+	// system calls each.
 	describeSlice = 64
 )
 
-// List returns the connections that a query selects, in its order, and among equals by descriptor.
-// The workers only copy what is in their slots, in slices between which they do their work; List
-// selects and sorts in its caller's goroutine. Connections that come and go meanwhile may be
-// missing.
+// List returns the connections that a query selects, in its order; equal ones are ordered by
+// descriptor. The workers only copy data from their slots, and serve connections between two
+// slices. List selects and sorts in the caller's goroutine. Connections that begin or end during
+// the call may be missing. The error is the cause of ctx's end.
 func (p *Pool) List(ctx context.Context, q Query) (Listing, error) {
 	s := selection{pool: p, query: q, now: now(), step: skipStep}
 	found, err := s.find(ctx)
@@ -107,28 +107,28 @@ func (p *Pool) List(ctx context.Context, q Query) (Listing, error) {
 	if len(found) > q.Limit {
 		if found = found[:q.Limit]; q.Limit > 0 {
 			last := found[q.Limit-1]
-			l.Next = &Mark{s.value(last.rank), last.fd}
+			l.Next = &Cursor{s.value(last.rank), last.fd}
 		}
 	}
 	l.Conns, err = s.describe(ctx, found)
 	return l, err
 }
 
-// A selection is what List makes of a query.
+// A selection is the state of a List call.
 type selection struct {
 	pool           *Pool
 	query          Query
 	now            tick
 	step           int        // skipStep
-	after          *candidate // only those that come after it; nil: all
+	after          *candidate // select only candidates after it; nil: all
 	best           leaders
 	total, matched int // see Listing
 }
 
-// find returns the candidates of a page, and one more if there is a next page.
+// find returns the candidates of a page, plus one if there is a next page.
 func (s *selection) find(ctx context.Context) ([]candidate, error) {
-	if mark := s.query.After; mark != nil {
-		s.after = &candidate{life: life{fd: mark.FD}, rank: s.rank(mark.Value)}
+	if cursor := s.query.After; cursor != nil {
+		s.after = &candidate{life: life{fd: cursor.FD}, rank: s.rank(cursor.Value)}
 	}
 	for skip := s.query.Offset; ; {
 		step := min(skip, s.step)
@@ -145,8 +145,9 @@ func (s *selection) find(ctx context.Context) ([]candidate, error) {
 	}
 }
 
-// rank returns what a connection is ordered by, given its slot's value: the highest rank is first.
-// Ages are all measured from one tick, as the workers' clocks differ.
+// rank returns the rank of a connection, given the value that valueOf returns for its slot. The
+// highest rank comes first. All ages are relative to the same tick, since the workers' clocks
+// differ.
 func (s *selection) rank(value uint64) int64 {
 	if s.query.By == ByBytes {
 		return int64(value)
@@ -162,7 +163,8 @@ func (s *selection) value(rank int64) uint64 {
 	return uint64(s.now - tick(rank))
 }
 
-// pass goes through all connections, notes the best, and counts all and those that match.
+// pass goes through all connections, keeps the best, and counts all connections and the matching
+// ones.
 func (s *selection) pass(ctx context.Context) error {
 	s.total, s.matched = 0, 0
 	workers := s.pool.workers
@@ -173,15 +175,15 @@ func (s *selection) pass(ctx context.Context) error {
 			searches[i] = w.search(ctx, s, from, min(from+listPart/64, words))
 		}
 		for i, w := range workers {
-			found, err := await(ctx, w, searches[i])
+			found, err := waitForAnswer(ctx, w, searches[i])
 			if err != nil && err != errEnded {
 				return err
 			}
 			for _, slice := range found {
 				s.total += len(slice)
 				for _, c := range slice {
-					// Peer is asked for here, not by the worker. If the descriptor is another
-					// connection's by now, describe finds out.
+					// The filter calls getpeername here, not in the worker's goroutine. If the
+					// descriptor belongs to another connection by now, describe notices.
 					if s.query.Peer == nil || s.query.Peer.includes(int(c.fd)) {
 						s.matched++
 						s.note(c)
@@ -199,7 +201,7 @@ func (s *selection) note(c candidate) {
 	}
 }
 
-// describe has the workers describe their own among the candidates, all at the same time.
+// describe has all workers describe their own candidates at the same time.
 func (s *selection) describe(ctx context.Context, found []candidate) ([]Conn, error) {
 	type place struct {
 		worker, at int
@@ -220,7 +222,7 @@ func (s *selection) describe(ctx context.Context, found []candidate) ([]Conn, er
 	for i, w := range s.pool.workers {
 		if len(parts[i]) > 0 {
 			var err error
-			if described[i], err = await(ctx, w, answers[i]); err != nil && err != errEnded {
+			if described[i], err = waitForAnswer(ctx, w, answers[i]); err != nil && err != errEnded {
 				return nil, err
 			}
 		}
@@ -238,19 +240,20 @@ func (s *selection) describe(ctx context.Context, found []candidate) ([]Conn, er
 	return conns, nil
 }
 
-// candidate is a connection that may be among the first.
+// A candidate is a connection that may be on the page.
 type candidate struct {
 	life
 	worker int
-	rank   int64 // the highest is first
+	rank   int64 // the highest comes first
 }
 
+// firstBefore compares candidates by rank, the highest first, then by descriptor.
 func firstBefore(a, b candidate) int {
 	return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.fd, b.fd))
 }
 
-// inSlices has the worker call step once per message, until it returns false or ctx is done. Between
-// two calls the worker does its work.
+// inSlices has the worker call step once per message, until step returns false or ctx is done.
+// Between two calls the worker serves its connections.
 func (w *worker) inSlices(ctx context.Context, step func(w *worker) bool) {
 	w.mail.post(message{do: func(w *worker) {
 		if ctx.Err() == nil && step(w) {
@@ -259,9 +262,8 @@ func (w *worker) inSlices(ctx context.Context, step func(w *worker) bool) {
 	}})
 }
 
-// search has the worker look at the words from..to of its set, and answer with a slice of
-// candidates for each listSlice descriptors. What it does per descriptor is to copy; nothing is
-// sorted here.
+// search has the worker examine the words from..to of its set. The answer has one slice of
+// candidates per listSlice descriptors. The worker only copies; it does not sort.
 func (w *worker) search(ctx context.Context, s *selection, from, to int) <-chan [][]candidate {
 	answer := make(chan [][]candidate, 1)
 	by, rank := s.query.By, s.rank
@@ -289,7 +291,7 @@ func (w *worker) search(ctx context.Context, s *selection, from, to int) <-chan 
 	return answer
 }
 
-// valueOf is what a connection is ordered by, as it is in its slot.
+// valueOf returns the field of a slot by which its connection is ordered.
 func valueOf(s *slot, by Order) uint64 {
 	switch by {
 	case ByAge:
@@ -300,14 +302,15 @@ func valueOf(s *slot, by Order) uint64 {
 	return s.bytes
 }
 
-// leaders keeps the first of many candidates.
+// leaders keeps the first limit of many candidates.
 type leaders struct {
 	limit int
-	some  []candidate // up to twice as many as are wanted
-	least candidate   // none that comes after it can be among the first
-	full  bool        // there are enough for least to mean something
+	some  []candidate // at most twice limit
+	least candidate   // valid if full: candidates after it cannot be among the first
+	full  bool        // limit candidates have been found
 }
 
+// note adds a candidate, unless it cannot be among the first.
 func (l *leaders) note(c candidate) {
 	if l.full && firstBefore(l.least, c) < 0 {
 		return
@@ -317,6 +320,7 @@ func (l *leaders) note(c candidate) {
 	}
 }
 
+// cut sorts the candidates and drops those beyond limit.
 func (l *leaders) cut() {
 	slices.SortFunc(l.some, firstBefore)
 	if len(l.some) >= l.limit {
@@ -325,13 +329,14 @@ func (l *leaders) cut() {
 	}
 }
 
+// all returns the first limit candidates in order.
 func (l *leaders) all() []candidate {
 	l.cut()
 	return l.some
 }
 
-// describeAll has the worker describe candidates of its own. The answer has one Conn for each; it
-// is zero for a connection that has ended.
+// describeAll has the worker describe its own candidates. The answer has one Conn per candidate,
+// the zero Conn for a connection that has ended.
 func (w *worker) describeAll(ctx context.Context, candidates []candidate) <-chan []Conn {
 	answer := make(chan []Conn, 1)
 	conns := make([]Conn, 0, len(candidates))
@@ -348,7 +353,7 @@ func (w *worker) describeAll(ctx context.Context, candidates []candidate) <-chan
 	return answer
 }
 
-// describe returns the zero Conn for a connection that has ended.
+// describe returns the description of a connection, or the zero Conn if it has ended.
 func describe(cs *conns, l life) Conn {
 	c, ok := cs.find(l)
 	if !ok {

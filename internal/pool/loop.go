@@ -7,8 +7,8 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// run is the loop. It returns when the worker has been told to drain and its last connection has
-// ended.
+// run is the event loop. It returns when the worker is draining and its last connection has ended,
+// or with an error if the poller fails.
 func (w *worker) run() error {
 	defer w.abandonMail()
 	for {
@@ -21,8 +21,8 @@ func (w *worker) run() error {
 	}
 }
 
-// pass waits until something happens, at most for patience, and does everything that follows from
-// it. It reads the clock once.
+// pass waits for events or messages, at most for patience, and handles them. It reads the clock
+// once.
 func (w *worker) pass(patience time.Duration) error {
 	n, woken, err := w.conns.poller.Wait(w.events, patience)
 	if err != nil {
@@ -42,7 +42,7 @@ func (w *worker) pass(patience time.Duration) error {
 	return nil
 }
 
-// patience returns how long the worker has nothing to do if nothing happens; -1: without limit.
+// patience returns how long the worker may sleep if no event arrives; -1: without limit.
 func (w *worker) patience() time.Duration {
 	switch {
 	case len(w.conns.queue) > 0:
@@ -77,11 +77,11 @@ func (w *worker) event(e *netpoll.Event) {
 		w.conns.turn(c)
 	}
 	if w.drain.begun {
-		w.seeOff(l)
+		w.closeWhenAnswered(l)
 	}
 }
 
-// runQueue gives a turn to each connection that is in the queue when it begins.
+// runQueue gives a turn to each connection that is in the queue when runQueue begins.
 func (w *worker) runQueue() {
 	cs := &w.conns
 	n := len(cs.queue)
@@ -90,14 +90,14 @@ func (w *worker) runQueue() {
 			c.clear(queued)
 			cs.turn(c)
 			if w.drain.begun {
-				w.seeOff(l)
+				w.closeWhenAnswered(l)
 			}
 		}
 	}
 	cs.queue = cs.queue[:copy(cs.queue, cs.queue[n:])]
 }
 
-// readMail does what the messages say.
+// readMail carries out the messages in the mailbox.
 func (w *worker) readMail() {
 	w.messages = w.mail.take(w.messages)
 	for _, m := range w.messages {
@@ -110,8 +110,8 @@ func (w *worker) readMail() {
 	clear(w.messages)
 }
 
-// abandonMail closes the mailbox when the worker has ended, and the connections that were on
-// their way to it. Goroutines that wait for an answer learn of the end from ended.
+// abandonMail closes the mailbox of a worker that has ended, and the connections that were on their
+// way to it. Goroutines that wait for an answer see that ended is closed.
 func (w *worker) abandonMail() {
 	for _, m := range w.mail.abandon() {
 		if m.do == nil {

@@ -17,8 +17,8 @@ import (
 // smallestBlock is the size in bytes of an arena's smallest block.
 const smallestBlock = 64
 
-// spends takes all that is left of the budget. What it returns gives it back.
-func (h *harness) spends() (givesBack func()) {
+// exhaustsBudget allocates the whole free budget. The function that it returns releases it.
+func (h *harness) exhaustsBudget() (release func()) {
 	var blocks []arena.Block
 	for size := h.cfg.BufferSize; size >= smallestBlock; size /= 2 {
 		for b := h.arena.Alloc(size); b != 0; b = h.arena.Alloc(size) {
@@ -32,30 +32,31 @@ func (h *harness) spends() (givesBack func()) {
 	}
 }
 
-// spareOwner connects a peer that has the spare block of its worker, for the
-// first half of a frame. All turns of the worker are lowMemory from then on.
-func (h *harness) spareOwner() (p *peer, rest []byte, f ws.Frame) {
+// takesSpareBlock connects a peer that sends half a frame, which takes the spare block of its
+// worker. From then on all turns of the worker are low-memory turns. It returns the remaining bytes
+// of the frame, and the frame.
+func (h *harness) takesSpareBlock() (p *peer, remaining []byte, f ws.Frame) {
 	h.t.Helper()
 	p = h.connects()
 	f = binary(1, h.cfg.BufferSize/2)
 	all := masked(f)
 	half := min(len(all)/2, 5000)
 	p.sends(all[:half])
-	h.until("somebody has a spare block", func() bool {
+	h.until("a connection holds a spare block", func() bool {
 		return slices.ContainsFunc(h.workers, func(w *worker) bool { return w.conns.store.spareOwner != nil })
 	})
 	return p, all[half:], f
 }
 
-// queuesUp sends messages and does not read, until the kernel at our end still
-// counts as writable, but has not room for as much as a frame. It says what was sent.
-func (p *peer) queuesUp() (sent []ws.Frame) {
+// fillsSendBuffer sends messages without reading, until the server's socket is still writable but
+// has no room for another frame. It returns the messages.
+func (p *peer) fillsSendBuffer() (sent []ws.Frame) {
 	p.h.t.Helper()
 	_, fd := p.slot()
 	for queued := 0; queued < kernelRoom/2; {
 		f := binary(len(sent), 4000)
 		p.sends(masked(f))
-		p.h.settles()
+		p.h.runsUntilIdle()
 		sent = append(sent, f)
 		var err error
 		if queued, err = unix.IoctlGetInt(fd, unix.TIOCOUTQ); err != nil {
@@ -63,12 +64,12 @@ func (p *peer) queuesUp() (sent []ws.Frame) {
 		}
 	}
 	if !netpoll.Writable(fd) {
-		p.h.t.Fatal("too much has been sent")
+		p.h.t.Fatal("the server's socket is not writable, want less queued")
 	}
 	return sent
 }
 
-// wantsMessages waits for the echo of messages, in whatever fragments.
+// wantsMessages waits for the echo of messages, in any number of fragments.
 func (p *peer) wantsMessages(why string, frames ...ws.Frame) {
 	p.h.t.Helper()
 	for i, f := range frames {
@@ -79,16 +80,16 @@ func (p *peer) wantsMessages(why string, frames ...ws.Frame) {
 	}
 }
 
-// With many peers that each send half a frame, what is held stays within the
-// budget, and others are echoed as ever.
-func TestBudgetHoldsWithHalfFrames(t *testing.T) {
+// If many peers send half a frame each, the held memory stays within the budget, and other peers'
+// messages are echoed.
+func TestHalfFramesStayWithinBudget(t *testing.T) {
 	for _, n := range []int{1, 2} {
-		h := opens(t, workers(n), bufferBudget(4*64<<10))
+		h := newHarness(t, workers(n), bufferBudget(4*64<<10))
 		witness := h.connects()
 		type half struct {
 			*peer
-			frame ws.Frame
-			rest  []byte
+			frame     ws.Frame
+			remaining []byte
 		}
 		var halves []half
 		for i := range 40 {
@@ -97,123 +98,122 @@ func TestBudgetHoldsWithHalfFrames(t *testing.T) {
 			p := h.connects()
 			p.sends(all[:len(all)/2])
 			halves = append(halves, half{p, f, all[len(all)/2:]})
-			witness.alive("while halves gather")
+			witness.wantsAlive("while half frames arrive")
 			if most := (4 + n) * 64 << 10; h.held() > most {
 				t.Fatalf("%d bytes are held, want at most %d", h.held(), most)
 			}
 		}
-		h.settles()
+		h.runsUntilIdle()
 		if h.count().LowMemoryTurns == 0 || h.held() < 4*64<<10/2 {
-			t.Errorf("%d low-memory turns, %d bytes held: the budget was not touched", h.count().LowMemoryTurns, h.held())
+			t.Errorf("got %d low-memory turns and %d bytes held, want the budget used up", h.count().LowMemoryTurns, h.held())
 		}
 		for _, p := range halves {
-			p.sends(p.rest)
-			witness.alive("while the other halves come")
+			p.sends(p.remaining)
+			witness.wantsAlive("while the other halves arrive")
 		}
 		for i, p := range halves {
 			p.wantsMessages(fmt.Sprint("peer ", i), p.frame)
-			p.alive("it goes on")
+			p.wantsAlive("after its frame")
 		}
 		if h.held() != 0 {
-			t.Errorf("%d bytes are held for nothing", h.held())
+			t.Errorf("%d bytes are held at the end, want 0", h.held())
 		}
 	}
 }
 
-// With many peers that send and never read, the same; and when they read,
-// everything arrives.
-func TestBudgetHoldsWithPeersThatDoNotRead(t *testing.T) {
-	for n, maxHeader := range map[int]int{1: 1 << 10, 2: 32 << 10} { // which is for requests, and not for frames
-		h := opens(t, workers(n), bufferBudget(4*64<<10), func(cfg *Config) { cfg.Echo.MaxHeader = maxHeader })
+// If many peers send without reading, the held memory stays within the budget. When they read, they
+// receive everything.
+func TestSlowReadersStayWithinBudget(t *testing.T) {
+	for n, maxHeader := range map[int]int{1: 1 << 10, 2: 32 << 10} { // MaxHeader must not matter for frames
+		h := newHarness(t, workers(n), bufferBudget(4*64<<10), func(cfg *Config) { cfg.Echo.MaxHeader = maxHeader })
 		witness := h.connects()
 		type silent struct {
 			*peer
-			frames []ws.Frame
-			rest   []byte
+			frames    []ws.Frame
+			remaining []byte
 		}
 		var peers []*silent
 		for i := range 20 {
-			p := &silent{peer: h.reluctant(), frames: messages(500, 1000+100*i)}
-			p.rest = p.stuffs(masked(p.frames...))
+			p := &silent{peer: h.connectsWithSmallBuffers(), frames: messages(500, 1000+100*i)}
+			p.remaining = p.sendsUntilBlocked(masked(p.frames...))
 			peers = append(peers, p)
-			witness.alive("while peers do not read")
+			witness.wantsAlive("while peers do not read")
 			if most := (4 + n) * 64 << 10; h.held() > most {
 				t.Fatalf("%d bytes are held, want at most %d", h.held(), most)
 			}
 		}
 		if h.count().LowMemoryTurns == 0 {
-			t.Errorf("%d bytes are held: the budget was not touched", h.held())
+			t.Errorf("got no low-memory turns and %d bytes held, want the budget used up", h.held())
 		}
 		h.wantsEnded(nil)
 		for i, p := range peers {
-			p.until("all is sent", func() bool { p.rest = p.sendsSome(p.rest); return len(p.rest) == 0 })
+			p.until("all is sent", func() bool { p.remaining = p.sendsSome(p.remaining); return len(p.remaining) == 0 })
 			p.wantsMessages(fmt.Sprint("peer ", i), p.frames...)
-			witness.alive("while peers read")
-			p.alive("it goes on")
+			witness.wantsAlive("while peers read")
+			p.wantsAlive("after its backlog")
 		}
 		if h.held() != 0 {
-			t.Errorf("%d bytes are held for nothing", h.held())
+			t.Errorf("%d bytes are held at the end, want 0", h.held())
 		}
 	}
 }
 
-func TestSpareBlockReturns(t *testing.T) {
-	h := opens(t)
-	givesBack := h.spends()
-	defer givesBack()
-	spareOwner, rest, f := h.spareOwner()
+func TestSpareBlockIsReleased(t *testing.T) {
+	h := newHarness(t)
+	release := h.exhaustsBudget()
+	defer release()
+	spareOwner, remaining, f := h.takesSpareBlock()
 	witness := h.connects()
 	before := h.count().LowMemoryTurns
-	witness.alive("in a low-memory turn")
+	witness.wantsAlive("in a low-memory turn")
 	if h.count().LowMemoryTurns == before {
-		t.Error("the turn was not a low-memory turn")
+		t.Error("got a full turn, want a low-memory turn")
 	}
-	spareOwner.sends(rest)
-	spareOwner.wantsMessages("cut through", f)
-	h.settles()
+	spareOwner.sends(remaining)
+	spareOwner.wantsMessages("echo in fragments", f)
+	h.runsUntilIdle()
 	before = h.count().LowMemoryTurns
-	witness.alive("in a full turn")
+	witness.wantsAlive("in a full turn")
 	h.wantsCount("low-memory turns", h.count().LowMemoryTurns, before)
 }
 
-// A peer that sends half a frame and then nothing more keeps the spare block
-// only as long as there is no other.
-func TestSpareBlockReturnsWhenThereIsMemory(t *testing.T) {
-	h := opens(t)
-	givesBack := h.spends()
-	spareOwner, rest, f := h.spareOwner()
+// A peer that never completes its frame holds the spare block only until there is another block.
+func TestSpareBlockIsReplacedWhenMemoryIsFree(t *testing.T) {
+	h := newHarness(t)
+	release := h.exhaustsBudget()
+	spareOwner, remaining, f := h.takesSpareBlock()
 	witness := h.connects()
-	witness.alive("in a low-memory turn")
-	givesBack()
+	witness.wantsAlive("in a low-memory turn")
+	release()
 	before := h.count().LowMemoryTurns
-	witness.alive("in a full turn")
+	witness.wantsAlive("in a full turn")
 	h.wantsCount("low-memory turns", h.count().LowMemoryTurns, before)
-	spareOwner.sends(rest)
-	spareOwner.wantsEcho("its frame is whole", f)
+	spareOwner.sends(remaining)
+	spareOwner.wantsEcho("echo of the complete frame", f)
 }
 
 func TestHandshakeInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	p := h.dials()
 	for i := range request {
 		p.sends([]byte(request[i : i+1]))
 		h.pass()
 	}
 	p.wantsUpgrade()
-	p.alive("byte by byte")
+	p.wantsAlive("after a request byte by byte")
 	q := h.dials()
 	q.sends([]byte(request), masked(text("early"), text("bird")))
 	q.wantsUpgrade()
-	q.wantsEcho("what followed the request", text("early"), text("bird"))
+	q.wantsEcho("echo of frames in the request's segment", text("early"), text("bird"))
 	h.wantsEnded(nil)
 }
 
-// A request that was long before turns became lowMemory may become longer.
-func TestLongHandshakeThatBeganBeforeLowMemoryTurns(t *testing.T) {
+// A request that was already long when low-memory turns began may become longer.
+func TestLongRequestThatBeganBeforeLowMemoryTurns(t *testing.T) {
 	for _, began := range []int{100, 1000, 1100, 2000, 4000, 7000} {
-		h := opens(t)
+		h := newHarness(t)
 		p := h.dials()
 		long := request[:len(request)-2] + "X-Padding: " + string(make([]byte, 0, 7500))
 		for len(long) < 8000 {
@@ -221,89 +221,89 @@ func TestLongHandshakeThatBeganBeforeLowMemoryTurns(t *testing.T) {
 		}
 		long += "\r\n\r\n"
 		p.sends([]byte(long[:began]))
-		h.settles()
-		givesBack := h.spends()
-		h.spareOwner()
+		h.runsUntilIdle()
+		release := h.exhaustsBudget()
+		h.takesSpareBlock()
 		p.sends([]byte(long[began : len(long)-1]))
-		p.wantsNothing("it is not whole")
+		p.wantsNothing("incomplete request")
 		p.sends([]byte(long[len(long)-1:]), masked(text("hello")))
 		p.wantsUpgrade()
-		p.wantsEcho("what followed the request", text("hello"))
-		givesBack()
+		p.wantsEcho("echo of a frame after the request", text("hello"))
+		release()
 	}
 }
 
 func TestRefusalInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	p := h.dials()
 	p.sends([]byte("GET / HTTP/1.1\r\nX-Padding: "), make([]byte, 0), []byte(request)[:30])
-	p.wantsNothing("it is not whole")
+	p.wantsNothing("incomplete request")
 	p.ends()
-	p.wantsFIN("it never will be")
+	p.wantsFIN("after the peer's FIN")
 	q := h.dials()
 	q.sends([]byte("hello, is this SMTP?\r\n"))
-	q.wantsStatus("garbage", 400)
+	q.wantsStatus("not HTTP", 400)
 	r := h.dials()
 	r.sends([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
-	r.wantsStatus("no upgrade", 426)
+	r.wantsStatus("request without upgrade", 426)
 }
 
 func TestControlFrameInPiecesInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	p := h.connects()
 	for _, b := range masked(ping("is it long enough?"), text("hi"), ping("")) {
 		p.sends([]byte{b})
 		h.pass()
 	}
-	p.wantsEcho("the ping", ping("is it long enough?"))
-	p.wantsMessages("the text, cut through", text("hi"))
-	p.wantsEcho("the other ping", ping(""))
+	p.wantsEcho("pong", ping("is it long enough?"))
+	p.wantsMessages("echo in fragments", text("hi"))
+	p.wantsEcho("pong to the second ping", ping(""))
 	closes := masked(closing(1000))
 	p.sends(closes[:7])
-	p.wantsNothing("the close is not whole")
+	p.wantsNothing("incomplete close frame")
 	p.sends(closes[7:])
-	p.wantsEcho("the close", closing(1000))
-	p.wantsFIN("and that was all")
+	p.wantsEcho("close reply", closing(1000))
+	p.wantsFIN("after the close reply")
 }
 
-// What is left in the kernel for want of memory is taken when there is some, without
-// another edge and without any other deadline.
-func TestStarvedIsLookedAtAgain(t *testing.T) {
-	h := opens(t)
-	givesBack := h.spends()
-	h.spareOwner()
+// Input that stays in the kernel because memory is short is read when there is memory, without
+// another edge and without a timeout.
+func TestStarvedConnectionIsRetriedInSweeps(t *testing.T) {
+	h := newHarness(t)
+	release := h.exhaustsBudget()
+	h.takesSpareBlock()
 	p := h.connects()
 	half := masked(ping("is it long enough?"))
 	p.sends(half[:9])
-	h.settles()
+	h.runsUntilIdle()
 	s, _ := p.slot()
 	if !s.is(starved) {
-		t.Fatal("it is not starved")
+		t.Fatal("the connection is not starved")
 	}
-	givesBack()
-	h.later(late)
-	h.settles()
+	release()
+	h.advances(late)
+	h.runsUntilIdle()
 	if s.is(starved) || len(h.workers[0].conns.store.rest(s)) != 9 {
-		t.Errorf("there is memory, and %d bytes are held", len(h.workers[0].conns.store.rest(s)))
+		t.Errorf("got %d bytes held, want 9 and the connection no longer starved", len(h.workers[0].conns.store.rest(s)))
 	}
 	p.sends(half[9:])
-	p.wantsEcho("it is whole", ping("is it long enough?"))
+	p.wantsEcho("pong to the complete ping", ping("is it long enough?"))
 }
 
-func TestEndInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
+func TestFINInLowMemoryTurns(t *testing.T) {
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	for _, c := range []struct {
 		name   string
 		whole  []ws.Frame
 		behind []byte
 	}{
-		{name: "nothing"},
+		{name: "no input"},
 		{name: "a message", whole: []ws.Frame{text("last words")}},
 		{name: "half a header behind", whole: []ws.Frame{text("last words")}, behind: []byte{0x81}},
 		{name: "half a ping behind", whole: []ws.Frame{text("last words")}, behind: masked(ping("hello"))[:8]},
@@ -317,123 +317,122 @@ func TestEndInLowMemoryTurns(t *testing.T) {
 	h.wantsEnded(map[Reason]uint64{Disconnected: 4})
 }
 
-// What was held before turns became lowMemory may be more than the kernel takes
-// at once. There is memory for it, for it is there.
+// Input that is held when low-memory turns begin may be more than the kernel takes at once. Its own
+// block is memory enough for the echo.
 func TestLongRestInLowMemoryTurns(t *testing.T) {
 	for _, held := range []int{1100, 5000, 60_000, 200_000} {
 		t.Run(fmt.Sprint(held), func(t *testing.T) {
-			h := opens(t, bufferSize(256<<10))
-			p := h.reluctant()
-			before := p.queuesUp()
+			h := newHarness(t, bufferSize(256<<10))
+			p := h.connectsWithSmallBuffers()
+			before := p.fillsSendBuffer()
 			f := binary(2, 250_000)
 			all := masked(f)
-			rest := p.sendsSome(all[:held])
+			remaining := p.sendsSome(all[:held])
 			h.until("half a frame is held", func() bool {
-				rest = p.sendsSome(rest)
+				remaining = p.sendsSome(remaining)
 				s, _ := p.slot()
-				return len(rest) == 0 && len(h.workers[0].conns.store.rest(s)) == held
+				return len(remaining) == 0 && len(h.workers[0].conns.store.rest(s)) == held
 			})
-			givesBack := h.spends()
-			spareOwner, others, of := h.spareOwner()
-			rest = p.stuffs(append(all[held:], masked(messages(500, 3000)...)...))
+			release := h.exhaustsBudget()
+			spareOwner, others, of := h.takesSpareBlock()
+			remaining = p.sendsUntilBlocked(append(all[held:], masked(messages(500, 3000)...)...))
 			h.wantsEnded(nil)
-			p.until("all is sent", func() bool { rest = p.sendsSome(rest); return len(rest) == 0 })
-			p.wantsMessages("everything", append(append(before, f), messages(500, 3000)...)...)
+			p.until("all is sent", func() bool { remaining = p.sendsSome(remaining); return len(remaining) == 0 })
+			p.wantsMessages("echo of everything", append(append(before, f), messages(500, 3000)...)...)
 			spareOwner.sends(others)
-			spareOwner.wantsMessages("everything", of)
-			givesBack()
+			spareOwner.wantsMessages("echo of the spare owner's frame", of)
+			release()
 		})
 	}
 }
 
-// A block may be full to its last byte when turns become lowMemory.
+// A block may be full to its last byte when low-memory turns begin.
 func TestFullBlockInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := h.connects()
 	f := binary(1, 20_000)
 	all := masked(f)
 	const first, full = 1100, 4096 - echo.Headroom - echo.Tailroom
 	p.sends(all[:first])
-	h.settles()
+	h.runsUntilIdle()
 	p.sends(all[first:full])
-	h.settles()
+	h.runsUntilIdle()
 	s, _ := p.slot()
 	if mem := h.arena.Bytes(s.held); len(mem) != 4096 || len(h.workers[0].conns.store.rest(s)) != full {
-		t.Fatalf("%d bytes are held in a block of %d", len(h.workers[0].conns.store.rest(s)), len(mem))
+		t.Fatalf("got %d bytes held in a block of %d, want a full block of 4096", len(h.workers[0].conns.store.rest(s)), len(mem))
 	}
-	defer h.spends()()
-	h.spareOwner()
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	p.sends(all[full:])
-	p.wantsMessages("cut through", f)
-	p.alive("it goes on")
+	p.wantsMessages("echo in fragments", f)
+	p.wantsAlive("after the frame")
 }
 
-// Whoever has the spare block itself is no worse off.
-func TestHoarderInLowMemoryTurns(t *testing.T) {
-	h := opens(t, bufferSize(256<<10))
-	defer h.spends()()
-	p := h.reluctant()
-	before := p.queuesUp()
+// A slow reader that holds the spare block itself receives everything, too.
+func TestSpareOwnerInLowMemoryTurns(t *testing.T) {
+	h := newHarness(t, bufferSize(256<<10))
+	defer h.exhaustsBudget()()
+	p := h.connectsWithSmallBuffers()
+	before := p.fillsSendBuffer()
 	f := binary(3, 250_000)
-	rest := masked(append([]ws.Frame{f}, messages(500, 3000)...)...)
-	rest = p.sendsSome(rest)
-	h.until("it has the spare block", func() bool { return h.workers[0].conns.store.spareOwner != nil })
-	rest = p.stuffs(rest)
+	remaining := masked(append([]ws.Frame{f}, messages(500, 3000)...)...)
+	remaining = p.sendsSome(remaining)
+	h.until("the connection holds the spare block", func() bool { return h.workers[0].conns.store.spareOwner != nil })
+	remaining = p.sendsUntilBlocked(remaining)
 	h.wantsEnded(nil)
-	p.until("all is sent", func() bool { rest = p.sendsSome(rest); return len(rest) == 0 })
-	p.wantsMessages("everything", append(append(before, f), messages(500, 3000)...)...)
+	p.until("all is sent", func() bool { remaining = p.sendsSome(remaining); return len(remaining) == 0 })
+	p.wantsMessages("echo of everything", append(append(before, f), messages(500, 3000)...)...)
 }
 
 func TestAdoptInLowMemoryTurns(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 
 	p := h.adopts(echo.Upgraded(), masked(text("early"), text("bird")))
-	p.wantsEcho("what was read before", text("early"), text("bird"))
-	p.alive("it goes on")
+	p.wantsEcho("echo of what was already read", text("early"), text("bird"))
+	p.wantsAlive("after that")
 
 	f := binary(1, 3000)
 	p = h.adopts(echo.Upgraded(), masked(f)[:1000])
 	p.sends(masked(f)[1000:])
-	p.wantsMessages("a frame that was read in part", f)
+	p.wantsMessages("echo of a frame that was read in part", f)
 
 	p = h.adopts(echo.State{}, []byte(request[:50]))
-	p.wantsStatus("there is nowhere to keep half a request", 503)
+	p.wantsStatus("no memory to keep half a request", 503)
 
 	p = h.adopts(echo.State{}, []byte(request))
 	p.wantsUpgrade()
-	p.alive("a whole one needs not be kept")
+	p.wantsAlive("after a complete request")
 }
 
-// A peer that does not read is not read from, and not sent a ping that could
-// not be kept.
-func TestIdlePeerThatDoesNotReadInLowMemoryTurns(t *testing.T) {
-	h := opens(t, func(cfg *Config) { cfg.IdleTimeout, cfg.WriteTimeout = time.Minute, time.Hour })
-	givesBack := h.spends()
-	h.spareOwner()
-	p := h.reluctant()
+// A parked connection is not sent a ping, because there is no memory to keep it.
+func TestNoPingForParkedPeer(t *testing.T) {
+	h := newHarness(t, func(cfg *Config) { cfg.IdleTimeout, cfg.WriteTimeout = time.Minute, time.Hour })
+	release := h.exhaustsBudget()
+	h.takesSpareBlock()
+	p := h.connectsWithSmallBuffers()
 	frames := messages(500, 3000)
-	rest := p.stuffs(masked(frames...))
-	h.later(30 * time.Second)
+	remaining := p.sendsUntilBlocked(masked(frames...))
+	h.advances(30 * time.Second)
 	h.wantsEnded(nil)
-	p.until("all is sent", func() bool { rest = p.sendsSome(rest); return len(rest) == 0 })
-	p.wantsMessages("everything", frames...)
-	givesBack()
+	p.until("all is sent", func() bool { remaining = p.sendsSome(remaining); return len(remaining) == 0 })
+	p.wantsMessages("echo of everything", frames...)
+	release()
 }
 
-// Input that was read elsewhere is not in the kernel: if nothing of it can be kept, the connection ends, for its
-// stream would go on out of step.
-func TestAdoptedInputThatCannotBeKept(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
+// Input that was read before Adopt is not in the kernel. If there is no memory to keep it, the
+// connection ends: without that input, later input would be misinterpreted.
+func TestAdoptedInputThatCannotBeKeptEndsConnection(t *testing.T) {
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
 	half := masked(ping("is there room?"))
 	half = half[:len(half)-1]
 	p := h.adopts(echo.Upgraded(), half)
-	p.wantsFIN("there is no memory for half a ping")
+	p.wantsFIN("no memory to keep half a ping")
 	h.wantsEnded(map[Reason]uint64{OutOfMemory: 1})
 
 	p = h.adopts(echo.State{}, []byte(request[:30]))
-	p.wantsStatus("nor for half a request", 503)
+	p.wantsStatus("no memory to keep half a request", 503)
 }

@@ -14,31 +14,31 @@ import (
 type mailbox struct {
 	poller *netpoll.Poller // woken by post
 
-	mu       sync.Mutex // protects the rest
+	mu       sync.Mutex // protects the fields below
 	messages []message
-	closed   bool // the worker has ended, and reads no more
+	closed   bool // the worker has ended, and reads no more messages
 }
 
-// A message is an arriving connection, or something to do.
+// A message is an arriving connection, or a function to call.
 type message struct {
 	arrival arrival
-	do      func(*worker) // if not nil
+	do      func(*worker) // nil: the message is the arrival
 }
 
-// An arrival is a connection that a worker is to own. It is part of the worker's load already.
+// An arrival is a connection on its way to its worker. It is already part of the worker's load.
 type arrival struct {
 	fd      int
 	peer    netip.AddrPort // the zero AddrPort if it has none, as on a unix socket
 	source  uint32         // see census.in
 	proto   echo.State
-	read    []byte        // bytes that were read from it already
-	adopted bool          // it comes from Adopt
-	refusal *echo.Refusal // if not nil, the connection is only to be refused, and is not counted
+	read    []byte        // bytes that have already been read from it
+	adopted bool          // it was passed to Adopt
+	refusal *echo.Refusal // unless nil, the connection is only to be refused, and is not counted
 }
 
-// post leaves a message and wakes the worker. It reports whether the worker will read it. The wake
-// comes before the worker can have read the message, because that might be its last, and its
-// poller be closed.
+// post adds a message and wakes the worker. It reports whether the worker will read the message. It
+// wakes the worker before unlocking mu: afterwards the worker might read its last message, end, and
+// close the poller.
 func (m *mailbox) post(x message) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,7 +50,7 @@ func (m *mailbox) post(x message) bool {
 	return true
 }
 
-// take returns the messages. It reuses the memory of those taken before, which are cleared.
+// take removes and returns all messages. It reuses the memory of before, a cleared result of take.
 func (m *mailbox) take(before []message) []message {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -59,7 +59,7 @@ func (m *mailbox) take(before []message) []message {
 	return taken
 }
 
-// closeIfEmpty closes the mailbox if there is no message in it, and reports whether it did.
+// closeIfEmpty closes the mailbox if it is empty, and reports whether it was.
 func (m *mailbox) closeIfEmpty() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -67,7 +67,7 @@ func (m *mailbox) closeIfEmpty() bool {
 	return m.closed
 }
 
-// abandon closes the mailbox and returns the messages that will not be read.
+// abandon closes the mailbox and returns the messages that the worker will not read.
 func (m *mailbox) abandon() []message {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,20 +77,21 @@ func (m *mailbox) abandon() []message {
 	return unread
 }
 
-// ask has a worker answer a question between two turns. If the worker ends with the question
-// unread there is no answer: see await.
+// ask has a worker answer a question between two turns. If the worker ends before it reads the
+// question there is no answer: see waitForAnswer.
 func ask[T any](w *worker, question func(*worker) T) <-chan T {
 	answer := make(chan T, 1)
 	w.mail.post(message{do: func(w *worker) { answer <- question(w) }})
 	return answer
 }
 
-// errEnded is the error of await if the worker has ended.
+// errEnded is the error of waitForAnswer if the worker has ended.
 var errEnded = errors.New("the worker has ended")
 
-// await waits for a worker's answer. Its error is errEnded if the worker has ended, after which
-// nothing of the worker changes and any goroutine may read it; or the cause of ctx's end.
-func await[T any](ctx context.Context, w *worker, answer <-chan T) (none T, err error) {
+// waitForAnswer waits for a worker's answer. The error is the cause of ctx's end, or errEnded if
+// the worker has ended; from then on the worker does not change, and any goroutine may read its
+// fields.
+func waitForAnswer[T any](ctx context.Context, w *worker, answer <-chan T) (none T, err error) {
 	select {
 	case x := <-answer:
 		return x, nil // even if ctx is done by now
@@ -106,8 +107,8 @@ func await[T any](ctx context.Context, w *worker, answer <-chan T) (none T, err 
 	}
 }
 
-// askAll asks every worker a question at once, and waits for the answers. A worker that has ended
-// answers on the caller's goroutine. The error is the cause of ctx's end.
+// askAll asks all workers a question at the same time, and waits for the answers. For a worker that
+// has ended, it answers in the caller's goroutine. The error is the cause of ctx's end.
 func askAll[T any](ctx context.Context, workers []*worker, question func(*worker) T) ([]T, error) {
 	waiting := make([]<-chan T, len(workers))
 	for i, w := range workers {
@@ -116,7 +117,7 @@ func askAll[T any](ctx context.Context, workers []*worker, question func(*worker
 	answers := make([]T, len(workers))
 	for i, w := range workers {
 		var err error
-		if answers[i], err = await(ctx, w, waiting[i]); err == errEnded {
+		if answers[i], err = waitForAnswer(ctx, w, waiting[i]); err == errEnded {
 			answers[i] = question(w)
 		} else if err != nil {
 			return nil, err

@@ -11,16 +11,16 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// A PeerFilter selects connections by where their peers are.
+// A PeerFilter selects connections by their peers' addresses.
 type PeerFilter struct {
 	prefix netip.Prefix
 	port   uint16 // 0: any
-	unix   bool   // those on unix sockets, and no others
+	unix   bool   // only connections on unix sockets
 }
 
-// ParsePeer reads a filter: an IP address, a prefix, an address with a port as logs have it, or
-// "unix" for all peers on unix sockets. An IPv4-mapped IPv6 address is its IPv4 address, as it is
-// wherever peers are shown.
+// ParsePeer parses a filter: an IP address, a prefix, an address with a port (as in logs), or
+// "unix" for all peers on unix sockets. An IPv4-mapped IPv6 address becomes an IPv4 address, which
+// is how peers are shown everywhere. The error names the text and the rule that it breaks.
 func ParsePeer(text string) (*PeerFilter, error) {
 	f, err := parsePeer(text)
 	if err != nil {
@@ -45,9 +45,10 @@ func parsePeer(text string) (*PeerFilter, error) {
 	return nil, errors.New("is not an IP address, a prefix such as 192.0.2.0/24, an address with a port, or unix")
 }
 
+// peerAt returns the filter for a prefix of an address, length bits long, and a port.
 func peerAt(addr netip.Addr, length int, port uint16) (*PeerFilter, error) {
 	if addr.Zone() != "" {
-		return nil, errors.New("has a zone, and peers are known without one")
+		return nil, errors.New("has a zone, but peers are listed without one")
 	}
 	if addr.Is4In6() {
 		if length -= 96; length < 0 {
@@ -58,7 +59,7 @@ func peerAt(addr netip.Addr, length int, port uint16) (*PeerFilter, error) {
 	return &PeerFilter{prefix: netip.PrefixFrom(addr, length).Masked(), port: port}, nil
 }
 
-// String returns a text that ParsePeer reads as the same filter.
+// String returns a text that ParsePeer parses as the same filter.
 func (f *PeerFilter) String() string {
 	switch {
 	case f.unix:
@@ -71,16 +72,16 @@ func (f *PeerFilter) String() string {
 	return f.prefix.Addr().String() + "/" + strconv.Itoa(f.prefix.Bits())
 }
 
-// includes is matches for a descriptor whose peer is asked for here. A connection that was reset has
-// no peer any more.
+// includes reports whether the connection with the descriptor fd is selected. It asks the kernel
+// for the peer, which it no longer knows after a reset.
 func (f *PeerFilter) includes(fd int) bool {
 	peer, err := netpoll.Peer(fd)
 	return err == nil && f.matches(fd, peer)
 }
 
-// matches reports whether a connection is selected: its descriptor, and what netpoll.Peer returns
-// for that. A TCP connection that was reset has no address any more, and neither is it on a unix
-// socket.
+// matches reports whether a connection is selected, given its descriptor and the peer that
+// netpoll.Peer returns for it. A peer without an address is not necessarily on a unix socket: a TCP
+// connection has none after a reset.
 func (f *PeerFilter) matches(fd int, peer netip.AddrPort) bool {
 	if !f.unix {
 		return f.prefix.Contains(peer.Addr()) && (f.port == 0 || f.port == peer.Port())

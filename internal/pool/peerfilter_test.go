@@ -23,7 +23,7 @@ func TestParsePeer(t *testing.T) {
 		"unix":                 "unix",
 	} {
 		if f, err := ParsePeer(text); err != nil || f.String() != want {
-			t.Errorf("%s: %v, %v; want %s", text, f, err, want)
+			t.Errorf("%s: got %v, error %v; want %s", text, f, err, want)
 		}
 	}
 	const rule = "is not an IP address, a prefix such as 192.0.2.0/24, an address with a port, or unix"
@@ -55,12 +55,13 @@ func TestParsePeer(t *testing.T) {
 	} {
 		f, err := ParsePeer(text)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), `"`+text+`"`) {
-			t.Errorf("%q: %v, %v; want an error that names it and says %q", text, f, err, want)
+			t.Errorf("%q: got %v, error %v; want an error with the text and %q", text, f, err, want)
 		}
 	}
 }
 
-// What a filter is shown as is read as the same filter, and an address selects itself and no other.
+// FuzzParsePeer checks that String returns a text that is parsed as the same filter, and that an
+// address selects itself and not its successor.
 func FuzzParsePeer(f *testing.F) {
 	for _, seed := range []string{"192.0.2.7", "192.0.2.0/24", "[::1]:80", "::ffff:192.0.2.7/120", "2001:db8::/32", "unix", "fe80::1%eth0"} {
 		f.Add(seed)
@@ -72,19 +73,19 @@ func FuzzParsePeer(f *testing.F) {
 		}
 		again, err := ParsePeer(filter.String())
 		if err != nil || *again != *filter {
-			t.Errorf("%q is shown as %q, which is %v, %v", text, filter, again, err)
+			t.Errorf("%q: String returned %q, which is parsed as %v, error %v", text, filter, again, err)
 		}
 		if filter.unix {
 			return
 		}
 		if !filter.matches(-1, netip.AddrPortFrom(filter.prefix.Addr(), max(1, filter.port))) {
-			t.Errorf("%q does not select %v", text, filter.prefix.Addr())
+			t.Errorf("%q does not match %v, want a match", text, filter.prefix.Addr())
 		}
 		if addr, err := netip.ParseAddr(text); err == nil && filter.matches(-1, netip.AddrPortFrom(addr.Unmap().Next(), 1)) {
-			t.Errorf("%q selects %v", text, addr.Unmap().Next())
+			t.Errorf("%q matches %v, want no match", text, addr.Unmap().Next())
 		}
 		if filter.matches(-1, netip.AddrPort{}) {
-			t.Errorf("%q selects a connection without an address", text)
+			t.Errorf("%q matches a connection without an address, want no match", text)
 		}
 	})
 }

@@ -5,18 +5,18 @@ import (
 	"sync"
 )
 
-// perIP counts connections by the address they come from. An IPv6 network of
-// 64 bits counts as one address, for whoever has one of its addresses has all of them.
+// perIP counts connections per source: an IPv4 address or an IPv6 /64 network. A network counts as
+// a whole because a host usually controls all of its addresses.
 type perIP struct {
-	limit int // 0: nothing is counted
+	limit int // connections per source; 0: nothing is counted
 
-	mu      sync.Mutex // protects what follows
-	index   map[netip.Addr]uint32
-	sources []source // by index; the first is never used, so that 0 means none
-	unused  []uint32
+	mu      sync.Mutex            // protects the fields below
+	index   map[netip.Addr]uint32 // into sources
+	sources []source              // element 0 is never used: index 0 means not counted
+	unused  []uint32              // indexes into sources that are free
 }
 
-// source is an address, or network, that has connections.
+// A source is an address or network, and the number of its connections.
 type source struct {
 	addr  netip.Addr
 	conns int
@@ -28,8 +28,8 @@ func (p *perIP) init(limit int) {
 	p.sources = make([]source, 1)
 }
 
-// countIn counts a connection from addr, unless it is one too many. What it
-// returns goes to countOut; it is 0 for what is not counted, such as unix sockets.
+// countIn counts a connection from addr, and reports whether the limit allows it. The index is to
+// be passed to countOut. It is 0 if the connection is not counted, as on a unix socket.
 func (p *perIP) countIn(addr netip.Addr) (index uint32, ok bool) {
 	if p.limit == 0 || !addr.IsValid() {
 		return 0, true
@@ -56,7 +56,7 @@ func (p *perIP) countIn(addr netip.Addr) (index uint32, ok bool) {
 	return index, true
 }
 
-// countOut counts a connection out again.
+// countOut takes a connection out of the count.
 func (p *perIP) countOut(index uint32) {
 	if index == 0 {
 		return
@@ -70,7 +70,7 @@ func (p *perIP) countOut(index uint32) {
 	}
 }
 
-// sourceOf is what an address counts as.
+// sourceOf returns the address or network as which addr is counted.
 func sourceOf(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {

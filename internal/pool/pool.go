@@ -1,45 +1,44 @@
-// Package pool is the worker pool: a few event loops that own all connections, read what has
-// arrived, let package echo answer it, and send the answer.
+// Package pool implements the worker pool: a few event loops that own all connections, read their
+// input, have package echo answer it, and send the replies.
 //
-// # Who owns what
+// # Ownership
 //
-// A connection belongs to one worker from its arrival to its end. The worker's goroutine alone
-// touches its slot and what it holds. Another goroutine that wants something of a worker posts a
-// message to its mailbox, which wakes it. The workers share the table of slots, each element of
-// which has one owner at a time; the arena and the connection counts, which have their own
-// mutexes; and the listeners.
+// A connection belongs to one worker from its arrival to its end. Only that worker's goroutine
+// accesses its slot and its held block. Other goroutines post messages to a worker's mailbox, which
+// wakes the worker. The workers share the table of slots, in which each slot has one owner at a
+// time; the arena and the connection counts, which synchronize themselves; and the listeners.
 //
-// # Where to find things
+// # Files
 //
-// From the top down: a file uses those below it, with few exceptions.
+// A file uses those below it in this list, with few exceptions.
 //
-//   - snapshot.go, list.go, health.go: questions that other goroutines ask
+//   - snapshot.go, list.go, health.go: questions from other goroutines
 //   - adopt.go: connections from other servers
 //   - pool.go: New, Start, Shutdown, Close; which worker a connection goes to
 //   - loop.go: the event loop of a worker
 //   - housekeeping.go: periodic work
-//   - accept.go: from a listener's backlog to a worker
+//   - accept.go: accepting connections, and refusing them
 //   - drain.go: a worker's part in a shutdown
 //   - turn.go: a connection's turn: read, echo, send
-//   - lowmemory.go: a turn when there is no memory to keep anything
-//   - unsolicited.go: what the server sends without being asked
+//   - lowmemory.go: a turn when memory is used up
+//   - unsolicited.go: pings, close frames and refusals that no input asks for
 //   - backlog.go: sending, and the write backlog
-//   - worker.go: what a worker consists of
+//   - worker.go: the worker type
 //   - end.go: the end of a connection
 //   - conn.go: the connections of one worker
 //   - config.go: Config
-//   - events.go: reports of single connections
+//   - events.go: events for Config.OnConn
 //   - acceptor.go, reservefd.go: listeners, and what happens when descriptors run out
-//   - progress.go: whether a slow peer still takes its output
-//   - lifecycle.go: what a connection waits for, for how long, and what happens then
+//   - progress.go: whether a slow reader still makes progress
+//   - lifecycle.go: what a connection waits for, for how long, and what happens on timeout
 //   - deadline.go: sets of descriptors, and those whose deadline has been reached
 //   - census.go, perip.go: connection limits
 //   - mailbox.go: messages to a worker
-//   - store.go: a worker's buffer, and what connections hold
+//   - store.go: a worker's buffer, and the memory that connections hold
 //   - stats.go: counters
 //   - warn.go: rate-limited warnings
 //   - reason.go: why connections end
-//   - slot.go: what is known of a connection
+//   - slot.go: the state of a connection
 package pool
 
 import (
@@ -58,7 +57,7 @@ import (
 	"wsecho/internal/offheap"
 )
 
-// Pool is a pool of workers.
+// A Pool is a pool of workers. Its methods may be called by any goroutine.
 type Pool struct {
 	cfg       Config
 	listeners []netpoll.Listener
@@ -78,11 +77,12 @@ type Pool struct {
 	failed  chan error // receives the error of each worker that fails
 }
 
-// New makes a pool that accepts from the given listeners, if any. Unless New fails, the pool closes
-// them, in Shutdown or in Close.
+// New returns a pool that accepts connections from the given listeners, if any. The pool owns the
+// listeners, and closes them in Shutdown or in Close; after an error they still belong to the
+// caller.
 func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	if bits.OnesCount(uint(cfg.BufferSize)) != 1 || cfg.BufferSize < 2*(echo.Headroom+echo.Tailroom) {
-		return nil, fmt.Errorf("buffer size %d is too small or not a power of two", cfg.BufferSize)
+		return nil, fmt.Errorf("buffer size %d is not a power of two of at least %d bytes", cfg.BufferSize, 2*(echo.Headroom+echo.Tailroom))
 	}
 	cfg.CloseTimeout = cmp.Or(cfg.CloseTimeout, DefaultCloseTimeout)
 	cfg.LingerTimeout = cmp.Or(cfg.LingerTimeout, DefaultLingerTimeout)
@@ -98,7 +98,7 @@ func New(cfg Config, listeners []netpoll.Listener) (*Pool, error) {
 	return p, nil
 }
 
-// open allocates what the pool needs. After an error Close frees it.
+// open allocates the tables, the arena and the workers. After an error the caller must call free.
 func (p *Pool) open() (err error) {
 	cfg := &p.cfg
 	if p.slots, err = offheap.Make[slot](cfg.MaxFDs); err != nil {
@@ -109,7 +109,7 @@ func (p *Pool) open() (err error) {
 	}
 	chunks := cfg.BufferBudget / cfg.BufferSize
 	aside := min(chunks/4, max(1, chunks/16))
-	// The workers' spare blocks are beyond the budget.
+	// The workers' spare blocks do not count towards the budget.
 	if p.arena, err = arena.New(chunks+cfg.Workers, aside, cfg.BufferSize); err != nil {
 		return fmt.Errorf("buffer budget: %w", err)
 	}
@@ -126,7 +126,7 @@ func (p *Pool) open() (err error) {
 	return nil
 }
 
-// newWorker makes a worker. After an error nothing of it is left.
+// newWorker returns a new worker. On error it has released everything.
 func (p *Pool) newWorker() (*worker, error) {
 	w := &worker{
 		clock: func() tick { return p.clock() },
@@ -183,11 +183,11 @@ func (p *Pool) Start() {
 	}
 }
 
-// Failed returns the channel that receives the error of a worker that cannot continue. The other
-// workers do, but the process should end.
+// Failed returns a channel that receives the error of each worker that has failed. The other
+// workers continue, but the process should exit.
 func (p *Pool) Failed() <-chan error { return p.failed }
 
-// Close frees what the pool owns, after its workers have ended or if they were not started.
+// Close frees what the pool owns. The workers must have ended, or never have been started.
 func (p *Pool) Close() {
 	if !p.draining.Load() {
 		p.closeListeners()
@@ -214,9 +214,10 @@ func (p *Pool) closeListeners() {
 	}
 }
 
-// Shutdown closes the listeners, lets every connection finish what it is owed, sends it a close
-// frame with 1001, and waits until the last peer has answered or timeout is over; then it closes
-// the rest. It returns when all workers have ended. A second call waits for that, too.
+// Shutdown closes the listeners, answers the input that every connection has already received, and
+// sends each a close frame with code 1001. When all peers have answered, or when timeout is over,
+// it closes the remaining connections. It returns when all workers have ended, as does every later
+// call.
 func (p *Pool) Shutdown(timeout time.Duration) {
 	if p.draining.Swap(true) {
 		p.running.Wait()
@@ -228,16 +229,17 @@ func (p *Pool) Shutdown(timeout time.Duration) {
 		w.mail.post(message{do: func(w *worker) { w.beginDrain(timeout) }})
 	}
 	for i, w := range p.workers {
-		_, _ = await(context.Background(), w, ignored[i]) // or it has ended
+		_, _ = waitForAnswer(context.Background(), w, ignored[i]) // or it has ended
 	}
 	p.closeListeners()
 	p.running.Wait()
 	p.warnings.end()
 }
 
-// place gives a connection to the worker that has the fewest, so that neither a few long-lived
-// ones nor a storm of short ones ends up on one core. Here is the worker that has accepted it, if
-// any, which wins a draw because it need not be woken. Place reports whether a worker took it.
+// place hands a connection to the worker with the fewest connections, so that neither a few
+// long-lived connections nor a burst of short ones end up on one core. The argument here is the
+// worker that accepted the connection, or nil; it wins a tie because it need not be woken. place
+// reports whether a worker took the connection.
 func (p *Pool) place(here *worker, a arrival) bool {
 	least := here
 	if least == nil {
@@ -261,7 +263,8 @@ func (p *Pool) place(here *worker, a arrival) bool {
 	if here == nil {
 		return false
 	}
-	// A drain has begun there and is over. Here it has not been heard of yet.
+	// That worker has already drained and ended. This one has not received the message to drain
+	// yet.
 	here.conns.load.Add(1)
 	here.admit(a)
 	return true

@@ -14,24 +14,24 @@ import (
 
 func writeTimeout(d time.Duration) func(*Config) { return func(cfg *Config) { cfg.WriteTimeout = d } }
 
-// sluggish connects a peer for which the kernel at our end keeps hundreds of kilobytes: of those, the peer
-// acknowledges many before there is room to write again.
-func (h *harness) sluggish() *peer {
+// connectsWithLargeBuffers connects a peer whose output the server's kernel buffers up to hundreds
+// of kilobytes. The peer acknowledges much of it before the socket is writable again.
+func (h *harness) connectsWithLargeBuffers() *peer {
 	h.t.Helper()
 	h.limits(h.listeners[0].FD, unix.SO_SNDBUF, 1<<20) // the kernel makes less of it: net.core.wmem_max
 	h.limits(h.listeners[0].FD, unix.SO_RCVBUF, 4*kernelRoom)
 	return h.dials().upgrades()
 }
 
-// owed is what the peer has left unacknowledged, as our kernel sees it.
-func (p *peer) owed() uint32 {
+// unacknowledged returns the number of bytes that the peer has not acknowledged.
+func (p *peer) unacknowledged() uint32 {
 	p.h.t.Helper()
 	_, fd := p.slot()
 	return netpoll.Unacknowledged(fd)
 }
 
-// acknowledges reads until our kernel knows that something was read, while no worker does anything. It returns how
-// much the peer has acknowledged.
+// acknowledges reads until the server's kernel receives an acknowledgement, while no worker runs.
+// It returns the number of acknowledged bytes.
 func (p *peer) acknowledges() uint32 {
 	p.h.t.Helper()
 	_, fd := p.slot()
@@ -40,327 +40,330 @@ func (p *peer) acknowledges() uint32 {
 	for end := time.Now().Add(soon); time.Now().Before(end); runtime.Gosched() {
 		n, err := netpoll.Recv(p.fd, buffer[:])
 		if err != nil {
-			p.h.t.Fatalf("nothing is acknowledged; then %v", err)
+			p.h.t.Fatalf("got error %v before an acknowledgement", err)
 		}
 		p.got = append(p.got, buffer[:n]...)
 		if now := netpoll.Unacknowledged(fd); now < before {
 			return before - now
 		}
 	}
-	p.h.t.Fatalf("%d bytes are not acknowledged whatever is read", before)
+	p.h.t.Fatalf("timed out waiting for an acknowledgement of any of %d bytes", before)
 	return 0
 }
 
-// queuesUpInTheKernel sends messages and reads nothing, until much of their echo is unacknowledged, but none is in a
-// backlog of ours.
-func (p *peer) queuesUpInTheKernel() (sent []ws.Frame) {
+// queuesInKernel sends messages without reading, until much of their echo is unacknowledged but
+// nothing is in the write backlog. It returns the messages.
+func (p *peer) queuesInKernel() (sent []ws.Frame) {
 	p.h.t.Helper()
 	s, _ := p.slot()
-	for p.owed() < 120_000 {
+	for p.unacknowledged() < 120_000 {
 		f := binary(len(sent), 3000)
 		p.sends(masked(f))
-		p.h.settles()
+		p.h.runsUntilIdle()
 		sent = append(sent, f)
 	}
 	if p.h.workers[0].conns.store.hasUnsent(s) {
-		p.h.t.Fatal("there is a backlog")
+		p.h.t.Fatal("there is a write backlog, want all output in the kernel")
 	}
 	return sent
 }
 
-// stays lets d pass in which the peer acknowledges something every so often, and wants the connection to be there
-// after that.
-func (p *peer) staysWhileAcknowledging(d, every time.Duration) {
+// staysOpenWhileAcknowledging advances the clock by d while the peer acknowledges bytes once per
+// every, and checks that the connection stays open.
+func (p *peer) staysOpenWhileAcknowledging(d, every time.Duration) {
 	p.h.t.Helper()
 	open := p.h.conns()
 	for passed := time.Duration(0); passed < d; passed += every {
-		if p.owed() < 4096 {
-			p.h.t.Fatalf("all is acknowledged after %v", passed)
+		if p.unacknowledged() < 4096 {
+			p.h.t.Fatalf("everything is acknowledged after %v, want more output", passed)
 		}
 		p.acknowledges()
-		p.h.later(every)
+		p.h.advances(every)
 		if p.h.conns() != open {
-			p.h.t.Fatalf("it was cut off after %v: %v", passed, p.h.count().Ended)
+			p.h.t.Fatalf("the connection was closed after %v: ended %v", passed, p.h.count().Ended)
 		}
 	}
 }
 
-// A peer that acknowledges something now and then is not cut off, although the kernel takes nothing more from us
-// for much longer than the timeout.
-func TestPeerThatReadsSlowly(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(5 * time.Second)
+// A peer that acknowledges bytes now and then stays connected, even if the socket does not become
+// writable for much longer than the timeout.
+func TestSlowReaderStaysConnected(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(5 * time.Second)
 	written, since := h.count().BytesOut, h.time
 	for h.count().BytesOut == written && h.time-since < ticks(10*h.cfg.WriteTimeout) {
-		p.staysWhileAcknowledging(20*time.Second, 20*time.Second)
+		p.staysOpenWhileAcknowledging(20*time.Second, 20*time.Second)
 	}
 	if h.time-since <= ticks(h.cfg.WriteTimeout) {
-		t.Errorf("the kernel was writable after %v: the test has shown nothing", time.Duration(h.time-since)*tickTime)
+		t.Errorf("the socket was writable after %v, want longer than the timeout: the test shows nothing", time.Duration(h.time-since)*tickTime)
 	}
 }
 
-// One that reads nothing is cut off on time, however often it is looked at.
-func TestPeerThatReadsNothing(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
+// A peer that reads nothing is disconnected after WriteTimeout, no matter how often it is examined.
+func TestPeerThatReadsNothingTimesOut(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
 	for passed := time.Second; passed < h.cfg.WriteTimeout; passed += time.Second {
-		h.later(time.Second)
+		h.advances(time.Second)
 	}
 	h.wantsEnded(nil)
-	h.later(time.Second + late)
+	h.advances(time.Second + late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// What the peer's kernel takes into its receive buffer at first is no progress of the peer.
-func TestReceiveBufferThatFillsIsNoProgress(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(time.Second / 5)
-	p.acknowledges() // as if it had had room for more
-	h.later(2 * time.Second)
-	h.later(h.cfg.WriteTimeout - 2*time.Second - time.Second/5 - late)
+// Bytes that the peer's kernel acknowledges at first, because its receive buffer has room, are no
+// progress.
+func TestFillingReceiveBufferIsNoProgress(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(time.Second / 5)
+	p.acknowledges() // as if the receive buffer had room for more
+	h.advances(2 * time.Second)
+	h.advances(h.cfg.WriteTimeout - 2*time.Second - time.Second/5 - late)
 	h.wantsEnded(nil)
-	h.later(2 * late)
+	h.advances(2 * late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// One that stops reading is cut off after twice the timeout at the latest.
-func TestPeerThatStopsReading(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(5 * time.Second)
-	p.staysWhileAcknowledging(20*time.Second, 5*time.Second)
-	h.later(h.cfg.WriteTimeout - 5*time.Second - late)
+// A peer that stops reading times out after at most twice the timeout.
+func TestPeerThatStopsReadingTimesOut(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(5 * time.Second)
+	p.staysOpenWhileAcknowledging(20*time.Second, 5*time.Second)
+	h.advances(h.cfg.WriteTimeout - 5*time.Second - late)
 	h.wantsEnded(nil)
-	h.later(h.cfg.WriteTimeout + 5*time.Second + 2*late)
+	h.advances(h.cfg.WriteTimeout + 5*time.Second + 2*late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// One that acknowledges less than the minimum rate is cut off like one that reads nothing.
-func TestPeerThatReadsTooSlowly(t *testing.T) {
-	h := opens(t, writeTimeout(4*time.Hour))
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(time.Hour)
+// A peer that acknowledges less than minRate times out like one that reads nothing.
+func TestReaderBelowMinRateTimesOut(t *testing.T) {
+	h := newHarness(t, writeTimeout(4*time.Hour))
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(time.Hour)
 	for hour := 2; hour < 4; hour++ {
 		if acked := p.acknowledges(); acked > minRate/2*3600 {
-			t.Skipf("%d bytes are acknowledged at once: too many for this test", acked)
+			t.Skipf("%d bytes are acknowledged in one step, which is too much for this test", acked)
 		}
-		h.later(time.Hour)
+		h.advances(time.Hour)
 	}
 	h.wantsEnded(nil)
-	h.later(time.Hour + late)
+	h.advances(time.Hour + late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// What the peer has acknowledged in steps lengthens the next wait, as far as it pays for it: receivers open their
-// window in steps.
-func TestStepsPayInAdvance(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(5 * time.Second)
+// A large acknowledgement extends the next wait in proportion, since receivers open their window in
+// steps.
+func TestLargeAcknowledgementExtendsWait(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(5 * time.Second)
 	var acked uint32
-	for acked < minRate/2*45 { // it was 20 s: pays for 25 more
+	for acked < minRate/2*45 { // enough for 45 s, of which 20 s will have passed
 		acked += p.acknowledges()
 	}
-	h.later(20 * time.Second)
-	h.later(h.cfg.WriteTimeout + 20*time.Second)
+	h.advances(20 * time.Second)
+	h.advances(h.cfg.WriteTimeout + 20*time.Second)
 	h.wantsEnded(nil)
-	h.later(h.cfg.WriteTimeout)
+	h.advances(h.cfg.WriteTimeout)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// That the kernel takes more of a backlog is progress too, and needs no look.
-func TestBacklogThatDrainsIsProgress(t *testing.T) {
-	h := opens(t)
-	p := h.reluctant()
+// A write backlog that shrinks is progress, too, without an examination.
+func TestShrinkingBacklogIsProgress(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithSmallBuffers()
 	s, fd := p.slot()
 	w := h.workers[0]
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(29 * time.Second)
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(29 * time.Second)
 	for !netpoll.Writable(fd) {
 		p.acknowledges()
 	}
 	w.conns.drainBacklog(conn{fd, s})
 	if s.since != h.time {
-		t.Errorf("its time counts from %d, want %d", s.since, h.time)
+		t.Errorf("since is %d, want %d", s.since, h.time)
 	}
-	h.later(29 * time.Second)
+	h.advances(29 * time.Second)
 	h.wantsEnded(nil)
-	h.later(time.Second + late)
+	h.advances(time.Second + late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// A connection that is parked, because there is no memory for a backlog, is treated the same.
-func TestParkedPeerThatReadsSlowly(t *testing.T) {
-	h := opens(t)
-	defer h.spends()()
-	h.spareOwner()
-	p := h.sluggish()
-	p.stuffs(masked(messages(2000, 3000)...))
+// A connection that is parked, because there is no memory for a backlog, is treated in the same
+// way.
+func TestParkedSlowReaderStaysConnected(t *testing.T) {
+	h := newHarness(t)
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
+	p := h.connectsWithLargeBuffers()
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
 	s, _ := p.slot()
 	if !s.is(parked) {
-		t.Fatal("it is not parked")
+		t.Fatal("the connection is not parked")
 	}
 	since := h.time
-	h.later(5 * time.Second)
+	h.advances(5 * time.Second)
 	for s.is(parked) && h.time-since < ticks(10*h.cfg.WriteTimeout) {
-		p.staysWhileAcknowledging(20*time.Second, 20*time.Second)
+		p.staysOpenWhileAcknowledging(20*time.Second, 20*time.Second)
 	}
 	if h.time-since <= ticks(h.cfg.WriteTimeout) {
-		t.Errorf("it was parked for %v: the test has shown nothing", time.Duration(h.time-since)*tickTime)
+		t.Errorf("it was parked for %v, want longer than the timeout: the test shows nothing", time.Duration(h.time-since)*tickTime)
 	}
 	h.wantsEnded(nil)
 }
 
-// A peer need not answer a close frame that is behind output which it still reads.
-func TestCloseFrameBehindUnreadOutput(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	sent := p.queuesUpInTheKernel()
+// The close timeout does not apply while the peer still reads output before the close frame.
+func TestCloseTimeoutWaitsForUnreadOutput(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	sent := p.queuesInKernel()
 	s, fd := p.slot()
 	h.workers[0].conns.goodbye(conn{fd, s}, "test")
-	h.later(4 * time.Second)
-	p.staysWhileAcknowledging(60*time.Second, 15*time.Second)
-	p.wantsEcho("what was queued", sent...)
-	p.wantsClose("and then the goodbye", 1001)
-	h.until("it is acknowledged", func() bool { return p.owed() == 0 })
-	h.later(h.cfg.CloseTimeout - late)
+	h.advances(4 * time.Second)
+	p.staysOpenWhileAcknowledging(60*time.Second, 15*time.Second)
+	p.wantsEcho("queued echo", sent...)
+	p.wantsClose("after the queued echo", 1001)
+	h.until("the close frame is acknowledged", func() bool { return p.unacknowledged() == 0 })
+	h.advances(h.cfg.CloseTimeout - late)
 	h.wantsEnded(nil)
-	h.later(h.cfg.CloseTimeout)
+	h.advances(h.cfg.CloseTimeout)
 	h.wantsEnded(map[Reason]uint64{CloseTimedOut: 1})
 }
 
-// One that does not read is not waited for longer than any other that does not.
-func TestCloseFrameThatIsNeverRead(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.queuesUpInTheKernel()
+// A peer that never reads the close frame has WriteTimeout, like any peer that does not read.
+func TestUnreadCloseFrameTimesOut(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.queuesInKernel()
 	s, fd := p.slot()
 	h.workers[0].conns.goodbye(conn{fd, s}, "test")
-	h.later(h.cfg.CloseTimeout + late)
+	h.advances(h.cfg.CloseTimeout + late)
 	h.wantsEnded(nil)
-	h.later(h.cfg.WriteTimeout - h.cfg.CloseTimeout)
+	h.advances(h.cfg.WriteTimeout - h.cfg.CloseTimeout)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// To close while the peer still reads what it is owed, and sends, would be to reset the connection under it.
-func TestCloseReplyBehindUnreadOutput(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	sent := p.queuesUpInTheKernel()
+// The linger timeout does not apply while the peer still reads output: closing then would reset the
+// connection and destroy that output.
+func TestLingerTimeoutWaitsForUnreadOutput(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	sent := p.queuesInKernel()
 	p.sends(masked(closing(1000)))
-	h.later(time.Second)
-	p.staysWhileAcknowledging(60*time.Second, 15*time.Second)
-	p.wantsEcho("what was queued", sent...)
-	p.wantsEcho("and then the reply", closing(1000))
-	p.wantsFIN("our end")
-	h.until("it is acknowledged", func() bool { return p.owed() == 0 })
-	h.later(h.cfg.LingerTimeout)
-	h.later(h.cfg.LingerTimeout + late)
+	h.advances(time.Second)
+	p.staysOpenWhileAcknowledging(60*time.Second, 15*time.Second)
+	p.wantsEcho("queued echo", sent...)
+	p.wantsEcho("close reply after the queued echo", closing(1000))
+	p.wantsFIN("after the close reply")
+	h.until("the close reply is acknowledged", func() bool { return p.unacknowledged() == 0 })
+	h.advances(h.cfg.LingerTimeout)
+	h.advances(h.cfg.LingerTimeout + late)
 	h.wantsEnded(map[Reason]uint64{Completed: 1})
 }
 
-func TestCloseReplyThatIsNeverRead(t *testing.T) {
-	h := opens(t)
-	p := h.sluggish()
-	p.queuesUpInTheKernel()
+func TestUnreadCloseReplyTimesOut(t *testing.T) {
+	h := newHarness(t)
+	p := h.connectsWithLargeBuffers()
+	p.queuesInKernel()
 	p.sends(masked(closing(1000)))
-	h.later(h.cfg.LingerTimeout + late)
+	h.advances(h.cfg.LingerTimeout + late)
 	h.wantsEnded(nil)
-	h.later(h.cfg.WriteTimeout - h.cfg.LingerTimeout)
+	h.advances(h.cfg.WriteTimeout - h.cfg.LingerTimeout)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// A ping behind output that the peer still reads has no answer yet, and that is no silence.
-func TestPingBehindUnreadOutput(t *testing.T) {
-	h := opens(t, idleTimeout(9*time.Second))
-	p := h.sluggish()
-	sent := p.queuesUpInTheKernel()
-	h.later(3*time.Second + late)
-	p.staysWhileAcknowledging(60*time.Second, 20*time.Second)
+// The idle timeout does not apply while the peer still reads output before the ping.
+func TestIdleTimeoutWaitsForUnreadOutput(t *testing.T) {
+	h := newHarness(t, idleTimeout(9*time.Second))
+	p := h.connectsWithLargeBuffers()
+	sent := p.queuesInKernel()
+	h.advances(3*time.Second + late)
+	p.staysOpenWhileAcknowledging(60*time.Second, 20*time.Second)
 	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 0)
-	p.wantsEcho("what was queued", sent...)
-	p.wants("the ping", []byte{0x89, 0})
+	p.wantsEcho("queued echo", sent...)
+	p.wants("ping after the queued echo", []byte{0x89, 0})
 	p.sends([]byte{0x8a, 0x80, 0, 0, 0, 0})
-	p.alive("it has answered")
+	p.wantsAlive("after the pong")
 }
 
-func TestPingThatIsNeverRead(t *testing.T) {
-	h := opens(t, idleTimeout(9*time.Second))
-	p := h.sluggish()
-	p.queuesUpInTheKernel()
-	h.later(3*time.Second + late)
-	h.later(h.cfg.WriteTimeout - 4*time.Second)
+func TestUnreadPingTimesOut(t *testing.T) {
+	h := newHarness(t, idleTimeout(9*time.Second))
+	p := h.connectsWithLargeBuffers()
+	p.queuesInKernel()
+	h.advances(3*time.Second + late)
+	h.advances(h.cfg.WriteTimeout - 4*time.Second)
 	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 0)
-	h.later(time.Second)
+	h.advances(time.Second)
 	h.wantsCount("idle timeouts", h.count().IdleTimeouts, 1)
-	h.later(h.cfg.WriteTimeout + late)
+	h.advances(h.cfg.WriteTimeout + late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// While the pool drains, the same holds, and the time to drain is the limit.
-func TestDrainOfAPeerThatReadsSlowly(t *testing.T) {
+// During a drain, too, a slow reader receives its output, but only within the drain timeout.
+func TestDrainWaitsForSlowReader(t *testing.T) {
 	for _, inTime := range []bool{true, false} {
-		h := opens(t)
-		p := h.sluggish()
-		sent := p.queuesUpInTheKernel()
+		h := newHarness(t)
+		p := h.connectsWithLargeBuffers()
+		sent := p.queuesInKernel()
 		h.drains(2 * time.Minute)
-		h.settles()
-		p.staysWhileAcknowledging(80*time.Second, 20*time.Second)
+		h.runsUntilIdle()
+		p.staysOpenWhileAcknowledging(80*time.Second, 20*time.Second)
 		if !inTime {
-			h.later(40*time.Second + late)
+			h.advances(40*time.Second + late)
 			h.wantsEnded(map[Reason]uint64{CutByShutdown: 1})
 			continue
 		}
-		p.wantsEcho("what was queued", sent...)
-		p.wantsClose("and then the goodbye", 1001)
+		p.wantsEcho("queued echo", sent...)
+		p.wantsClose("after the queued echo", 1001)
 		p.sends(masked(closing(1001)))
-		p.wantsFIN("it has answered")
+		p.wantsFIN("after the close reply")
 	}
 }
 
-// What was unacknowledged when the peer was pinged, long ago, does not count for a backlog that begins now.
-func TestBacklogAfterAPing(t *testing.T) {
-	h := opens(t, idleTimeout(time.Hour))
-	p := h.sluggish()
-	h.later(20*time.Minute + late)
-	p.wants("a ping", []byte{0x89, 0})
-	h.later(10 * time.Minute)
-	p.stuffs(masked(messages(2000, 3000)...))
-	h.later(10 * time.Second)
-	h.later(20*time.Second - late)
+// The mark that was set with an earlier ping does not count for a write backlog that begins now.
+func TestMarkOfPingDoesNotAffectLaterBacklog(t *testing.T) {
+	h := newHarness(t, idleTimeout(time.Hour))
+	p := h.connectsWithLargeBuffers()
+	h.advances(20*time.Minute + late)
+	p.wants("ping after a third of the timeout", []byte{0x89, 0})
+	h.advances(10 * time.Minute)
+	p.sendsUntilBlocked(masked(messages(2000, 3000)...))
+	h.advances(10 * time.Second)
+	h.advances(20*time.Second - late)
 	h.wantsEnded(nil)
-	h.later(2 * late)
+	h.advances(2 * late)
 	h.wantsEnded(map[Reason]uint64{WriteTimedOut: 1})
 }
 
-// A close frame that the peer has, but does not read, has the time of any other, on a unix socket too: there the
-// kernel tells of output that is unread.
-func TestCloseFrameThatAUnixPeerDoesNotRead(t *testing.T) {
-	h := opens(t)
+// On a unix socket the kernel counts unread output as unacknowledged. Even so, a close frame that
+// the peer does not read does not extend the timeouts.
+func TestUnreadCloseFrameOnUnixSocketTimesOut(t *testing.T) {
+	h := newHarness(t)
 	silent, closed := h.adopts(echo.Upgraded(), nil), h.adopts(echo.Upgraded(), nil)
-	h.settles()
+	h.runsUntilIdle()
 	closed.sends(masked(text("hello"), closing(1000)))
 	h.workers[0].conns.mine.each(func(fd int) {
 		if s := &h.slots[fd]; s.proto.Phase() == echo.Open && s.bytes == 0 {
 			h.workers[0].conns.goodbye(conn{fd, s}, "test")
 		}
 	})
-	h.later(h.cfg.LingerTimeout + late)
-	h.later(late)
+	h.advances(h.cfg.LingerTimeout + late)
+	h.advances(late)
 	h.until("they have ended", func() bool {
 		h.time += sweepEvery
 		return h.conns() == 0 || h.time > 1000+ticks(h.cfg.CloseTimeout+time.Second)
 	})
 	if h.conns() != 0 {
-		t.Errorf("%d are there after %v", h.conns(), h.cfg.CloseTimeout+time.Second)
+		t.Errorf("%d connections are open after %v, want 0", h.conns(), h.cfg.CloseTimeout+time.Second)
 	}
 	silent.reads()
 }

@@ -1,17 +1,17 @@
 package pool
 
-// Reason is why a connection was closed.
+// A Reason is the reason why a connection was closed.
 type Reason uint8
 
 const (
-	Completed      Reason = iota // a close frame, or a refusal, was the last that we sent; Counters.Codes says which
-	Disconnected                 // the peer ended TCP without a close frame
+	Completed      Reason = iota // we sent a close frame or a refusal last; Counters.Codes counts which
+	Disconnected                 // the peer closed TCP without a close frame
 	Broken                       // TCP failed, in most cases because the peer reset it
-	WriteTimedOut                // the peer did not read what it was sent
+	WriteTimedOut                // the peer did not read its output
 	CloseTimedOut                // the peer did not answer our close frame
-	CutByShutdown                // the connection was still open when the time to drain was over
-	OutOfMemory                  // the kernel took no reply, and there was no memory to keep it
-	InternalFailed               // epoll refused to watch the connection
+	CutByShutdown                // the connection was still open when the drain timeout expired
+	OutOfMemory                  // the kernel did not take a reply, and there was no memory to keep it
+	InternalFailed               // epoll could not watch the connection
 	numReasons
 )
 
@@ -26,4 +26,5 @@ var reasonNames = [numReasons]string{
 	InternalFailed: "internal failure",
 }
 
+// String returns the name of the reason, such as "write timeout".
 func (r Reason) String() string { return reasonNames[r] }

@@ -8,17 +8,17 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// reserveFD is a descriptor that is open only to be closed when no other can be had, so that a
-// connection can still be accepted, answered with 503, and closed.
+// reserveFD is a descriptor that is kept open so that it can be closed when all others are in use.
+// Then there is one descriptor with which to accept a connection, answer it with 503, and close it.
 type reserveFD struct {
-	// mu is locked while the reserve is in use, and read-locked during ordinary accepts: one of
-	// those could otherwise take the freed descriptor for a connection that stays, after which
-	// nothing could be refused any more.
+	// mu is locked while the reserve is in use, and read-locked during ordinary accepts. Otherwise
+	// one of those could take the descriptor for a connection that stays open, after which no
+	// connection could be refused any more.
 	mu sync.RWMutex
 	fd int // 0: none
 }
 
-// restore opens the descriptor if it could not be opened again after its last use.
+// restore opens the descriptor unless it is open. After its last use that may have failed.
 func (r *reserveFD) restore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

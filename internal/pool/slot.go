@@ -8,24 +8,24 @@ import (
 	"wsecho/internal/echo"
 )
 
-// A slot holds everything the pool knows about a connection, apart from the bytes in its held
-// block. The table of slots is indexed by descriptor. It lies outside Go's heap and contains no
-// pointer, so a million connections cost the garbage collector nothing.
+// A slot holds the state of a connection, apart from the bytes in its held block. The table of
+// slots is indexed by descriptor. It lies outside Go's heap and contains no pointers, so a million
+// connections cost the garbage collector nothing.
 //
 // A slot belongs to the worker that owns the connection; no other goroutine reads it. It passes
-// from worker to worker with its descriptor: the old owner clears the slot, counts the connection
-// out (an atomic operation), then closes the descriptor; the new owner learns of the descriptor
-// from the worker that accepted it and that read the count afterwards.
+// from worker to worker with its descriptor. The old owner clears the slot, updates the connection
+// count (an atomic operation), then closes the descriptor. The new owner receives the descriptor
+// from the worker that accepted it, and that worker has read the count after accepting.
 type slot struct {
 	gen      uint32 // generation of the descriptor; part of its events, which exposes stale ones
 	flags    flags
-	turns    uint8       // turns since the drain began: see seeOff
+	turns    uint8       // turns since the drain began: see closeWhenAnswered
 	activity activity    // see lifecycle.go; changed by update only
 	since    tick        // start of the activity's timeout: see lifecycle.go
 	opened   tick        // when the worker took the connection
 	held     arena.Block // kept between turns: see store.go
-	source   uint32      // peer's address, if connections are counted by it: see perip.go
-	bytes    uint64      // read from the connection
+	source   uint32      // returned by census.in
+	bytes    uint64      // number of bytes read from the connection
 	proto    echo.State
 }
 
@@ -34,22 +34,22 @@ var _ [64]byte = [unsafe.Sizeof(slot{})]byte{} // a cache line
 // listenerGen is the generation of listeners in events; no slot has it.
 const listenerGen = 0
 
-// flags are what a worker remembers about a connection's socket.
+// flags are facts about a connection and its socket.
 type flags uint16
 
 const (
 	inUse      flags = 1 << iota
-	unread           // the kernel may have more input: an edge came, and no short read since
-	ended            // the peer has ended its side, or TCP failed: the end follows the unread bytes
-	parked           // not read from until there is room to write: see lowmemory.go
-	starved          // part of a frame stays in the kernel, for want of memory: see lowmemory.go
-	armed            // watched for room to write
+	unread           // the kernel may have more input: no short read since the last edge
+	ended            // the peer has sent FIN or TCP has failed: EOF or an error follows the unread bytes
+	parked           // not read from until the socket is writable: see lowmemory.go
+	starved          // part of a frame stays in the kernel because memory is short: see lowmemory.go
+	armed            // watched for writability
 	queued           // in the queue of connections that continue in the next pass
-	shut             // our side of TCP is ended
+	shut             // our side of TCP is shut down
 	timed            // a member of the worker's deadlines
-	pinged           // sent a ping since it was last heard from
-	surplus          // beyond a connection limit: only to be refused, and not counted
-	overSource       // the limit is MaxConnsPerIP
+	pinged           // a ping has been sent since the last bytes were read
+	surplus          // beyond a limit: only to be refused, and not counted
+	overSource       // that limit is MaxConnsPerIP
 	behind           // its write backlog is counted: see store.go
 	marked           // has a mark: see progress.go
 )
@@ -65,14 +65,14 @@ func (s *slot) put(f flags, on bool) {
 	}
 }
 
-// A conn is a connection: its descriptor and its slot. It is valid while its worker does not end
-// the connection; across that, a [life] identifies it.
+// A conn is a connection: its descriptor and its slot. It is valid until the worker ends the
+// connection; a [life] identifies a connection beyond that.
 type conn struct {
 	fd int
 	*slot
 }
 
-// A life is one life of a descriptor.
+// A life identifies a connection by its descriptor and the descriptor's generation.
 type life struct {
 	fd  int32
 	gen uint32
@@ -80,14 +80,15 @@ type life struct {
 
 func (c conn) life() life { return life{int32(c.fd), c.gen} }
 
-// restart begins the connection's timeout again: it has made progress, or waits for something else.
+// restart restarts the connection's timeout, because it has made progress or waits for something
+// else.
 func (s *slot) restart(now tick) {
 	s.since = now
 	s.clear(marked)
 }
 
-// tick is monotonic time since the process began, in units of 2^24 ns, about 17 ms. It wraps
-// after two years, so a difference of up to one year is meaningful.
+// A tick is monotonic time since the process began, in units of 2^24 ns, about 17 ms. It wraps
+// around after two years, so differences of up to one year are meaningful.
 type tick uint32
 
 const (
@@ -100,6 +101,7 @@ const (
 
 var began = time.Now()
 
+// now returns the current time.
 func now() tick { return tick(time.Since(began) >> tickShift) }
 
 // ticks returns d in ticks, rounded up, so that only a timeout of zero is zero.

@@ -2,23 +2,23 @@ package pool
 
 import "context"
 
-// A Snapshot is the pool's state at one moment, and what has been counted until then.
+// A Snapshot holds the pool's state and counters at one moment.
 type Snapshot struct {
 	Counters
 
-	Workers  []int // connections of each worker, including those that are only to be refused
-	Open     int   // connections that count against MaxConns
+	Workers  []int // number of connections of each worker, including those that are only to be refused
+	Open     int   // number of connections that count against MaxConns
 	MaxConns int
 	Draining bool
 
-	Backlogged   int // connections with a write backlog
-	BacklogBytes int // in all of those
+	Backlogged   int // number of connections with a write backlog
+	BacklogBytes int // bytes in all write backlogs
 
 	BudgetUsed  int // bytes held for connections
-	BudgetLimit int // bytes that may be held
+	BudgetLimit int // maximum of BudgetUsed
 }
 
-// Snapshot asks the workers. Its error is the cause of ctx's end.
+// Snapshot asks all workers for their counters. Its error is the cause of ctx's end.
 func (p *Pool) Snapshot(ctx context.Context) (*Snapshot, error) {
 	type part struct {
 		Counters
@@ -28,7 +28,7 @@ func (p *Pool) Snapshot(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	spares := len(p.workers) * p.cfg.BufferSize // beyond the budget
+	spares := len(p.workers) * p.cfg.BufferSize // not part of the budget
 	s := &Snapshot{
 		Open: p.Open(), MaxConns: p.cfg.MaxConns, Draining: p.Draining(),
 		BudgetLimit: p.arena.Size() - spares,
@@ -51,5 +51,5 @@ func (p *Pool) Open() int { return int(p.census.open.Load()) }
 // Draining reports whether Shutdown has begun.
 func (p *Pool) Draining() bool { return p.draining.Load() }
 
-// Full reports whether as many connections are open as MaxConns allows.
+// Full reports whether MaxConns connections are open.
 func (p *Pool) Full() bool { return p.Open() >= p.cfg.MaxConns }

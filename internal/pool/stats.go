@@ -6,37 +6,37 @@ import (
 	"wsecho/internal/echo"
 )
 
-// Counters are what one worker has counted, or the sum over all. A worker's own belong to its
-// goroutine.
+// Counters holds the counters of one worker, or their sum over all workers. A worker's counters
+// belong to its goroutine.
 type Counters struct {
-	Accepted         uint64 // from the listeners
-	Adopted          uint64 // from Adopt
+	Accepted         uint64 // connections accepted from the listeners
+	Adopted          uint64 // connections passed to Adopt
 	Upgraded         uint64 // requests answered with 101
-	RefusedFull      uint64 // 503: more than MaxConns
-	RefusedPerIP     uint64 // 503: more than MaxConnsPerIP from there
-	RefusedExhausted uint64 // 503: no descriptor was left
+	RefusedFull      uint64 // 503: MaxConns was reached
+	RefusedPerIP     uint64 // 503: MaxConnsPerIP was reached
+	RefusedExhausted uint64 // 503: out of descriptors
 	RefusedDraining  uint64 // 503: accepted while the pool was shutting down
-	RefusedAtOnce    uint64 // of the refused: without a slot, and so without waiting for the peer's end
-	Exhausted        uint64 // times that accept found no descriptor
-	AcceptErrors     uint64 // other errors of accept4
+	RefusedAtOnce    uint64 // those refused without a slot, and so closed without waiting for the peer's FIN
+	Exhausted        uint64 // times that accept4 failed for lack of descriptors or memory
+	AcceptErrors     uint64 // other accept4 errors
 	Ended            [numReasons]uint64
-	Codes            map[int]uint64 // connections that ended, by what we sent last: the close code, or below 1000 the HTTP status
-	IdleTimeouts     uint64
+	Codes            map[int]uint64 // ended connections by what we sent last: a close code, or an HTTP status if below 1000
+	IdleTimeouts     uint64         // connections closed because of IdleTimeout
 
-	BytesIn, BytesOut uint64 // over sockets
-	BytesDiscarded    uint64 // of BytesIn none: read after our side was ended
+	BytesIn, BytesOut uint64 // bytes read from and written to sockets
+	BytesDiscarded    uint64 // bytes read after our side was shut down; not part of BytesIn
 
-	Wakeups, Events, StaleEvents uint64
-	EmptyReads                   uint64
-	Backlogs                     uint64 // times that the kernel took less than all
-	LowMemoryTurns               uint64
+	Wakeups, Events, StaleEvents uint64 // see loop.go
+	EmptyReads                   uint64 // reads that returned no data
+	Backlogs                     uint64 // turns that ended with a write backlog
+	LowMemoryTurns               uint64 // see lowmemory.go
 
 	Echo echo.Counters
 }
 
 func (c *Counters) init() { c.Codes = map[int]uint64{} }
 
-// add adds all that d has counted.
+// add adds the counters of d.
 func (c *Counters) add(d *Counters) {
 	c.Accepted += d.Accepted
 	c.Adopted += d.Adopted
@@ -67,7 +67,7 @@ func (c *Counters) add(d *Counters) {
 	c.Echo.Add(&d.Echo)
 }
 
-// otherCounters count what happens outside the workers.
+// otherCounters holds the counters of events outside the workers.
 type otherCounters struct {
 	mu    sync.Mutex // protects count
 	count Counters

@@ -7,24 +7,25 @@ import (
 	"wsecho/internal/echo"
 )
 
-// A store is one worker's memory: the buffer in which turns are taken, and what its connections
-// hold from one turn to the next. Nothing else reads or writes a held block.
+// A store is one worker's memory: its buffer, and the blocks that its connections hold from one
+// turn to the next. Only the store reads and writes held blocks, apart from turns that work on one
+// in place.
 //
-// A connection holds at most one block of the arena. It contains output that the kernel has not
-// taken (the write backlog) and the unfinished input: the beginning of a frame or request. Most
-// connections hold nothing.
+// A connection holds at most one block of the arena. The block contains the write backlog (unsent),
+// which is output that the kernel has not taken, and unfinished input (rest), which is the
+// beginning of a frame or request. Most connections hold nothing.
 //
 //	| heldHeader | … | unsent | rest | … |
 //	             from^
 //
-// Turns are taken in the worker's buffer, into which a short rest is copied. A long rest stays in
-// its block, and the next read appends to it, so that a long frame that arrives a byte at a time
-// is not copied for each byte. Such a block has headroom and tailroom like the buffer itself,
-// since replies are made in it.
+// A turn works on the worker's buffer, into which a short rest is copied. A long rest stays in its
+// block, and the next read appends to it, so that a long frame that arrives byte by byte is not
+// copied for each byte. Such a block has headroom and tailroom like the buffer itself, since the
+// reply is made in it.
 //
-// The spare block guarantees full turns. It is as large as the buffer and beyond the budget, so a
-// turn that begins while it is free can always keep what is left over. While a connection holds
-// it, the worker takes low-memory turns (lowmemory.go).
+// The spare block guarantees full turns. It is as large as the buffer and not part of the budget,
+// so a turn that begins while it is free can always keep its output and input. While a connection
+// holds the spare block, the worker takes low-memory turns (lowmemory.go).
 type store struct {
 	arena  *arena.Arena // shared by all workers
 	buffer []byte       // empty between turns
@@ -33,15 +34,15 @@ type store struct {
 	spare      arena.Block
 	spareOwner *slot // the connection that holds the spare block; nil: none
 
-	scratch []byte  // where bytes go that a low-memory turn has peeked at before
-	untidy  bool    // the arena may have pages to give back
-	backlog backlog // sum over the worker's connections
+	scratch   []byte  // receives bytes that a low-memory turn has already peeked at
+	needsTrim bool    // the arena may have pages to return to the system
+	backlog   backlog // sum over the worker's connections
 }
 
-// backlog is a sum of write backlogs.
+// backlog sums up write backlogs.
 type backlog struct {
-	conns int // that have one
-	bytes int
+	conns int // number of connections that have one
+	bytes int // in all of them
 }
 
 // heldHeader is at the front of a held block.
@@ -55,7 +56,7 @@ const (
 	headerRoom = 16
 	_          = uint(echo.Headroom - headerRoom) // a heldHeader fits in front of a buffer's input
 
-	// shortRest is the longest rest, in bytes, that is copied to the worker's buffer.
+	// shortRest is the maximum length in bytes of a rest that is copied to the worker's buffer.
 	shortRest = 1024
 
 	scratchSize = 4096 // bytes
@@ -70,8 +71,8 @@ func newStore(a *arena.Arena, bufferSize int) store {
 	}
 }
 
-// open returns a buffer that has the connection's rest as input. The connection must not have a
-// write backlog. It holds its block until keep or release.
+// open returns a buffer whose input is the connection's rest. The connection must not have a write
+// backlog. It holds its block until keep or release.
 func (st *store) open(s *slot) *echo.Buffer {
 	b := &st.work
 	b.Bytes, b.Start, b.End, b.Seen = st.buffer, echo.Headroom, echo.Headroom, 0
@@ -84,8 +85,9 @@ func (st *store) open(s *slot) *echo.Buffer {
 	room := len(mem) - echo.Tailroom - from
 	inPlace := room >= 2*rest || from == echo.Headroom && len(mem) == len(st.buffer)
 	if st.spareOwner != nil {
-		// A low-memory turn does not need room to read a whole frame, but needs memory for what the
-		// kernel does not take of the echo, and this block is all there is. A request must be whole.
+		// A low-memory turn does not need room for a whole frame. But it may need memory for output
+		// that the kernel does not take, and this block is the only memory. A request must be
+		// complete.
 		inPlace = s.proto.Phase() != echo.Handshake
 	}
 	if rest > shortRest && inPlace {
@@ -97,8 +99,8 @@ func (st *store) open(s *slot) *echo.Buffer {
 	return b
 }
 
-// keep makes the connection hold what is left in the buffer that open returned: output that the
-// kernel has not taken, and rest. It reports whether there was memory for it.
+// keep makes the connection hold the unsent output and the unfinished input of the buffer that open
+// returned. It reports whether there was memory for them.
 func (st *store) keep(s *slot, b *echo.Buffer) bool {
 	unsent, rest := b.Bytes[b.Out:b.OutEnd], b.Bytes[b.Start:b.End]
 	if s.held == 0 || &b.Bytes[0] == &st.buffer[0] {
@@ -108,7 +110,7 @@ func (st *store) keep(s *slot, b *echo.Buffer) bool {
 		}
 		return st.hold(s, unsent, rest) || st.refill(s, unsent, rest)
 	}
-	// The buffer is the block itself. A little data moves to a smaller block.
+	// The buffer is the held block. If it holds little data, the data moves to a smaller block.
 	n, from := len(unsent)+len(rest), b.Out
 	if len(unsent) == 0 {
 		from = b.Start
@@ -130,7 +132,7 @@ func (st *store) keep(s *slot, b *echo.Buffer) bool {
 	return stays
 }
 
-// release frees what the connection holds.
+// release frees the block that the connection holds, if any.
 func (st *store) release(s *slot) {
 	if s.held == 0 {
 		return
@@ -140,15 +142,15 @@ func (st *store) release(s *slot) {
 		st.spareOwner = nil
 	} else {
 		st.arena.Release(s.held)
-		st.untidy = true
+		st.needsTrim = true
 	}
 	s.held = 0
 }
 
-// roomForTurn reports whether there is memory for all that a full turn can leave over. If a
-// connection holds the spare block, it first moves that connection's data to an ordinary block,
-// as soon as one is free: otherwise a peer that sent half a frame while memory was short, and
-// never the other half, would force low-memory turns for ever.
+// roomForTurn reports whether a full turn is possible: the spare block is free. If a connection
+// holds it, roomForTurn first tries to move that connection's data to an ordinary block. Otherwise
+// a peer that sent half a frame while memory was short, and never sends the other half, would force
+// low-memory turns for ever.
 func (st *store) roomForTurn() bool {
 	s := st.spareOwner
 	if s == nil {
@@ -187,7 +189,7 @@ func (st *store) hasUnsent(s *slot) bool {
 	return s.held != 0 && st.header(s.held).unsent > 0
 }
 
-// held returns how many bytes of the budget the connection holds.
+// held returns the size in bytes of the block that the connection holds, or 0.
 func (st *store) held(s *slot) int {
 	if s.held == 0 {
 		return 0
@@ -195,7 +197,7 @@ func (st *store) held(s *slot) int {
 	return len(st.arena.Bytes(s.held))
 }
 
-// sent removes n bytes from the front of the write backlog, which the kernel has taken.
+// sent removes n bytes, which the kernel has taken, from the front of the write backlog.
 func (st *store) sent(s *slot, n int) {
 	h := st.header(s.held)
 	if int(h.unsent) == n && h.rest == 0 {
@@ -205,8 +207,8 @@ func (st *store) sent(s *slot, n int) {
 	st.setHeader(s, int(h.from)+n, int(h.unsent)-n, int(h.rest))
 }
 
-// hold makes the connection hold copies of unsent and rest instead of what it held. Both may be
-// part of what it held. It reports whether there was memory; if not, nothing changes.
+// hold makes the connection hold copies of unsent and rest in a new block, and releases its old
+// block, of which both may be parts. It reports whether there was memory; if not, nothing changes.
 func (st *store) hold(s *slot, unsent, rest []byte) bool {
 	from, size := st.layout(len(unsent), len(rest))
 	next := st.arena.Alloc(size)
@@ -224,7 +226,8 @@ func (st *store) hold(s *slot, unsent, rest []byte) bool {
 	return true
 }
 
-// move makes the connection hold copies of unsent and rest in the block next.
+// move makes the connection hold copies of unsent and rest in the block next, and releases its old
+// one.
 func (st *store) move(s *slot, next arena.Block, from int, unsent, rest []byte) {
 	mem := st.arena.Bytes(next)
 	n := copy(mem[from:], unsent)
@@ -234,9 +237,9 @@ func (st *store) move(s *slot, next arena.Block, from int, unsent, rest []byte) 
 	st.setHeader(s, from, len(unsent), len(rest))
 }
 
-// refill makes the connection hold copies of unsent and rest in the block it already holds,
-// from which open has copied. If they do not fit it changes nothing and reports false: the block
-// must not be released before there is another, which other workers might take first.
+// refill makes the connection hold copies of unsent and rest in the block that it already holds,
+// from which open has copied. If they do not fit, it reports false and changes nothing: the block
+// must not be released before there is another one, because other workers might allocate it.
 func (st *store) refill(s *slot, unsent, rest []byte) bool {
 	if s.held == 0 {
 		return false
@@ -251,13 +254,13 @@ func (st *store) refill(s *slot, unsent, rest []byte) bool {
 	return true
 }
 
-// layout returns the offset of unsent in a block that holds so many bytes of each kind, and the
+// layout returns the offset of unsent in a block that holds the given numbers of bytes, and the
 // size of that block.
 func (st *store) layout(unsent, rest int) (from, size int) {
 	if rest <= shortRest {
 		return headerRoom, headerRoom + unsent + rest
 	}
-	// Room to serve as a buffer itself, and for as much input again.
+	// Room to serve as a buffer, and for the input to double.
 	return echo.Headroom, min(echo.Headroom+unsent+2*rest+echo.Tailroom, len(st.buffer))
 }
 
@@ -265,7 +268,7 @@ func (st *store) header(b arena.Block) *heldHeader {
 	return (*heldHeader)(unsafe.Pointer(&st.arena.Bytes(b)[0]))
 }
 
-// setHeader records what the connection's block contains, and counts its write backlog.
+// setHeader writes the header of the connection's block, and counts its write backlog.
 func (st *store) setHeader(s *slot, from, unsent, rest int) {
 	st.countOut(s)
 	*st.header(s.held) = heldHeader{from: uint32(from), unsent: uint32(unsent), rest: uint32(rest)}
@@ -276,9 +279,9 @@ func (st *store) setHeader(s *slot, from, unsent, rest int) {
 	}
 }
 
-// countOut takes the connection's write backlog out of the sum. A header is valid if its backlog
-// is counted: only a connection without one is worked on in its block, where a refusal is written
-// over the header.
+// countOut subtracts the connection's write backlog from the sum. If the backlog is counted, the
+// header is valid: only a connection without a backlog is worked on in its block, where a refusal
+// may overwrite the header.
 func (st *store) countOut(s *slot) {
 	if s.is(behind) {
 		s.clear(behind)
@@ -287,5 +290,5 @@ func (st *store) countOut(s *slot) {
 	}
 }
 
-// trim gives unused pages of the arena back to the system.
-func (st *store) trim() { st.untidy = st.arena.Trim() }
+// trim returns unused pages of the arena to the system.
+func (st *store) trim() { st.needsTrim = st.arena.Trim() }

@@ -5,19 +5,19 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// turnBytes is the most, in bytes, that a turn reads, unless it is inside a long frame, when it
-// may fill the buffer. A frame of 64 KiB fits with its header. It is 11,008 of the shortest
-// frames, a fraction of a millisecond of work, so a hundred connections that flood the worker
-// with those delay another one by tens of milliseconds.
+// turnBytes is the maximum number of bytes that a turn reads, except inside a long frame, where a
+// turn may fill the buffer. A frame of 64 KiB fits with its header. The limit amounts to 11,008 of
+// the shortest frames, which are a fraction of a millisecond of work, so a hundred connections that
+// flood the worker with them delay another one by tens of milliseconds.
 const turnBytes = 64<<10 + 512
 
-// turn reads what a connection has sent, once, and answers it. After that one read the other
-// connections have their turns; a connection that has more continues in the next pass.
+// turn reads from a connection once and answers the input. A connection with more input continues
+// in the next pass, after the turns of other connections.
 //
-// A connection with a write backlog has no turn: its peer must read first.
+// A connection with a write backlog gets no turn: its peer must read first.
 //
-// The usual turn is one function: a system call leaves every later return mispredicted, and each
-// would cost as much as the work between two of them.
+// The common path is a single function: a system call leaves every later return mispredicted, and
+// each misprediction costs as much as the work between two returns.
 func (cs *conns) turn(c conn) {
 	switch {
 	case !c.is(unread) || cs.store.hasUnsent(c.slot):
@@ -26,7 +26,7 @@ func (cs *conns) turn(c conn) {
 		cs.linger(c)
 		return
 	case c.is(surplus) && c.proto.Phase() == echo.Handshake:
-		cs.turnAway(c)
+		cs.refuseSurplus(c)
 		return
 	case !cs.store.roomForTurn():
 		cs.lowMemoryTurn(c)
@@ -46,8 +46,8 @@ func (cs *conns) turn(c conn) {
 		cs.lost(c, err)
 		return
 	}
-	// A short read has emptied the socket, and what comes later is a new edge. But an end that is
-	// known to be there needs a read of its own.
+	// A short read has emptied the socket, and later input is a new edge. But if the end of the
+	// stream has already been reported, it takes another read to reach it.
 	if n < len(room) && !c.is(ended) || n == 0 {
 		c.clear(unread)
 	}
@@ -63,7 +63,7 @@ func (cs *conns) turn(c conn) {
 	switch {
 	case !cs.send(c, b):
 	case c.held == 0 && b.Start == b.End && b.Out == b.OutEnd && c.proto.Phase() == before:
-		// All is sent, nothing is left over, and keep and settle would change nothing.
+		// Everything is sent and no input remains: keep and settle would change nothing.
 		if c.is(unread) {
 			cs.goOn(c)
 		}
@@ -74,7 +74,7 @@ func (cs *conns) turn(c conn) {
 	}
 }
 
-// firstTurn answers what was read from an adopted connection before it arrived.
+// firstTurn answers the input that was read from an adopted connection before it arrived.
 func (cs *conns) firstTurn(c conn, read []byte) {
 	full := cs.store.roomForTurn()
 	b := cs.store.open(c.slot)
@@ -90,7 +90,7 @@ func (cs *conns) firstTurn(c conn, read []byte) {
 		panic("pool: the spare block was taken during a full turn")
 	case c.proto.Phase() == echo.Handshake:
 		cs.refuse(c, echo.RefuseFull)
-	default: // the input is not in the kernel any more, and cannot be kept either
+	default: // the input is no longer in the kernel, and there is no memory to keep it
 		cs.end(c, OutOfMemory)
 	}
 }

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -24,153 +25,156 @@ func TestEchoOverEveryKindOfSocket(t *testing.T) {
 		l.Close()
 		addrs = append(addrs, "[::1]:0")
 	}
-	h := opensAt(t, addrs)
+	h := newHarnessAt(t, addrs)
 	for i, addr := range addrs {
 		p := h.dialsAt(i).upgrades()
 		frames := []ws.Frame{text("hello"), binary(1, 300), ping("?"), binary(2, 60_000), text("")}
 		p.sends(masked(frames...))
 		p.wantsEcho(addr, frames...)
 		p.sends(masked(closing(1000)))
-		p.wantsEcho(addr+": the close frame comes back", closing(1000))
-		p.wantsFIN(addr + ": we end TCP first")
+		p.wantsEcho(addr+": close reply", closing(1000))
+		p.wantsFIN(addr + ": server's FIN first")
 	}
 }
 
-// Frames that arrive together leave in one write.
+// Frames that arrive together are answered in one turn, with one event.
 func TestFramesThatArriveTogetherLeaveTogether(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := h.connects()
 	frames := messages(16, 100)
 	p.sends(masked(frames...))
 	before := h.count()
-	h.until("the worker has had its turn", func() bool { return h.count().BytesIn > before.BytesIn })
-	p.wantsEcho("all of them", frames...)
-	h.wantsCount("wakeups with an event", h.count().Events-before.Events, 1)
+	h.until("the connection has had its turn", func() bool { return h.count().BytesIn > before.BytesIn })
+	p.wantsEcho("echo of all frames", frames...)
+	h.wantsCount("events", h.count().Events-before.Events, 1)
 }
 
-// Most servers lose what follows the request in the same segment.
+// Frames in the same segment as the request are echoed. Most servers lose them.
 func TestFramesBehindTheRequestAreEchoed(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := h.dials()
 	p.sends([]byte(request), masked(text("early"), ping("bird")))
 	p.wantsUpgrade()
-	p.wantsEcho("what followed the request", text("early"), ping("bird"))
-	p.alive("and the connection goes on")
+	p.wantsEcho("echo of frames in the request's segment", text("early"), ping("bird"))
+	p.wantsAlive("after that")
 	h.wantsCount("upgraded", h.count().Upgraded, 1)
 }
 
-func TestUpgradeAndCloseInOneSegmentIsAnUpgradeToo(t *testing.T) {
-	h := opens(t)
+func TestUpgradeAndCloseInOneSegmentCountsAsUpgrade(t *testing.T) {
+	h := newHarness(t)
 	p := h.dials()
 	p.sends([]byte(request), masked(text("hello"), closing(1000)))
 	p.wantsUpgrade()
-	p.wantsEcho("what followed the request", text("hello"), closing(1000))
-	p.wantsFIN("and that was all")
+	p.wantsEcho("echo of frames in the request's segment", text("hello"), closing(1000))
+	p.wantsFIN("after the close reply")
 	q := h.dials()
 	q.sends([]byte("POST / HTTP/1.1\r\nHost: a\r\n\r\n"))
-	q.wantsStatus("a request that does not lead to a connection", 405)
+	q.wantsStatus("POST", 405)
 	h.wantsCount("upgraded", h.count().Upgraded, 1)
 }
 
 func TestRequestByteByByte(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	p := h.dials()
 	for i := range request {
 		p.sends([]byte(request[i : i+1]))
 		h.pass()
 	}
 	p.wantsUpgrade()
-	p.alive("the request was long in coming")
+	p.wantsAlive("after a request byte by byte")
 }
 
-func TestWholeMessageBeforeTheEndIsEchoed(t *testing.T) {
-	h := opens(t)
+func TestMessageBeforeFINIsEchoed(t *testing.T) {
+	h := newHarness(t)
 	for _, c := range []struct {
 		name   string
 		frames []ws.Frame
 		behind []byte
 	}{
-		{name: "nothing"},
+		{name: "no input"},
 		{name: "a message", frames: []ws.Frame{text("last words")}},
 		{name: "more than a turn", frames: messages(2, 60_000)},
-		{name: "half a frame behind", frames: []ws.Frame{text("last words")}, behind: masked(text("unfinished"))[:9]},
-		{name: "half a header behind", frames: []ws.Frame{text("last words")}, behind: []byte{0x81}},
+		{name: "half a frame at the end", frames: []ws.Frame{text("last words")}, behind: masked(text("unfinished"))[:9]},
+		{name: "half a header at the end", frames: []ws.Frame{text("last words")}, behind: []byte{0x81}},
 	} {
 		p := h.connects()
 		p.sends(masked(c.frames...), c.behind)
-		p.ends() // in the same edge, as often as not
+		p.ends() // often in the same edge
 		p.wantsEcho(c.name, c.frames...)
-		p.wantsFIN(c.name + ": then we end, too")
+		p.wantsFIN(c.name + ": after the echo")
 	}
 	h.until("all have ended", func() bool { return h.conns() == 0 })
 	h.wantsEnded(map[Reason]uint64{Disconnected: 5})
 }
 
-// The end that comes by itself, after everything has been read, is an edge too.
-func TestEndAfterEverything(t *testing.T) {
-	h := opens(t)
+// A FIN that arrives after all input has been read is reported by an edge of its own.
+func TestFINAfterAllInput(t *testing.T) {
+	h := newHarness(t)
 	p := h.connects()
-	p.alive("before")
-	h.settles()
+	p.wantsAlive("before the peer's FIN")
+	h.runsUntilIdle()
 	p.ends()
-	p.wantsFIN("there is nothing more to come")
+	p.wantsFIN("after the peer's FIN")
 	h.wantsEnded(map[Reason]uint64{Disconnected: 1})
 }
 
 func TestResetAtEveryStage(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	witness := h.connects()
 	for _, c := range []struct {
 		stage string
 		comes func() *peer
 		want  Reason
 	}{
-		{"before a byte", func() *peer { return h.dials() }, Broken},
+		{"before any input", func() *peer { return h.dials() }, Broken},
 		{"in the request", func() *peer { p := h.dials(); p.sends([]byte(request[:40])); return p }, Broken},
-		{"behind the request", func() *peer { p := h.dials(); p.sends([]byte(request)); return p }, Broken},
+		{"after the request", func() *peer { p := h.dials(); p.sends([]byte(request)); return p }, Broken},
 		{"open", h.connects, Broken},
 		{"in a frame", func() *peer { p := h.connects(); p.sends(masked(binary(1, 5000))[:3000]); return p }, Broken},
-		{"with a backlog", func() *peer { p := h.reluctant(); p.stuffs(masked(messages(500, 3000)...)); return p }, Broken},
-		{"when told goodbye", func() *peer {
+		{"with a backlog", func() *peer {
+			p := h.connectsWithSmallBuffers()
+			p.sendsUntilBlocked(masked(messages(500, 3000)...))
+			return p
+		}, Broken},
+		{"after the server's close frame", func() *peer {
 			p := h.connects()
 			s, fd := p.slot()
 			h.workers[0].conns.goodbye(conn{fd, s}, "test")
-			p.wantsClose("the goodbye", 1001)
+			p.wantsClose("close frame", 1001)
 			return p
 		}, Broken},
-		{"after closing", func() *peer {
+		{"after the close handshake", func() *peer {
 			p := h.connects()
 			p.sends(masked(closing(1000)))
-			p.wantsEcho("the close", closing(1000))
+			p.wantsEcho("close reply", closing(1000))
 			return p
 		}, Completed},
 	} {
 		before := h.count()
 		p := c.comes()
-		h.settles()
+		h.runsUntilIdle()
 		p.resets()
 		h.until(c.stage, func() bool { return h.conns() == 1 })
 		after := h.count()
-		h.wantsCount(c.stage+": ended for this reason", after.Ended[c.want]-before.Ended[c.want], 1)
-		witness.alive(c.stage)
+		h.wantsCount(fmt.Sprintf("%s: ended with reason %q", c.stage, c.want), after.Ended[c.want]-before.Ended[c.want], 1)
+		witness.wantsAlive(c.stage)
 	}
 }
 
-// A flood has one read a turn; whoever else has sent something is answered
-// within the next pass.
+// A peer that floods the worker gets one read per turn. Other peers are answered within two passes.
 func TestFloodDoesNotStarveOthers(t *testing.T) {
-	h := opens(t, bufferSize(4096))
+	h := newHarness(t, bufferSize(4096))
 	floods, witness := []*peer{h.connects(), h.connects(), h.connects()}, h.connects()
 	flood := masked(messages(1000, 1000)...)
-	rest := make([][]byte, len(floods))
+	remaining := make([][]byte, len(floods))
 	w := h.workers[0]
 	flooded := 0
 	for round := range 50 {
 		for i, p := range floods {
-			if len(rest[i]) == 0 {
-				rest[i] = flood
+			if len(remaining[i]) == 0 {
+				remaining[i] = flood
 			}
-			rest[i] = p.sendsSome(rest[i])
+			remaining[i] = p.sendsSome(remaining[i])
 		}
 		before := w.conns.count.BytesIn
 		witness.sends(masked(text("hello")))
@@ -179,12 +183,12 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 		flooded = max(flooded, len(w.conns.queue))
 		witness.reads()
 		if want := echoed(text("hello")); len(witness.got) != len(want) {
-			t.Fatalf("round %d: the witness has waited for more than two passes", round)
+			t.Fatalf("round %d: the witness has no echo after two passes", round)
 		}
 		witness.takes(len(witness.got))
 		// Each has one turn for its event and one from the queue.
 		if most := uint64(2 * 2 * len(floods) * 4096); w.conns.count.BytesIn-before > most {
-			t.Fatalf("round %d: two passes have read %d bytes, want at most %d", round, w.conns.count.BytesIn-before, most)
+			t.Fatalf("round %d: two passes read %d bytes, want at most %d", round, w.conns.count.BytesIn-before, most)
 		}
 		for _, p := range floods {
 			p.reads()
@@ -192,14 +196,13 @@ func TestFloodDoesNotStarveOthers(t *testing.T) {
 		}
 	}
 	if flooded < len(floods) {
-		t.Errorf("only %d have flooded at once", flooded)
+		t.Errorf("at most %d peers had more input at once, want all: the test shows nothing", flooded)
 	}
 }
 
-// Also with a large buffer a flood has no long turns, unless it is of one long
-// frame.
-func TestTurnIsCapped(t *testing.T) {
-	h := opens(t, bufferSize(256<<10))
+// Even with a large buffer a turn reads at most turnBytes, unless it is inside a long frame.
+func TestTurnReadsAtMostTurnBytes(t *testing.T) {
+	h := newHarness(t, bufferSize(256<<10))
 	w := h.workers[0]
 	for _, c := range []struct {
 		why         string
@@ -210,11 +213,11 @@ func TestTurnIsCapped(t *testing.T) {
 		{"one long frame", messages(1, 240_000), turnBytes + 1, 256 << 10},
 	} {
 		p := h.connects()
-		h.settles()
+		h.runsUntilIdle()
 		s, fd := p.slot()
 		all := masked(c.frames...)
 		p.sends(all[:5000])
-		h.settles()
+		h.runsUntilIdle()
 		before, longest := s.bytes, 0
 		h.limits(fd, unix.SO_RCVBUF, 1<<20)
 		p.sends(all[5000:])
@@ -234,68 +237,69 @@ func TestTurnIsCapped(t *testing.T) {
 			longest = max(longest, int(s.bytes-at))
 		}
 		if longest < c.least || longest > c.most {
-			t.Errorf("%s: a turn has read %d bytes, want %d to %d", c.why, longest, c.least, c.most)
+			t.Errorf("%s: the longest turn read %d bytes, want %d to %d", c.why, longest, c.least, c.most)
 		}
 		p.wantsEcho(c.why, c.frames...)
 	}
 }
 
-// Whoever stops reading early reads on, without another edge.
-func TestTurnThatFilledTheBufferGoesOn(t *testing.T) {
-	h := opens(t, bufferSize(2048))
+// A connection whose turn has filled the buffer continues without another edge.
+func TestConnectionContinuesAfterFullBuffer(t *testing.T) {
+	h := newHarness(t, bufferSize(2048))
 	p := h.connects()
 	frames := messages(100, 1000)
 	p.sends(masked(frames...))
-	p.wantsEcho("a hundred buffers full", frames...)
+	p.wantsEcho("echo of all messages", frames...)
 }
 
-// The last byte of a read may be the last there is, exactly.
+// A read may fill the buffer with exactly the last byte of the input.
 func TestReadThatFillsTheBufferExactly(t *testing.T) {
 	const size = 2048
-	h := opens(t, bufferSize(size))
+	h := newHarness(t, bufferSize(size))
 	p := h.connects()
 	room := size - 64 - 512
 	for _, n := range []int{room - 1, room, room + 1, 2*room - 1, 2 * room, 2*room + 1} {
 		frames := messages(n/408-1, 400)
 		frames = append(frames, binary(n, n-len(masked(frames...))-8))
 		if got := len(masked(frames...)); got != n {
-			t.Fatalf("%d bytes, want %d", got, n)
+			t.Fatalf("the frames have %d bytes, want %d", got, n)
 		}
 		p.sends(masked(frames...))
-		p.wantsEcho("all of them", frames...)
-		p.wantsNothing("there is no more")
+		p.wantsEcho("echo of all messages", frames...)
+		p.wantsNothing("after the echo")
 	}
 }
 
-// An event for a connection that has ended since it was told, and whose
-// descriptor is another connection's by now, is recognised.
-func TestStaleEvent(t *testing.T) {
-	h := opens(t)
+// An event for a connection that ended after the event was reported is ignored, even if another
+// connection has its descriptor by now.
+func TestStaleEventIsIgnored(t *testing.T) {
+	h := newHarness(t)
 	old := h.connects()
-	h.settles()
+	h.runsUntilIdle()
 	before := h.count().Events
 	s, fd := old.slot()
 	gen := s.gen
-	h.workers[0].mail.post(message{do: func(w *worker) { // messages are read before events
+	h.workers[0].mail.post(message{do: func(w *worker) { // messages are handled before events
 		w.conns.end(conn{fd, s}, Broken)
 		w.accept(h.listeners[0].FD)
 	}})
 	next := h.dials()
 	old.sends(masked(text("to the old one")))
-	h.until("both have been heard of", func() bool { return h.count().Events >= before+2 })
+	h.until("the events of both connections are handled", func() bool { return h.count().Events >= before+2 })
 	if s, now := next.slot(); now != fd || s.gen == gen {
-		t.Fatalf("the new connection has descriptor %d of generation %d, the old one %d of %d", now, s.gen, fd, gen)
+		t.Fatalf("the new connection has descriptor %d, generation %d, want descriptor %d and another generation than %d", now, s.gen, fd, gen)
 	}
 	h.wantsCount("stale events", h.count().StaleEvents, 1)
 	next.upgrades()
-	next.alive("it has heard nothing of the old one")
+	next.wantsAlive("after the stale event")
 }
 
-// The same for a place in the queue.
-func TestStalePlaceInTheQueue(t *testing.T) {
-	h := opens(t)
+// An entry in the queue of a connection that has ended is ignored, even if another connection has
+// its descriptor by now.
+func TestStaleQueueEntryIsIgnored(t *testing.T) {
+	h := newHarness(t)
 	p := h.connects()
-	h.settles()
+	h.runsUntilIdle()
 	s, fd := p.slot()
 	next := h.dials()
 	w := h.workers[0]
@@ -303,17 +307,17 @@ func TestStalePlaceInTheQueue(t *testing.T) {
 	w.conns.end(conn{fd, s}, Broken)
 	next.upgrades()
 	if _, now := next.slot(); now != fd {
-		t.Fatalf("the new connection has descriptor %d, the old one %d", now, fd)
+		t.Fatalf("the new connection has descriptor %d, want %d", now, fd)
 	}
-	next.alive("it has heard nothing of the old one")
+	next.wantsAlive("after the stale entry")
 }
 
-// A worker does not look at a slot that is another worker's by now. The race
-// detector is the judge.
-func TestStalePlaceInTheQueueOfAnotherWorker(t *testing.T) {
-	h := opens(t, workers(2))
+// A worker does not access a slot that belongs to another worker by now. The race detector checks
+// this.
+func TestStaleQueueEntryOfAnotherWorkerIsIgnored(t *testing.T) {
+	h := newHarness(t, workers(2))
 	old := h.connects()
-	h.settles()
+	h.runsUntilIdle()
 	s, fd := old.slot()
 	ours, theirs := h.workers[0], h.workers[1]
 	if !ours.conns.mine.has(fd) {
@@ -337,14 +341,14 @@ func TestStalePlaceInTheQueueOfAnotherWorker(t *testing.T) {
 	}
 	other.Wait()
 	if _, now := next.slot(); now != fd {
-		t.Errorf("the new connection has descriptor %d, the old one %d", now, fd)
+		t.Errorf("the new connection has descriptor %d, want %d", now, fd)
 	}
 	next.upgrades()
 }
 
-// What peers have sent and received is what workers have counted.
+// The workers count exactly the bytes that peers have sent and received.
 func TestBytesAreCounted(t *testing.T) {
-	h := opens(t, workers(2), bufferSize(4096))
+	h := newHarness(t, workers(2), bufferSize(4096))
 	var sent, received uint64
 	for range 5 {
 		p := h.dials()
@@ -352,7 +356,7 @@ func TestBytesAreCounted(t *testing.T) {
 		received += uint64(len(p.head()))
 		frames := []ws.Frame{text("hello"), binary(1, 3000), ping("?")}
 		p.sends(masked(frames...))
-		p.wantsEcho("all", frames...)
+		p.wantsEcho("echo of all frames", frames...)
 		received += uint64(len(echoed(frames...)))
 		sent += p.sent
 	}
@@ -365,7 +369,7 @@ func TestBytesAreCounted(t *testing.T) {
 	h.wantsCount("messages", c.Echo.Messages[ws.OpBinary], 5)
 }
 
-// loop is a peer without any garbage of its own.
+// loop sends a frame and reads its echo, without allocating memory.
 func (p *peer) loop(frame, buffer []byte) {
 	if n, err := netpoll.Send(p.fd, frame); n != len(frame) || err != nil {
 		panic(err)
@@ -381,7 +385,7 @@ func (p *peer) loop(frame, buffer []byte) {
 }
 
 func TestMessagesAllocateNothing(t *testing.T) {
-	h := opens(t)
+	h := newHarness(t)
 	buffer := make([]byte, 64<<10)
 	for _, n := range []int{0, 100, 1000, 30_000} {
 		p := h.connects()
@@ -401,12 +405,12 @@ func TestMessagesAllocateNothing(t *testing.T) {
 	}
 }
 
-// allocsPerConnection is how often a connection allocates from accept to
-// close: for what ws.Upgrader reads from and writes to, and for what it reads; one more with the race detector.
+// allocsPerConnection is the maximum number of allocations per connection from accept to close: for
+// ws.Upgrader's reader and writer and for the request; one more with the race detector.
 const allocsPerConnection = 3
 
-func TestConnectionsAllocateLittle(t *testing.T) {
-	h := opens(t)
+func TestConnectionAllocates(t *testing.T) {
+	h := newHarness(t)
 	where, err := unix.Getsockname(h.listeners[0].FD)
 	if err != nil {
 		t.Fatal(err)
@@ -447,16 +451,15 @@ func TestConnectionsAllocateLittle(t *testing.T) {
 		h.pass()
 		h.pass()
 	})
-	t.Logf("%v allocations to connect and disconnect, %v to accept, upgrade, echo and close as well", theirs, ours)
+	t.Logf("%v allocations to connect and disconnect, %v to also accept, upgrade, echo and close", theirs, ours)
 	if ours > theirs+allocsPerConnection {
 		t.Errorf("a connection allocates %v times, want at most %d", ours-theirs, allocsPerConnection)
 	}
 }
 
-// The real loop, with several workers, conversations at once and a pool that ends
-// while they go on.
+// Several workers run in their own goroutines, and serve many connections at the same time.
 func TestWorkersRun(t *testing.T) {
-	h := opens(t, workers(4), bufferSize(8192)).starts()
+	h := newHarness(t, workers(4), bufferSize(8192)).starts()
 	var talking sync.WaitGroup
 	for i := range 8 {
 		var peers []*peer
@@ -475,18 +478,18 @@ func TestWorkersRun(t *testing.T) {
 					}
 					frames := messages(i+round, 100*i+1)
 					p.sends(masked(frames...))
-					p.wantsEcho("everything", frames...)
+					p.wantsEcho("echo of all messages", frames...)
 				}
 			}
 			for _, p := range peers {
 				p.sends(masked(closing(1000)))
-				p.wantsEcho("the close", closing(1000))
-				p.wantsFIN("the end")
+				p.wantsEcho("close reply", closing(1000))
+				p.wantsFIN("after the close reply")
 			}
 		})
 	}
 	talking.Wait()
-	h.hangUp()
+	h.closesPeers()
 	h.Shutdown(soon)
 	h.wantsCount("completed", h.count().Ended[Completed], 64)
 }
@@ -497,7 +500,7 @@ func BenchmarkTurn(b *testing.B) {
 		size int
 	}{{"128B", 128}, {"1KiB", 1024}, {"16KiB", 16 << 10}} {
 		b.Run(c.name, func(b *testing.B) {
-			h := opens(b, bufferSize(256<<10))
+			h := newHarness(b, bufferSize(256<<10))
 			p := h.connects()
 			frame, buffer := masked(binary(1, c.size)), make([]byte, 256<<10)
 			b.SetBytes(int64(c.size))
@@ -509,9 +512,10 @@ func BenchmarkTurn(b *testing.B) {
 	}
 }
 
-// A frame that comes in two halves is kept between them.
+// BenchmarkTurnInHalves echoes a frame that arrives in two parts. The first part is held between
+// them.
 func BenchmarkTurnInHalves(b *testing.B) {
-	h := opens(b, bufferSize(256<<10))
+	h := newHarness(b, bufferSize(256<<10))
 	p := h.connects()
 	frame, buffer := masked(binary(1, 16<<10)), make([]byte, 256<<10)
 	b.SetBytes(16 << 10)
@@ -536,7 +540,7 @@ func BenchmarkTurnInHalves(b *testing.B) {
 }
 
 func BenchmarkConnection(b *testing.B) {
-	h := opens(b)
+	h := newHarness(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		p := h.connects()

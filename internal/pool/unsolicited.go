@@ -7,16 +7,17 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// What the server sends without being asked: pings, close frames with 1001, and refusals that a
-// request does not earn by its content.
+// This file has the functions that send what no input asks for: pings, close frames with code 1001,
+// and refusals that do not depend on the request.
 
-// Reasons in close frames with 1001.
+// Reasons in close frames with code 1001.
 const (
 	goodbyeShutdown = "the server is shutting down"
-	goodbyeIdle     = "nothing was heard for too long"
+	goodbyeIdle     = "idle timeout"
 )
 
-// ping asks a silent peer for a sign of life, once. The peer may be busy with output that came before.
+// ping sends a ping to an idle peer, once. It also examines the peer's progress, since output that
+// the peer still has to read delays the pong.
 func (cs *conns) ping(c conn) {
 	if c.is(pinged) {
 		return
@@ -24,23 +25,23 @@ func (cs *conns) ping(c conn) {
 	c.set(pinged)
 	c.clear(marked)
 	cs.progress.look(c, cs.now)
-	cs.say(c, cs.endpoint.Ping)
+	cs.sendUnsolicited(c, cs.endpoint.Ping)
 }
 
-// goodbye ends a connection with close code 1001, or with 503 if it is not open yet.
+// goodbye sends a close frame with code 1001, or 503 if the handshake is not complete.
 func (cs *conns) goodbye(c conn, reason string) {
-	cs.say(c, func(dst []byte) []byte {
+	cs.sendUnsolicited(c, func(dst []byte) []byte {
 		return cs.endpoint.Goodbye(dst, &c.proto, ws.StatusGoingAway, reason)
 	})
 }
 
-// refuse answers a request that has not arrived whole.
+// refuse refuses a request that is not complete.
 func (cs *conns) refuse(c conn, r *echo.Refusal) {
-	cs.say(c, func(dst []byte) []byte { return cs.endpoint.Refuse(dst, &c.proto, r) })
+	cs.sendUnsolicited(c, func(dst []byte) []byte { return cs.endpoint.Refuse(dst, &c.proto, r) })
 }
 
-// turnAway refuses a connection beyond a limit, as soon as it begins to send its request.
-func (cs *conns) turnAway(c conn) {
+// refuseSurplus refuses a connection beyond a limit, as soon as it begins to send its request.
+func (cs *conns) refuseSurplus(c conn) {
 	n, err := netpoll.Recv(c.fd, cs.store.buffer)
 	if err != nil {
 		cs.lost(c, err)
@@ -59,8 +60,8 @@ func (cs *conns) turnAway(c conn) {
 	cs.refuse(c, refusal)
 }
 
-// refuseAtOnce answers 503 to a descriptor that cannot have a slot, and closes it. A peer that is
-// still sending may see a reset instead of the answer.
+// refuseAtOnce sends a refusal to a descriptor that has no slot, and closes it. A peer that is
+// still sending may receive a reset instead of the refusal.
 func (cs *conns) refuseAtOnce(fd int, r *echo.Refusal) {
 	cs.count.RefusedAtOnce++
 	response := r.Append(cs.store.buffer[:0], cs.cfg.Echo.Now())
@@ -71,9 +72,9 @@ func (cs *conns) refuseAtOnce(fd int, r *echo.Refusal) {
 	netpoll.Close(fd)
 }
 
-// say sends what appendTo appends, behind the write backlog if there is one. If there is no memory
-// for it there, it is not sent: the backlog matters more.
-func (cs *conns) say(c conn, appendTo func(dst []byte) []byte) {
+// sendUnsolicited sends the bytes that appendTo appends, after the write backlog if there is one.
+// If there is no memory to add them to the backlog, they are not sent: the backlog matters more.
+func (cs *conns) sendUnsolicited(c conn, appendTo func(dst []byte) []byte) {
 	before := c.proto.Phase()
 	backlog := cs.store.unsent(c.slot)
 	proto, count := c.proto, cs.endpoint.Count

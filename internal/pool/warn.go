@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// warnEvery is how often the same warning is given.
+// warnEvery is the minimum time between two log lines of the same warning.
 const warnEvery = 10 * time.Second
 
-// warnings are what the log says of connections that are turned away, and of scarcity.
+// warnings are the log's warnings of refused connections and of scarce resources.
 type warnings struct {
 	full      warning
 	perIP     warning
@@ -24,39 +24,41 @@ func (w *warnings) init(log *slog.Logger) {
 		x.log = log
 		x.every = warnEvery
 	}
-	w.full.what = "connections refused: as many are open as may be (-max-conns)"
-	w.perIP.what = "connections refused: too many from one address (-max-conns-per-ip)"
-	w.exhausted.what = "descriptors have run out: connections are refused"
-	w.accept.what = "connections could not be accepted"
-	w.budget.what = "the buffer budget is spent: frames are cut and peers wait (-buffer-budget)"
+	w.full.msg = "connection limit reached (-max-conns), refusing"
+	w.perIP.msg = "connection limit per address reached (-max-conns-per-ip), refusing"
+	w.exhausted.msg = "out of descriptors or memory (LimitNOFILE), refusing"
+	w.accept.msg = "accept4 failed"
+	w.budget.msg = "buffer budget used up (-buffer-budget), fragmenting frames and throttling slow readers"
 }
 
 func (w *warnings) all() []*warning {
 	return []*warning{&w.full, &w.perIP, &w.exhausted, &w.accept, &w.budget}
 }
 
-// end gives the warnings that are still due, and no more.
+// end logs what is still due. Later notes are not logged.
 func (w *warnings) end() {
 	for _, x := range w.all() {
 		x.end()
 	}
 }
 
-// A warning is given when it is noted first, and then no more often than every so long, with how often it was
-// noted meanwhile. Noting it costs a worker an atomic operation or two; others write the log.
+// A warning is a rate-limited log message. The first note is logged at once; later ones are logged
+// together, at most once per interval, with their count. A note costs a worker one or two atomic
+// operations; a timer's goroutine writes the log.
 type warning struct {
 	log   *slog.Logger
-	what  string
-	every time.Duration
+	msg   string
+	every time.Duration // minimum time between two reports
 
-	quiet atomic.Bool   // a report is due, which will tell of what is noted until then
-	noted atomic.Uint64 // since the last report
-	err   atomic.Value  // the last error that was noted, if any: a syscall.Errno
+	quiet atomic.Bool   // a report is scheduled, which will include all notes until then
+	noted atomic.Uint64 // number of notes since the last report
+	err   atomic.Value  // the last noted error, if any: a syscall.Errno
 
-	mu   sync.Mutex // protects over, and that a report is whole
-	over bool
+	mu   sync.Mutex // protects over; held during a report
+	over bool       // end has been called
 }
 
+// note counts an occurrence, and schedules a report unless one is scheduled.
 func (w *warning) note() {
 	w.noted.Add(1)
 	if !w.quiet.Load() && w.quiet.CompareAndSwap(false, true) {
@@ -64,20 +66,21 @@ func (w *warning) note() {
 	}
 }
 
-// noteError is note with an errno, which the report names.
+// noteError is like note; the report includes the last error.
 func (w *warning) noteError(err error) {
 	w.err.Store(err)
 	w.note()
 }
 
-// report tells what was noted since the last one, and has the next one come; if there was nothing, the next note does.
+// report logs the notes since the last report and schedules the next report. If there were none,
+// the next note does.
 func (w *warning) report() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.over {
 		return
 	}
-	if w.tell() {
+	if w.write() {
 		time.AfterFunc(w.every, w.report)
 		return
 	}
@@ -87,23 +90,25 @@ func (w *warning) report() {
 	}
 }
 
-func (w *warning) tell() bool {
+// write logs the notes since the last report, and reports whether there were any.
+func (w *warning) write() bool {
 	n := w.noted.Swap(0)
 	if n > 0 {
 		attrs := []any{"count", n}
 		if err := w.err.Load(); err != nil {
 			attrs = append(attrs, "err", err)
 		}
-		w.log.Warn(w.what, attrs...)
+		w.log.Warn(w.msg, attrs...)
 	}
 	return n > 0
 }
 
+// end writes the last report.
 func (w *warning) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.over {
 		w.over = true
-		w.tell()
+		w.write()
 	}
 }

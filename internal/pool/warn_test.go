@@ -10,25 +10,25 @@ import (
 	"time"
 )
 
-// logbook is a log that can be read while it is written.
-type logbook struct {
+// A logBuffer holds log lines that can be read while the log is written.
+type logBuffer struct {
 	mu    sync.Mutex
 	lines bytes.Buffer
 }
 
-func (l *logbook) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lines.Write(p)
 }
 
-func (l *logbook) read() string {
+func (l *logBuffer) read() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lines.String()
 }
 
-func (l *logbook) log() *slog.Logger {
+func (l *logBuffer) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -37,25 +37,25 @@ func (l *logbook) log() *slog.Logger {
 	}}))
 }
 
-// The first is said at once, the others together, and nothing is lost.
-func TestWarning(t *testing.T) {
-	book := &logbook{}
-	w := warning{log: book.log(), what: "trouble", every: 20 * time.Millisecond}
-	lines := func() int { return strings.Count(book.read(), "\n") }
+// The first note is logged at once, later ones together, and each is counted.
+func TestWarningIsRateLimited(t *testing.T) {
+	logged := &logBuffer{}
+	w := warning{log: logged.log(), msg: "trouble", every: 20 * time.Millisecond}
+	lines := func() int { return strings.Count(logged.read(), "\n") }
 	w.note()
-	waitFor(t, "the first", func() bool { return lines() == 1 })
+	waitFor(t, "the first line", func() bool { return lines() == 1 })
 	for range 1000 {
 		w.note()
 	}
-	waitFor(t, "the rest", func() bool { return lines() >= 2 })
-	waitFor(t, "silence", func() bool { return !w.quiet.Load() })
+	waitFor(t, "a line with later notes", func() bool { return lines() >= 2 })
+	waitFor(t, "a report without notes", func() bool { return !w.quiet.Load() })
 	w.note()
-	waitFor(t, "another first", func() bool { return strings.HasSuffix(book.read(), "count=1\n") && lines() >= 3 })
+	waitFor(t, "the next first line", func() bool { return strings.HasSuffix(logged.read(), "count=1\n") && lines() >= 3 })
 	w.end()
 	w.note()
 	w.end()
 	sum := 0
-	for line := range strings.Lines(book.read()) {
+	for line := range strings.Lines(logged.read()) {
 		var n int
 		if _, err := sscan(line, &n); err != nil {
 			t.Fatalf("%q: %v", line, err)
@@ -63,26 +63,25 @@ func TestWarning(t *testing.T) {
 		sum += n
 	}
 	if n := lines(); sum != 1002 || n > 5 {
-		t.Errorf("1002 notes, of which the log tells %d in %d lines:\n%s", sum, n, book.read())
+		t.Errorf("got %d notes in %d lines, want 1002 in at most 5:\n%s", sum, n, logged.read())
 	}
 }
 
-// What was noted until the end is said at the end.
-func TestWarningAtTheEnd(t *testing.T) {
-	book := &logbook{}
-	h := opens(t, func(cfg *Config) { cfg.MaxConns = 1; cfg.Log = book.log() }).starts()
+func TestWarningIsLoggedAtShutdown(t *testing.T) {
+	logged := &logBuffer{}
+	h := newHarness(t, func(cfg *Config) { cfg.MaxConns = 1; cfg.Log = logged.log() }).starts()
 	h.connects()
 	for range 3 {
 		p := h.dials()
 		p.sends([]byte(request))
-		p.wantsStatus("one too many", 503)
+		p.wantsStatus("over the limit", 503)
 	}
-	h.hangUp()
+	h.closesPeers()
 	h.Shutdown(soon)
 	sum := 0
-	for line := range strings.Lines(book.read()) {
-		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "-max-conns)") {
-			t.Errorf("the log has %q", line)
+	for line := range strings.Lines(logged.read()) {
+		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "(-max-conns)") {
+			t.Errorf("got log line %q, want a warning with -max-conns", line)
 		}
 		var n int
 		if _, err := sscan(line, &n); err != nil {
@@ -91,22 +90,22 @@ func TestWarningAtTheEnd(t *testing.T) {
 		sum += n
 	}
 	if sum != 3 {
-		t.Errorf("3 were refused, of which the log tells %d:\n%s", sum, book.read())
+		t.Errorf("got %d logged refusals, want 3:\n%s", sum, logged.read())
 	}
 }
 
-// sscan reads the count at the end of a line.
+// sscan parses the count at the end of a log line.
 func sscan(line string, n *int) (int, error) {
 	_, count, _ := strings.Cut(line, "count=")
 	return fmt.Sscan(count, n)
 }
 
-// waitFor waits for what others do by themselves.
+// waitFor waits until cond holds, without running the workers.
 func waitFor(t *testing.T, why string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(soon); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited for: %s", why)
+			t.Fatalf("timed out waiting for: %s", why)
 		}
 	}
 }
