@@ -4,6 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"wsecho/internal/limits"
+	"wsecho/internal/pool"
 )
 
 // An idle connection uses no memory but its slot, even after it has echoed a message.
@@ -35,8 +38,7 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 }
 
 // Whatever peers send without finishing it, or do not read, the server's memory stays within the
-// README's formula: the memory at the start, 4 MiB in which Go's heap grows before a collection,
-// two buffers per worker, one slot per connection, and the budget plus a 64th of it.
+// README's formula, which package limits computes.
 func TestMemoryBound(t *testing.T) {
 	const n, budget, workers = 3_000, 4 << 20, 2
 	if raceEnabled {
@@ -45,7 +47,8 @@ func TestMemoryBound(t *testing.T) {
 	needDescriptors(t, n)
 	s := start(t, "-buffer-budget", "4MiB", "-workers", strconv.Itoa(workers))
 	cold := s.residentBytes()
-	bound := cold + 4<<20 + 2*256<<10*workers + 64*n + budget + budget/64
+	needs := limits.Server{Workers: workers, BufferSize: pool.BufferSize, BufferBudget: budget}
+	bound := cold + int(needs.Growth()) + n*limits.SlotMemory
 
 	// The budget cannot hold them all: 48 KiB of each frame arrive, and the other 52 never do.
 	half := encode(text(strings.Repeat("x", 100<<10)))[:48<<10]
