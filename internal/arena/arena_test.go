@@ -156,7 +156,7 @@ func FuzzArena(f *testing.F) {
 	})
 }
 
-func TestArenaIsAsLargeAsItIs(t *testing.T) {
+func TestArenaAllocatesExactlyItsSize(t *testing.T) {
 	m := newModelled(t)
 	if b := m.Alloc(testChunk + 1); b != 0 {
 		t.Error("a block is larger than a chunk")
@@ -184,7 +184,7 @@ func TestArenaIsAsLargeAsItIs(t *testing.T) {
 }
 
 // What is set aside is for short blocks alone, when there is nothing else.
-func TestArenaSetsAside(t *testing.T) {
+func TestShortBlocksUseTheChunksSetAside(t *testing.T) {
 	m := newModelled(t)
 	for m.allocs(testChunk/4) != 0 {
 	}
@@ -201,7 +201,7 @@ func TestArenaSetsAside(t *testing.T) {
 	m.empties()
 }
 
-func TestArenaTakesTheSmallestThatFits(t *testing.T) {
+func TestAllocUsesTheSmallestFreeBlockThatFits(t *testing.T) {
 	m := newModelled(t)
 	m.allocs(testChunk / 2)
 	m.allocs(testChunk / 4)
@@ -211,7 +211,7 @@ func TestArenaTakesTheSmallestThatFits(t *testing.T) {
 	m.empties()
 }
 
-func TestBlockIsReleasedOnce(t *testing.T) {
+func TestReleasingABlockTwicePanics(t *testing.T) {
 	for name, size := range map[string]int{"chunk": testChunk, "half": testChunk / 2, "unit": 1} {
 		m := newModelled(t)
 		other := m.Alloc(size) // with one beside it, it does not become part of a larger one
@@ -235,7 +235,7 @@ func wantsPanic(t *testing.T, why string, f func()) {
 
 // Pages that have not been used for a while go back to the system; those in
 // use stay.
-func TestTrimGivesPagesBack(t *testing.T) {
+func TestTrimReturnsIdlePages(t *testing.T) {
 	const chunks, chunk = 12, 1 << 16
 	a, err := New(chunks, 0, chunk)
 	if err != nil {
@@ -314,14 +314,14 @@ func wantsResident(t *testing.T, a *Arena, why string, want int) {
 	}
 }
 
-func TestArenaTooLargeToName(t *testing.T) {
+func TestNewRejectsTooManyBlocks(t *testing.T) {
 	if a, err := New(1<<26, 0, 1<<20); err == nil {
 		a.Close()
 		t.Error("more units than numbers")
 	}
 }
 
-func TestArenaIsShared(t *testing.T) {
+func TestArenaIsSafeForConcurrentUse(t *testing.T) {
 	m := newModelled(t)
 	var workers sync.WaitGroup
 	for i := range byte(4) {

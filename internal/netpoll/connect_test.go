@@ -51,7 +51,7 @@ func TestConnectFrom(t *testing.T) {
 }
 
 // Whoever is refused is told by what it does next, or when it asks.
-func TestConnectToNobody(t *testing.T) {
+func TestConnectReportsARefusal(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	to := netip.MustParseAddrPort(l.Addr.String())
 	if err := unix.Shutdown(l.FD, unix.SHUT_RD); err != nil { // the port stays ours

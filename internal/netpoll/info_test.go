@@ -58,7 +58,7 @@ func TestPeerOfUnixSocket(t *testing.T) {
 }
 
 // A connection that was reset before it was accepted has no peer any more, but accept4 knows whose it was.
-func TestAcceptKnowsThePeerOfAConnectionThatWasReset(t *testing.T) {
+func TestAcceptReturnsThePeerOfAResetConnection(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := Listen(addr)
 		if err != nil {
@@ -72,7 +72,7 @@ func TestAcceptKnowsThePeerOfAConnectionThatWasReset(t *testing.T) {
 		}
 		gone.farResets()
 		fd, peer := -1, netip.AddrPort{}
-		for end := time.Now().Add(soon); fd < 0 && time.Now().Before(end); {
+		for end := time.Now().Add(testTimeout); fd < 0 && time.Now().Before(end); {
 			if fd, peer, err = AcceptFrom(l.FD); err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestUnacknowledged(t *testing.T) {
 		if n, err := Send(near, []byte("a reply")); n == 0 || err != nil {
 			t.Fatal(n, err)
 		}
-		for end := time.Now().Add(soon); Unacknowledged(near) > 0; { // as long as TCP's takes to be acknowledged
+		for end := time.Now().Add(testTimeout); Unacknowledged(near) > 0; { // as long as TCP's takes to be acknowledged
 			if time.Now().After(end) {
 				t.Fatal("a reply that the peer has, but has not read, is unacknowledged")
 			}
@@ -129,12 +129,12 @@ func TestUnacknowledged(t *testing.T) {
 		}
 		before := Unacknowledged(near)
 		buffer := make([]byte, 64<<10)
-		for end := time.Now().Add(soon); Unacknowledged(near) >= before; {
+		for end := time.Now().Add(testTimeout); Unacknowledged(near) >= before; {
 			if _, err := Recv(far, buffer); err != nil || time.Now().After(end) {
 				t.Fatalf("%d bytes are unacknowledged whatever is read (error: %v)", before, err)
 			}
 		}
-		for end := time.Now().Add(soon); Unacknowledged(near) > 0; {
+		for end := time.Now().Add(testTimeout); Unacknowledged(near) > 0; {
 			if _, err := Recv(far, buffer); err != nil || time.Now().After(end) {
 				t.Fatalf("%d bytes are unacknowledged although all is read (error: %v)", Unacknowledged(near), err)
 			}

@@ -201,7 +201,7 @@ func TestListenOnANameOfBothFamilies(t *testing.T) {
 }
 
 // An address that the machine does not have is left out, as long as there is another.
-func TestListenOnANameThatIsPartlyHere(t *testing.T) {
+func TestListenLeavesOutUnavailableAddresses(t *testing.T) {
 	all, unavailable, err := named(t, 0, absent, "127.0.0.1")
 	if err != nil || len(all) != 1 || len(unavailable) != 1 || !strings.Contains(unavailable[0].Error(), absent) {
 		t.Errorf("%v, %v, %v; want 127.0.0.1, and that %s is unavailable", all, unavailable, err, absent)
@@ -213,7 +213,7 @@ func TestListenOnANameThatIsPartlyHere(t *testing.T) {
 }
 
 // An address that is taken is an error, which names it, and nothing is left open.
-func TestListenOnANameThatIsPartlyTaken(t *testing.T) {
+func TestListenFailsIfOneAddressIsInUse(t *testing.T) {
 	taken := listens(t, "127.0.0.3:0")
 	port := portOf(taken)
 	all, _, err := named(t, port, "127.0.0.2", "127.0.0.3")
@@ -318,7 +318,7 @@ func TestListenUnix(t *testing.T) {
 	}
 }
 
-func TestListenUnixWhereAKilledProcessDid(t *testing.T) {
+func TestListenReplacesTheSocketOfAKilledProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	killed, err := Listen("unix:" + path)
 	if err != nil {
@@ -329,7 +329,7 @@ func TestListenUnixWhereAKilledProcessDid(t *testing.T) {
 	converses(t, l, &unix.SockaddrUnix{Name: path})
 }
 
-func TestListenUnixWhereSomebodyDoes(t *testing.T) {
+func TestListenFailsIfAnotherListenerUsesThePath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	theirs := listens(t, "unix:"+path)
 	if _, err := Listen("unix:" + path); !errors.Is(err, unix.EADDRINUSE) {
@@ -357,7 +357,7 @@ func TestListenUnixLeavesFilesAlone(t *testing.T) {
 	}
 }
 
-func TestListenSaysWhatFailed(t *testing.T) {
+func TestListenErrorsWrapTheErrno(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	for addr, want := range map[string]error{
 		l.Addr.String():            unix.EADDRINUSE,
@@ -421,7 +421,7 @@ func TestInherit(t *testing.T) {
 	}
 }
 
-func TestInheritSaysWhatIsWrong(t *testing.T) {
+func TestInheritErrorsNameTheFault(t *testing.T) {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -430,7 +430,7 @@ func TestInheritSaysWhatIsWrong(t *testing.T) {
 	for want, f := range map[string]*os.File{
 		"not a socket":                           file,
 		"neither a TCP nor a unix stream socket": opens(t, unix.AF_INET, unix.SOCK_DGRAM, nil),
-		"does not listen":                        opens(t, unix.AF_INET, unix.SOCK_STREAM, nil),
+		"is not listening":                       opens(t, unix.AF_INET, unix.SOCK_STREAM, nil),
 	} {
 		if l, err := Inherit(f); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, %v; want an error with %q", l, err, want)

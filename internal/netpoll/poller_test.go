@@ -13,7 +13,7 @@ import (
 )
 
 // soon is longer than anything here takes that happens at all.
-const soon = 10 * time.Second
+const testTimeout = 10 * time.Second
 
 // watcher is a poller in a test.
 type watcher struct {
@@ -67,7 +67,7 @@ type seen struct {
 func (w watcher) wants(why string, want seen) {
 	w.t.Helper()
 	events := make([]Event, 4)
-	n, _, err := w.Wait(events, soon)
+	n, _, err := w.Wait(events, testTimeout)
 	if err != nil {
 		w.t.Fatalf("%s: %v", why, err)
 	}
@@ -89,7 +89,7 @@ func (w watcher) wantsNothing(why string) {
 	}
 }
 
-func TestAddReportsWhatIsThereAlready(t *testing.T) {
+func TestAddReportsPendingInput(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.adds(p.near, 7, Read)
 	w.wantsNothing("nothing has arrived")
@@ -113,7 +113,7 @@ func TestReadIsEdgeTriggered(t *testing.T) {
 	w.wantsNothing("there is nothing to read")
 }
 
-func TestEndIsTold(t *testing.T) {
+func TestEndOfInputIsReportedOnce(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.adds(p.near, 1, Read)
 	p.farSends("last words")
@@ -125,7 +125,7 @@ func TestEndIsTold(t *testing.T) {
 	w.wantsNothing("the end is not reported again")
 }
 
-func TestResetIsToldAsAllThereIs(t *testing.T) {
+func TestResetIsReadableEndedAndWritable(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.adds(p.near, 1, Read)
 	p.farResets()
@@ -144,7 +144,7 @@ func TestModifyReportsWhatIsReady(t *testing.T) {
 	w.wantsNothing("both were reported")
 }
 
-func TestRoomToWriteIsAnEdgeAfterAShortSend(t *testing.T) {
+func TestRoomToWriteIsReportedAfterAPartialSend(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.adds(p.near, 1, ReadWrite)
 	w.wants("there is room at first", seen{fd: p.near, gen: 1, writable: true})
@@ -160,7 +160,7 @@ func TestRoomToWriteIsAnEdgeAfterAShortSend(t *testing.T) {
 	}
 }
 
-func TestRemoveEndsTheWatching(t *testing.T) {
+func TestRemoveStopsEvents(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.adds(p.near, 1, Read)
 	p.farSends("hello")
@@ -174,7 +174,7 @@ func TestRemoveEndsTheWatching(t *testing.T) {
 	}
 }
 
-func TestControlSaysWhatFailed(t *testing.T) {
+func TestAddErrorNamesTheDescriptor(t *testing.T) {
 	w := newWatcher(t)
 	err := w.Add(1<<20, 1, Read)
 	if !errors.Is(err, unix.EBADF) || err.Error() != "epoll_ctl add 1048576: bad file descriptor" {
@@ -184,7 +184,7 @@ func TestControlSaysWhatFailed(t *testing.T) {
 
 // The generation of an event is that of the registration, whatever has been
 // registered under the same number since.
-func TestGenerationsTellLivesOfADescriptorApart(t *testing.T) {
+func TestEventsCarryTheGenerationOfTheirRegistration(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	for _, gen := range []uint32{1, 2, math.MaxInt32, math.MaxInt32 + 1, math.MaxUint32} {
 		w.adds(p.near, gen, Read)
@@ -208,7 +208,7 @@ func TestManyEventsComeInBatches(t *testing.T) {
 	var got []int
 	wakes := 0
 	for events := make([]Event, 3); len(got) < len(want) || wakes == 0; {
-		n, woken, err := w.Wait(events, soon)
+		n, woken, err := w.Wait(events, testTimeout)
 		if err != nil || n == 0 && !woken {
 			t.Fatalf("%d events, woken: %v, error: %v; so far %v of %v", n, woken, err, got, want)
 		}
@@ -259,7 +259,7 @@ func TestWakeEndsAWaitThatBlocks(t *testing.T) {
 // wake itself was one too many to be sent. The race detector is the judge: that
 // the other goroutine has got so far is learned through the kernel, of
 // which it knows nothing.
-func TestWakeThatIsMergedPublishesToo(t *testing.T) {
+func TestMergedWakeMakesEarlierWritesVisible(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.Wake()
 	var message string
@@ -271,7 +271,7 @@ func TestWakeThatIsMergedPublishesToo(t *testing.T) {
 		p.farSends("!")
 	})
 	p.nearReceives("!")
-	if _, woken, _ := w.Wait(make([]Event, 4), soon); !woken {
+	if _, woken, _ := w.Wait(make([]Event, 4), testTimeout); !woken {
 		t.Fatal("not woken")
 	}
 	if message != "hello" {
@@ -283,15 +283,15 @@ func TestNoWakeIsLost(t *testing.T) {
 	const wakers, each = 8, 5000
 	w := newWatcher(t)
 	var (
-		mu      sync.Mutex
-		letters int
-		waking  sync.WaitGroup
+		mu       sync.Mutex
+		messages int
+		waking   sync.WaitGroup
 	)
 	for range wakers {
 		waking.Go(func() {
 			for range each {
 				mu.Lock()
-				letters++
+				messages++
 				mu.Unlock()
 				w.Wake()
 			}
@@ -301,8 +301,8 @@ func TestNoWakeIsLost(t *testing.T) {
 	events := make([]Event, 4)
 	last := time.Now()
 	for read := 0; read < wakers*each; {
-		_, woken, err := w.Wait(events, soon)
-		if err != nil || !woken && time.Since(last) >= soon { // it may return before, with nothing
+		_, woken, err := w.Wait(events, testTimeout)
+		if err != nil || !woken && time.Since(last) >= testTimeout { // it may return before, with nothing
 			t.Fatalf("after %d of %d letters: woken: %v, error: %v", read, wakers*each, woken, err)
 		}
 		if !woken {
@@ -310,8 +310,8 @@ func TestNoWakeIsLost(t *testing.T) {
 		}
 		last = time.Now()
 		mu.Lock()
-		read += letters
-		letters = 0
+		read += messages
+		messages = 0
 		mu.Unlock()
 	}
 }
@@ -358,14 +358,14 @@ func TestWaitAfterEventsReturns(t *testing.T) {
 		w.wants("something has arrived", seen{fd: p.near, gen: 1, readable: true})
 		began := time.Now()
 		n, woken, err := w.Wait(make([]Event, 1), timeout)
-		if n != 0 || woken || err != nil || time.Since(began) > soon {
+		if n != 0 || woken || err != nil || time.Since(began) > testTimeout {
 			t.Errorf("%v: %d events, woken: %v, error: %v, after %v", timeout, n, woken, err, time.Since(began))
 		}
 	}
 }
 
 // A poller that waits by itself does not keep the only processor to itself.
-func TestOthersRunWhileAPollerWaits(t *testing.T) {
+func TestOtherGoroutinesRunDuringARawWait(t *testing.T) {
 	w, p := newWatcher(t), newPair(t)
 	w.adds(p.near, 1, Read)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -374,16 +374,16 @@ func TestOthersRunWhileAPollerWaits(t *testing.T) {
 		w.wants("something has arrived", seen{fd: p.near, gen: 1, readable: true})
 		go w.Wake()
 		began, woken := time.Now(), false
-		for !woken && time.Since(began) < soon {
-			_, woken, _ = w.Wait(make([]Event, 1), soon)
+		for !woken && time.Since(began) < testTimeout {
+			_, woken, _ = w.Wait(make([]Event, 1), testTimeout)
 		}
-		if time.Since(began) >= soon {
+		if time.Since(began) >= testTimeout {
 			t.Error("nobody came to wake it")
 		}
 	}
 }
 
-func TestWaitSaysWhatFailed(t *testing.T) {
+func TestWaitAfterCloseFails(t *testing.T) {
 	p, err := New()
 	if err != nil {
 		t.Fatal(err)
@@ -459,7 +459,7 @@ func TestPollersThatBlockShareAListener(t *testing.T) {
 }
 
 // A wait without patience returns at once, even where the wait before had events.
-func TestWaitWithoutPatience(t *testing.T) {
+func TestWaitWithZeroTimeoutReturnsAtOnce(t *testing.T) {
 	w := newWatcher(t)
 	p := newPair(t)
 	w.adds(p.near, 1, Read)
@@ -469,7 +469,7 @@ func TestWaitWithoutPatience(t *testing.T) {
 		p.farSends("x")
 		for n := 0; n == 0; {
 			var err error
-			if n, _, err = w.Wait(events, soon); err != nil {
+			if n, _, err = w.Wait(events, testTimeout); err != nil {
 				t.Fatal(err)
 			}
 		}

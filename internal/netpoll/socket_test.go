@@ -91,7 +91,7 @@ func (p *pair) farResets() {
 func receive(t testing.TB, fd, n int) []byte {
 	t.Helper()
 	got, p := []byte{}, make([]byte, 1<<16)
-	for end := time.Now().Add(soon); len(got) < n; {
+	for end := time.Now().Add(testTimeout); len(got) < n; {
 		k, err := Recv(fd, p[:min(len(p), n-len(got))])
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("received %d of %d bytes: %v", len(got), n, err)
@@ -153,7 +153,7 @@ func dialsTo(t testing.TB, where unix.Sockaddr) int {
 // the test.
 func accepts(t testing.TB, l Listener) int {
 	t.Helper()
-	for end := time.Now().Add(soon); time.Now().Before(end); {
+	for end := time.Now().Add(testTimeout); time.Now().Before(end); {
 		fd, _, err := AcceptFrom(l.FD)
 		if err != nil {
 			t.Fatal(err)
@@ -198,13 +198,13 @@ func TestRecvAfterReset(t *testing.T) {
 
 // untilSomething reads until there is a byte or an error.
 func untilSomething(fd int, read func(int, []byte) (int, error)) (n int, err error) {
-	for end := time.Now().Add(soon); n == 0 && err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(testTimeout); n == 0 && err == nil && time.Now().Before(end); {
 		n, err = read(fd, make([]byte, 16))
 	}
 	return n, err
 }
 
-func TestPeekLeavesWhatItReads(t *testing.T) {
+func TestPeekLeavesInputUnread(t *testing.T) {
 	p := newPair(t)
 	buffer := make([]byte, 16)
 	if n, err := Peek(p.near, buffer); n != 0 || err != nil {
@@ -225,7 +225,7 @@ func TestPeekLeavesWhatItReads(t *testing.T) {
 	}
 }
 
-func TestSendTakesWhatTheKernelHasRoomFor(t *testing.T) {
+func TestSendReturnsZeroWithoutRoom(t *testing.T) {
 	p := newPair(t)
 	sent := p.nearFills()
 	if n, err := Send(p.near, []byte("x")); n != 0 || err != nil {
@@ -234,7 +234,7 @@ func TestSendTakesWhatTheKernelHasRoomFor(t *testing.T) {
 	p.farReceives(sent)
 }
 
-func TestSendToNobody(t *testing.T) {
+func TestSendAfterAResetReturnsEPIPE(t *testing.T) {
 	p := newPair(t)
 	p.farResets()
 	_, _ = untilSomething(p.near, Recv)
@@ -264,14 +264,14 @@ func TestShutdownWriteEndsOneDirection(t *testing.T) {
 	p.nearReceives("see you")
 }
 
-func TestWritableIsFalseForWhatIsNoDescriptor(t *testing.T) {
+func TestWritableIsTrueForABadDescriptor(t *testing.T) {
 	// poll(2) reports it as an event, so a turn is taken and finds out.
 	if !Writable(1 << 20) {
 		t.Skip("the kernel does not report it")
 	}
 }
 
-func TestAcceptedAreNonBlockingAndNotInherited(t *testing.T) {
+func TestAcceptedSocketsAreNonBlockingAndCloseOnExec(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	dials(t, l)
 	fd := accepts(t, l)
@@ -283,7 +283,7 @@ func TestAcceptedAreNonBlockingAndNotInherited(t *testing.T) {
 	}
 }
 
-func TestAcceptSkipsWhatHasGoneAgain(t *testing.T) {
+func TestAcceptContinuesAfterAResetConnection(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	gone := &pair{t: t, far: dials(t, l)}
 	gone.farResets()
@@ -332,13 +332,13 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 
 func untilAccepted(l Listener) (fd int, err error) {
 	fd = -1
-	for end := time.Now().Add(soon); fd < 0 && err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(testTimeout); fd < 0 && err == nil && time.Now().Before(end); {
 		fd, _, err = AcceptFrom(l.FD)
 	}
 	return fd, err
 }
 
-func TestAcceptFromWhatIsNoListener(t *testing.T) {
+func TestAcceptFromAConnectedSocketFails(t *testing.T) {
 	p := newPair(t)
 	if fd, _, err := AcceptFrom(p.near); fd != -1 || err != unix.EINVAL {
 		t.Errorf("accepted %d, error: %v", fd, err)

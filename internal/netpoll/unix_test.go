@@ -62,7 +62,7 @@ func TestCloseLeavesTheSuccessorsSocket(t *testing.T) {
 	wantsNoFile(t, path)
 }
 
-func TestCloseLeavesWhatIsNotItsSocket(t *testing.T) {
+func TestCloseLeavesOtherFiles(t *testing.T) {
 	for name, replace := range map[string]func(path string) error{
 		"file":      func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) },
 		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
@@ -159,7 +159,7 @@ func TestRelativePath(t *testing.T) {
 }
 
 // What is in the way of a socket is left alone, and the error says what it is.
-func TestListenUnixSaysWhatIsInTheWay(t *testing.T) {
+func TestListenErrorNamesWhatOccupiesThePath(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	stale := opensUnix(t, at("stale"))
@@ -176,7 +176,7 @@ func TestListenUnixSaysWhatIsInTheWay(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"file": "not a socket", "directory": "not a socket", "link": "not a socket", "dangling": "not a socket",
-		"live": "a process listens", "datagrams": "wrong type",
+		"live": "another process is listening", "datagrams": "wrong type",
 	} {
 		before, err := os.Lstat(at(name))
 		if err != nil {
@@ -197,7 +197,7 @@ func TestListenUnixSaysWhatIsInTheWay(t *testing.T) {
 }
 
 // Of many servers that start at once where one was killed, one listens, and clients reach it.
-func TestManyFindAStaleSocket(t *testing.T) {
+func TestOnlyOneServerReplacesAStaleSocket(t *testing.T) {
 	for range 20 {
 		path := filepath.Join(t.TempDir(), "socket")
 		Close(opensUnix(t, path).FD)

@@ -33,7 +33,7 @@ func TestMakeReturnsZeroElements(t *testing.T) {
 	offheap.Free[entry](nil)
 }
 
-func TestMakeReportsASizeThatCannotBeMapped(t *testing.T) {
+func TestMakeReportsTheSizeThatCannotBeMapped(t *testing.T) {
 	if !offheap.Mapped {
 		t.Skip("under the race detector the memory comes from Go's heap")
 	}
