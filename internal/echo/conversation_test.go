@@ -213,7 +213,7 @@ func (p *peer) wantsFrame(op ws.OpCode, fin bool, payload, why string) {
 		got += piece
 		whole := len(got) >= len(payload)
 		if h.OpCode != op || h.Fin != (fin && whole) || got != payload[:min(len(got), len(payload))] {
-			p.t.Fatalf("got %s,\nwanted %s:\n%s", describe(h, got), describe(ws.Header{OpCode: op, Fin: fin}, payload), why)
+			p.t.Fatalf("got %s,\nwant %s:\n%s", describe(h, got), describe(ws.Header{OpCode: op, Fin: fin}, payload), why)
 		}
 		if whole {
 			return
@@ -320,7 +320,7 @@ func (p *peer) wantsUpgrade(why string, fields ...string) {
 	}
 	status, header, body := p.readResponse(why)
 	if status != "101 Switching Protocols" || fmt.Sprint(header) != fmt.Sprint(want) {
-		p.t.Fatalf("got %s %v %q,\nwanted 101 %v:\n%s", status, header, body, want, why)
+		p.t.Fatalf("got %s %v %q,\nwant 101 %v:\n%s", status, header, body, want, why)
 	}
 	p.unread = body
 }
@@ -401,7 +401,8 @@ func (p *peer) readResponse(why string) (status string, header textproto.MIMEHea
 	return status, header, body
 }
 
-// takeFrame parses a server's frame at the front of p, and returns the bytes that follow it as rest.
+// takeFrame parses a server's frame at the front of p, and returns the bytes that follow it as
+// rest.
 func takeFrame(p []byte) (h ws.Header, payload, rest []byte, err error) {
 	r := bytes.NewReader(p)
 	if h, err = ws.ReadHeader(r); err != nil {

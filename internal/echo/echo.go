@@ -19,11 +19,11 @@
 //
 // # Segmentation does not change the output
 //
-// The output does not depend on how the network has split the input into segments. A frame that
-// has not arrived completely stays in the buffer as rest, and the next call gets it again at the
-// front of its input. Receive unmasks the payload that has arrived, and checks it if it is text,
-// without waiting for the end of the frame. An invalid byte therefore ends the connection as soon as
-// it arrives (section 8.1), and a frame that arrives byte by byte costs no more than a complete one.
+// The output does not depend on how the network has split the input into segments. A frame that has
+// not arrived completely stays in the buffer as rest, and the next call gets it again at the front
+// of its input. Receive unmasks the payload that has arrived, and checks it if it is text, without
+// waiting for the end of the frame. An invalid byte therefore ends the connection as soon as it
+// arrives (section 8.1), and a frame that arrives byte by byte costs no more than a complete one.
 //
 // The exception is a frame that is longer than Config.MaxFrame, or that the caller has no memory
 // for. Such a frame is cut through: Receive sends the payload that has arrived as a fragment, and
@@ -52,7 +52,7 @@ const (
 type Config struct {
 	MaxMessage uint64 // payload bytes of one message, over all its fragments; 0: no limit
 	MaxHeader  int    // bytes of the opening request, blank line included
-	MaxFrame   int    // bytes of the longest frame, header included, that is kept until it is complete
+	MaxFrame   int    // bytes of the longest frame, header included, that is kept until complete
 
 	// AnySubprotocol selects the first subprotocol that a client offers;
 	// otherwise the first that is also one of Subprotocols.
@@ -93,7 +93,7 @@ func New(cfg Config) *Endpoint {
 type State struct {
 	remaining uint64    // payload bytes of the frame being cut through that have not arrived
 	size      uint64    // payload bytes of the message in progress, in its frames so far
-	mask      uint32    // of the frame being cut through; its lowest byte is for the next payload byte
+	mask      uint32    // of the frame being cut through; the lowest byte is for the next payload byte
 	text      utf8Check // of the message in progress, if it is text
 	op        ws.OpCode // of the message in progress; OpContinuation: there is none
 	cut       cutFrame  // of the frame being cut through: the header of its next piece

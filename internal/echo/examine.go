@@ -15,8 +15,8 @@ func (e *Endpoint) Examine(head []byte, length int) (subprotocol string, refusal
 	return string(e.upgrader.subprotocol), nil
 }
 
-// FieldsExamined lists the header fields that Examine uses, in the canonical form of net/http, apart
-// from Host and the fields that announce a body.
+// FieldsExamined lists the header fields that Examine uses, in the canonical form of net/http,
+// apart from Host and the fields that announce a body.
 var FieldsExamined = []string{
 	"Upgrade", "Connection", "Sec-Websocket-Version", "Sec-Websocket-Key",
 	"Sec-Websocket-Protocol", "Sec-Websocket-Extensions", "Origin",

@@ -18,8 +18,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// conversations holds seeds for the tests that parse frames. Most masks are zero, so that the fuzzer
-// changes the unmasked payload.
+// conversations holds seeds for the tests that parse frames. Most masks are zero, so that the
+// fuzzer changes the unmasked payload.
 var conversations = []string{
 	// A text, and a binary.
 	"\x81\x85\x00\x00\x00\x00Hello\x82\x83\x00\x00\x00\x00\xff\xfe\x00",
@@ -47,8 +47,8 @@ var conversations = []string{
 	"\x88\x85\x00\x00\x00\x00\x03\xe8bye",
 	"\x88\x82\x00\x00\x00\x00\x03\xed",
 	"\x88\x84\x00\x00\x00\x00\x03\xe8\xe2\x82",
-	// Not masked; a reserved bit; a reserved opcode; a continuation without a message; a text inside
-	// a message.
+	// Not masked; a reserved bit; a reserved opcode; a continuation without a message; a text
+	// inside a message.
 	"\x81\x05Hello",
 	"\xc1\x80\x00\x00\x00\x00",
 	"\x83\x80\x00\x00\x00\x00",
@@ -88,9 +88,9 @@ func cutBy(c *connection, in, cuts []byte, short bool) (output []byte) {
 	return output
 }
 
-// FuzzFrames checks that the output is the same however the input is split, and equal to the answers
-// of the reference: frame by frame, or message by message if frames are cut through, because of
-// their length or for lack of memory. After each call the connection checks all limits.
+// FuzzFrames checks that the output is the same however the input is split, and equal to the
+// answers of the reference: frame by frame, or message by message if frames are cut through,
+// because of their length or for lack of memory. After each call the connection checks all limits.
 func FuzzFrames(f *testing.F) {
 	for _, c := range conversations {
 		f.Add([]byte(c), []byte{0}, uint16(0))

@@ -78,9 +78,9 @@ func parseOrigin(text string) (Origin, error) {
 	return o, checkHostName(name, isDomain)
 }
 
-// checkHostName checks a host name or an IPv4 address. It is stricter than RFC 3986: a browser sends
-// neither percent-encoding nor characters that need it, and writes an IPv4 address as four decimal
-// numbers.
+// checkHostName checks a host name or an IPv4 address. It is stricter than RFC 3986: a browser
+// sends neither percent-encoding nor characters that need it, and writes an IPv4 address as four
+// decimal numbers.
 func checkHostName(name string, isDomain bool) error {
 	const longestName, longestLabel = 253, 63 // RFC 1035, section 2.3.4, without the root label
 	if strings.Contains(name, "*") {

@@ -43,7 +43,8 @@ func (s *State) InLongFrame() bool { return s.remaining > 0 }
 func (s *State) Code() int { return int(s.code) }
 
 // setPhase is the only function that changes the phase. A connection never returns to an earlier
-// phase. The code is that of the close frame or the refusal that leads to the phase, and 0 for Open.
+// phase. The code is that of the close frame or the refusal that leads to the phase, and 0 for
+// Open.
 func (s *State) setPhase(p Phase, code int) {
 	if p <= s.phase {
 		panic("echo: a connection cannot go back to an earlier phase")

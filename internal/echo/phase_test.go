@@ -204,7 +204,7 @@ func TestCounters(t *testing.T) {
 		p.wantsFrame(ws.OpClose, true, "\x03\xe8bye", "answer")
 		p.wantsEnd(1000, "closed")
 		if got := p.conn.endpoint.Count; !p.cuts && got != want {
-			p.t.Errorf("got %+v,\nwanted %+v", got, want)
+			p.t.Errorf("got %+v,\nwant %+v", got, want)
 		}
 	}}})
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A reference computes the answers of a server in a simple way: it has all bytes of the peer, parses
-// frame after frame with gobwas/ws, and copies payloads.
+// A reference computes the answers of a server in a simple way: it has all bytes of the peer,
+// parses frame after frame with gobwas/ws, and copies payloads.
 type reference struct {
 	answers   []answer
-	part      *answer        // the part that has arrived of the data frame at the end, up to its first invalid byte
+	part      *answer        // the valid part of an incomplete data frame at the end
 	closed    bool           // the last answer is a close frame
 	failed    bool           // the close frame is for a violation, with our code
 	rest      []byte         // the input that is not parsed yet

@@ -104,8 +104,8 @@ func refuseTooLong(limit int) *Refusal {
 // extended slice. The response has the date now.
 func (r *Refusal) Append(dst []byte, now time.Time) []byte { return r.append(dst, now, true) }
 
-// append does the same, but leaves out the body if body is false. The response to a HEAD request has
-// the fields that describe a body, but no body (RFC 9110, section 9.3.2).
+// append does the same, but leaves out the body if body is false. The response to a HEAD request
+// has the fields that describe a body, but no body (RFC 9110, section 9.3.2).
 func (r *Refusal) append(dst []byte, now time.Time, body bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)

@@ -229,7 +229,8 @@ func checkTarget(p []byte) *Refusal {
 		if end < 0 {
 			end = len(after)
 		}
-		// RFC 9110, section 4.2.1: an empty host is invalid. Section 4.2.4: user information is an error.
+		// RFC 9110, section 4.2.1: an empty host is invalid. Section 4.2.4: user information is an
+		// error.
 		if !isAuthority(after[:end]) {
 			return refuseTargetHost
 		}

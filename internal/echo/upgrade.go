@@ -199,9 +199,9 @@ func (r *request) checkHandshake() *Refusal {
 	return nil
 }
 
-// asksForWebSocket reports whether the request is meant as a handshake, valid or not. A request that
-// upgrades to another protocol, or whose Connection names Upgrade while that field is missing (RFC
-// 9110, section 7.8), is a handshake only if it has another field of a handshake.
+// asksForWebSocket reports whether the request is meant as a handshake, valid or not. A request
+// that upgrades to another protocol, or whose Connection names Upgrade while that field is missing
+// (RFC 9110, section 7.8), is a handshake only if it has another field of a handshake.
 func (r *request) asksForWebSocket() bool {
 	handshake := r.key.seen > 0 || r.version.seen > 0
 	return r.upgrade.has || handshake && (r.upgrade.seen || r.connection.has)

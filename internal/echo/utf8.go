@@ -19,10 +19,10 @@ const (
 	utf8One                                  // one continuation byte, 80 to BF
 	utf8Two                                  // two continuation bytes
 	utf8Three                                // three continuation bytes
-	utf8AfterE0                              // two, the first from A0: E0 80 to E0 9F are overlong
-	utf8AfterED                              // two, the first up to 9F: ED A0 to ED BF are surrogates
-	utf8AfterF0                              // three, the first from 90: F0 80 to F0 8F are overlong
-	utf8AfterF4                              // three, the first up to 8F: the last character is U+10FFFF
+	utf8AfterE0                              // two, the first from A0 (else it is overlong)
+	utf8AfterED                              // two, the first up to 9F (else it is a surrogate)
+	utf8AfterF0                              // three, the first from 90 (else it is overlong)
+	utf8AfterF4                              // three, the first up to 8F (U+10FFFF is the last)
 	utf8Invalid                              // none: the text is not UTF-8
 	utf8States  = iota
 )

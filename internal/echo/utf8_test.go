@@ -112,9 +112,9 @@ func TestTextsAgreeWithTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// beginnings returns a map from every incomplete character, including the empty string, to the bytes
-// that may follow it. It encodes all code points with unicode/utf8, and so does not depend on the
-// rules of UTF-8 in this package.
+// beginnings returns a map from every incomplete character, including the empty string, to the
+// bytes that may follow it. It encodes all code points with unicode/utf8, and so does not depend on
+// the rules of UTF-8 in this package.
 var beginnings = sync.OnceValue(func() map[string]*[256]bool {
 	next := map[string]*[256]bool{}
 	for r := rune(0); r <= utf8.MaxRune; r++ {

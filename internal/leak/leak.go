@@ -26,8 +26,8 @@ func Hangups() {
 	}
 }
 
-// Run runs the tests of a package, and checks after the last one that they have leaked no goroutines
-// and descriptors. It returns the exit status for TestMain.
+// Run runs the tests of a package, and checks after the last one that they have leaked no
+// goroutines and descriptors. It returns the exit status for TestMain.
 func Run(m *testing.M) int {
 	Hangups()
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // opens the descriptors that Go's own poller keeps

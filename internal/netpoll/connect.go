@@ -93,8 +93,8 @@ func networkOrder(port uint16) (n uint16) {
 	return n
 }
 
-// ConnectError returns the error with which connecting a socket has failed (SO_ERROR, socket(7)), or
-// nil.
+// ConnectError returns the error with which connecting a socket has failed (SO_ERROR, socket(7)),
+// or nil.
 func ConnectError(fd int) error {
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {

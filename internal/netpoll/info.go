@@ -23,8 +23,8 @@ func Peer(fd int) (netip.AddrPort, error) {
 
 // Unacknowledged returns the number of bytes of a TCP connection that were sent but that the peer's
 // kernel has not acknowledged, the FIN included (SIOCOUTQ, tcp(7)). On a unix socket it is the
-// kernel memory of the bytes that the peer has not read, less unixReceiveBuffer; it shrinks in steps
-// of about 36 KiB. Unacknowledged returns 0 if the ioctl fails.
+// kernel memory of the bytes that the peer has not read, less unixReceiveBuffer; it shrinks in
+// steps of about 36 KiB. Unacknowledged returns 0 if the ioctl fails.
 func Unacknowledged(fd int) uint32 {
 	var n int32
 	if _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL,
@@ -40,8 +40,8 @@ func Unacknowledged(fd int) uint32 {
 }
 
 // unixReceiveBuffer is the number of unread bytes of a unix socket that count as acknowledged. It
-// stands for the receive buffer of a TCP peer, whose kernel acknowledges bytes that the peer has not
-// read yet.
+// stands for the receive buffer of a TCP peer, whose kernel acknowledges bytes that the peer has
+// not read yet.
 const unixReceiveBuffer = 64 << 10
 
 // Sent returns the number of bytes sent on a TCP connection, acknowledged or not, without

@@ -116,8 +116,8 @@ func (p *Poller) Add(fd int, gen uint32, i Interest) error {
 	return p.control(unix.EPOLL_CTL_ADD, "add", fd, gen, i)
 }
 
-// Modify replaces the interest and the generation of fd. Its error is that of epoll_ctl(2), with the
-// descriptor.
+// Modify replaces the interest and the generation of fd. Its error is that of epoll_ctl(2), with
+// the descriptor.
 func (p *Poller) Modify(fd int, gen uint32, i Interest) error {
 	return p.control(unix.EPOLL_CTL_MOD, "modify", fd, gen, i)
 }
@@ -138,8 +138,8 @@ func (p *Poller) control(op int, name string, fd int, gen uint32, i Interest) er
 }
 
 // Wait fills events and returns their number n. It reports in woken whether Wake was called. A
-// negative timeout means no timeout; any other is rounded up to whole milliseconds. The error is that
-// of epoll_pwait(2).
+// negative timeout means no timeout; any other is rounded up to whole milliseconds. The error is
+// that of epoll_pwait(2).
 func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool, err error) {
 	timeoutMS := milliseconds(timeout)
 	shortMS := 0
@@ -181,8 +181,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	return n, false, nil
 }
 
-// shortWait is the time in milliseconds that Wait blocks before it tells Go's scheduler, if the last
-// Wait returned events.
+// shortWait is the time in milliseconds that Wait blocks before it tells Go's scheduler, if the
+// last Wait returned events.
 //
 // As long as events arrive more often, the runtime's monitor thread finds the goroutine running and
 // checks it every 10 ms. It would check a goroutine in a system call every 20 µs, using CPU time
@@ -190,8 +190,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 // raw system call: it sends a signal, which interrupts the call. So does the monitor after 10 ms if
 // other goroutines are waiting.
 //
-// The raw wait is 10 ms because that is longer than a kernel tick on most machines. A wait that ends
-// before the next tick arms and cancels a timer, which in a virtual machine costs more than
+// The raw wait is 10 ms because that is longer than a kernel tick on most machines. A wait that
+// ends before the next tick arms and cancels a timer, which in a virtual machine costs more than
 // everything else in the wait.
 const shortWait = 10
 
@@ -214,7 +214,7 @@ func (p *Poller) Wake() {
 		switch errno {
 		case unix.EINTR:
 			continue
-		case 0: // the 64-bit counter does not overflow: it holds 584 years of one wake per nanosecond
+		case 0: // the counter overflows only after 584 years of one wake per ns
 			return
 		case unix.EBADF, unix.EINVAL, unix.EFAULT:
 			panic("netpoll: write to eventfd: " + errno.Error())

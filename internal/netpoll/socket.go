@@ -69,14 +69,14 @@ func Writable(fd int) bool {
 	}
 }
 
-// Widen enlarges the receive buffer of a socket, so that the peer can send more although its earlier
-// bytes are still unread.
+// Widen enlarges the receive buffer of a socket, so that the peer can send more although its
+// earlier bytes are still unread.
 //
 // The kernel merges segments, and frees the memory of merged segments only when all their bytes are
-// read. A few unread bytes can therefore fill the whole receive buffer, and the receive window stays
-// closed. Raising SO_RCVLOWAT makes the kernel enlarge the buffer (tcp_set_rcvlowat). Unlike
-// SO_RCVBUF, it does not disable the kernel's tuning of the buffer size. The poller may report
-// the socket as readable once more.
+// read. A few unread bytes can therefore fill the whole receive buffer, and the receive window
+// stays closed. Raising SO_RCVLOWAT makes the kernel enlarge the buffer (tcp_set_rcvlowat). Unlike
+// SO_RCVBUF, it does not disable the kernel's tuning of the buffer size. The poller may report the
+// socket as readable once more.
 func Widen(fd int) {
 	const enough = 1 << 20 // bytes; more than merged segments can hold
 	for _, n := range []int{enough, 1} {

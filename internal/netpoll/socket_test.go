@@ -264,7 +264,8 @@ func TestShutdownWriteEndsOneDirection(t *testing.T) {
 }
 
 func TestWritableIsTrueForABadDescriptor(t *testing.T) {
-	// poll(2) reports an event for a bad descriptor, so the worker tries to write and gets the error.
+	// poll(2) reports an event for a bad descriptor, so the worker tries to write and gets the
+	// error.
 	if !Writable(1 << 20) {
 		t.Skip("the kernel reports no event")
 	}
