@@ -1,6 +1,6 @@
-// Package arena allocates the memory that connections hold from one turn to the next: unfinished
-// frames, and output that the kernel has not taken. An arena never grows, so what connections
-// hold together cannot exceed its size.
+// Package arena allocates the memory that connections hold between two turns: for unfinished
+// frames, and for output that the kernel has not accepted yet. An arena never grows, so its size
+// limits the memory of all connections together.
 package arena
 
 import (
@@ -15,30 +15,30 @@ import (
 
 // An Arena is a buddy allocator over memory outside Go's heap. The memory is divided into chunks. A
 // block is a chunk or one half of a larger block, so its size is a power of two; when both halves
-// are free they merge. A [Block] is the index of the block's first unit plus one: it is not a
-// pointer, and it fits a connection's slot.
+// are free they merge. A [Block] is the index of the block's first unit plus one, not a pointer, so
+// it can be part of a connection's slot.
 //
 // Some chunks are set aside for short blocks, because a connection cannot do without those: a
-// long frame can be cut through, half a ping cannot.
+// long frame can be cut through, but a part of a ping must be kept.
 //
 // All methods may be called by any goroutine. An operation holds the mutex for tens of
-// nanoseconds, and workers call only when they have something to keep.
+// nanoseconds, and workers call them only if they have something to keep.
 type Arena struct {
 	mem   []byte
 	top   int // order of a chunk
 	aside int // the first aside chunks are for short blocks only
 
-	mu    sync.Mutex // protects what follows, and the links in free blocks
+	mu    sync.Mutex // protects the fields below, and the links in free blocks
 	order []uint8    // by unit: order of the block that begins there, plus one; with freeBit if it is free
 	zones [2]zone
-	idle  []uint8 // by chunk: Trim calls until its pages are given back, if it is free
+	idle  []uint8 // by chunk: if it is free, the number of Trim calls until its pages are released
 	used  int     // bytes in allocated blocks
 }
 
 // A zone holds the free blocks of either the ordinary chunks or those set aside.
 type zone struct {
 	lists  []Block  // by order below top: the first free block
-	chunks []uint32 // last freed last
+	chunks []uint32 // the free chunks, the most recently freed one last
 }
 
 const (
@@ -59,8 +59,9 @@ const (
 // its order.
 type links struct{ prev, next Block }
 
-// New makes an arena of the given number of chunks, of chunkSize bytes each, a power of two. The
-// first aside chunks serve only blocks of at most 256 bytes.
+// New returns an arena of the given number of chunks. The chunkSize is in bytes and a power of two.
+// The first aside chunks serve only blocks of at most 256 bytes. The error is that of mmap(2), or
+// reports that the arena has more blocks than a Block can number.
 func New(chunks, aside, chunkSize int) (*Arena, error) {
 	units := chunks * chunkSize >> unitShift
 	if uint64(units) >= 1<<32-1 {
@@ -142,7 +143,7 @@ func (a *Arena) take(z *zone, want int) (Block, int) {
 	return Block(c<<a.top) + 1, a.top
 }
 
-// Release frees a block. It panics if the block is free already.
+// Release frees a block. It panics if the block is already free.
 func (a *Arena) Release(b Block) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,9 +172,9 @@ func (a *Arena) Release(b Block) {
 	z.chunks = append(z.chunks, c)
 }
 
-// Trim gives back to the system the pages of chunks that have been free for one to two calls. It
-// examines all free chunks but gives back at most eight, so that no caller waits long for the mutex,
-// and reports whether there may be more to give back.
+// Trim returns pages of free chunks to the system. A chunk must be free for one to two calls before
+// its pages are returned. Trim examines all free chunks but returns at most eight, so that other
+// callers do not wait long for the mutex. It reports whether there may be more to return.
 func (a *Arena) Trim() (more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -196,20 +197,21 @@ func (a *Arena) Trim() (more bool) {
 	return more
 }
 
-// Bytes returns the memory of a block, whose length is the block's whole size.
+// Bytes returns the memory of a block. Its length is the size of the block, which may be more than
+// was requested.
 func (a *Arena) Bytes(b Block) []byte {
 	size := 1 << (a.order[b-1] - 1 + unitShift)
 	return a.mem[int(b-1)<<unitShift:][:size:size]
 }
 
-// Used returns the number of bytes in allocated blocks.
+// Used returns the total size in bytes of all allocated blocks.
 func (a *Arena) Used() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.used
 }
 
-// Size returns the number of bytes of the whole arena.
+// Size returns the size of the arena in bytes.
 func (a *Arena) Size() int { return len(a.mem) }
 
 func (a *Arena) push(b Block, o int) {

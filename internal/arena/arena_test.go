@@ -15,11 +15,11 @@ import (
 const (
 	testChunk  = 1 << 12
 	testChunks = 5
-	testAside  = 1 // of them
+	testAside  = 1 // of testChunks
 )
 
-// modelled is an arena beside a simple model of it: the blocks that are not
-// free, each filled with a byte of its own.
+// modelled holds an arena and a simple model of it: the allocated blocks, each filled with a
+// different byte.
 type modelled struct {
 	*Arena
 	t     testing.TB
@@ -43,7 +43,7 @@ func newModelled(t testing.TB) *modelled {
 	return &modelled{Arena: a, t: t}
 }
 
-// allocs takes a block, if there is one, and writes to all of it.
+// allocs allocates a block, if one is free, and fills it.
 func (m *modelled) allocs(size int) Block {
 	m.t.Helper()
 	b := m.Alloc(size)
@@ -52,7 +52,7 @@ func (m *modelled) allocs(size int) Block {
 	}
 	mem := m.Bytes(b)
 	if len(mem) < size || len(mem) >= 2*size && len(mem) > 1<<unitShift {
-		m.t.Fatalf("%d bytes were asked for and %d given", size, len(mem))
+		m.t.Fatalf("requested %d bytes, got %d", size, len(mem))
 	}
 	m.next++
 	for i := range mem {
@@ -64,7 +64,7 @@ func (m *modelled) allocs(size int) Block {
 	return b
 }
 
-// releases gives the i-th block back.
+// releases releases the i-th block.
 func (m *modelled) releases(i int) {
 	m.t.Helper()
 	m.inUse -= len(m.Bytes(m.live[i].b))
@@ -73,39 +73,39 @@ func (m *modelled) releases(i int) {
 	m.agrees()
 }
 
-// agrees checks that no block has been written to but by its owner, and the
-// sum.
+// agrees checks that all blocks have their content, so that none overlaps another, and that the
+// number of used bytes is right.
 func (m *modelled) agrees() {
 	m.t.Helper()
 	for _, l := range m.live {
 		if mem := m.Bytes(l.b); bytes.Count(mem, []byte{l.fill}) != len(mem) {
-			m.t.Fatalf("block %d of %d bytes overlaps with another", l.b, len(mem))
+			m.t.Fatalf("block %d of %d bytes overlaps another", l.b, len(mem))
 		}
 	}
 	if m.used != m.inUse || m.used > len(m.mem) {
-		m.t.Fatalf("%d bytes are used, want %d of %d", m.used, m.inUse, len(m.mem))
+		m.t.Fatalf("got %d used bytes, want %d of %d", m.used, m.inUse, len(m.mem))
 	}
 }
 
-// empties gives everything back, after which all of it is whole chunks again.
+// empties releases all blocks, and checks that the arena consists of free chunks again.
 func (m *modelled) empties() {
 	m.t.Helper()
 	for len(m.live) > 0 {
 		m.releases(len(m.live) / 2)
 	}
 	if free := m.freeChunks(); free != testChunks {
-		m.t.Errorf("%d chunks are free, want %d", free, testChunks)
+		m.t.Errorf("got %d free chunks, want %d", free, testChunks)
 	}
 	for _, z := range m.zones {
 		for o, b := range z.lists {
 			if b != 0 {
-				m.t.Errorf("block %d of order %d has not become one with its buddy", b, o)
+				m.t.Errorf("free block %d of order %d has not been merged with its buddy", b, o)
 			}
 		}
 	}
 	for range testChunks - testAside {
 		if m.Alloc(testChunk) == 0 {
-			m.t.Error("a chunk is not to be had")
+			m.t.Error("allocating a chunk: got 0, want a block")
 		}
 	}
 }
@@ -114,8 +114,7 @@ func (m *modelled) freeChunks() int {
 	return len(m.zones[forAll].chunks) + len(m.zones[forShort].chunks)
 }
 
-// does what an opcode says: below 64 it trims, below 128 it releases, else it
-// allocates.
+// does performs the operation op: below 64 Trim, below 128 Release, otherwise Alloc.
 func (m *modelled) does(op byte, arg uint16) {
 	switch {
 	case op < 64:
@@ -135,7 +134,7 @@ func TestArenaAgainstAModel(t *testing.T) {
 		m := newModelled(t)
 		r := rand.New(rand.NewPCG(seed, 0))
 		for range 1000 {
-			// Small blocks, as often as large ones.
+			// The shift makes small blocks as frequent as large ones.
 			m.does(byte(r.Uint32()), uint16(r.Uint32()>>(16+r.UintN(12))))
 		}
 		m.empties()
@@ -145,7 +144,7 @@ func TestArenaAgainstAModel(t *testing.T) {
 // No sequence of operations makes blocks overlap, or loses memory.
 func FuzzArena(f *testing.F) {
 	f.Add([]byte{200, 0, 0, 200, 255, 255, 100, 0, 0, 0, 0, 0})               // smallest, largest, release, trim
-	f.Add([]byte{200, 15, 255, 200, 15, 255, 200, 15, 255, 200, 15, 255})     // chunks until there are no more
+	f.Add([]byte{200, 15, 255, 200, 15, 255, 200, 15, 255, 200, 15, 255})     // all chunks
 	f.Add([]byte{200, 7, 255, 200, 3, 255, 200, 0, 63, 100, 0, 0, 100, 0, 0}) // halves and their halves
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		m := newModelled(t)
@@ -156,65 +155,65 @@ func FuzzArena(f *testing.F) {
 	})
 }
 
-func TestArenaIsAsLargeAsItIs(t *testing.T) {
+func TestArenaAllocatesExactlyItsSize(t *testing.T) {
 	m := newModelled(t)
 	if b := m.Alloc(testChunk + 1); b != 0 {
-		t.Error("a block is larger than a chunk")
+		t.Error("allocating more than a chunk: got a block, want 0")
 	}
 	for range testChunks - testAside {
 		if m.allocs(testChunk) == 0 {
-			t.Fatal("a chunk is not to be had")
+			t.Fatal("allocating a chunk: got 0, want a block")
 		}
 	}
 	for range testAside * testChunk >> unitShift {
 		if m.allocs(1) == 0 {
-			t.Fatal("a short block is not to be had")
+			t.Fatal("allocating a short block: got 0, want a block")
 		}
 	}
 	if m.Alloc(1) != 0 || m.used != len(m.mem) {
-		t.Errorf("%d bytes are used of %d, and there are more", m.used, len(m.mem))
+		t.Errorf("got %d used bytes or another block, want %d and no block", m.used, len(m.mem))
 	}
 	m.releases(2)
 	for n := 0; m.allocs(1) != 0; n++ {
 		if n > testChunk>>unitShift {
-			t.Fatal("there are more blocks than memory")
+			t.Fatal("got more blocks than fit into the memory")
 		}
 	}
 	m.empties()
 }
 
-// What is set aside is for short blocks alone, when there is nothing else.
-func TestArenaSetsAside(t *testing.T) {
+// The chunks set aside serve only short blocks, and only when no other memory is free.
+func TestShortBlocksUseTheChunksSetAside(t *testing.T) {
 	m := newModelled(t)
 	for m.allocs(testChunk/4) != 0 {
 	}
 	if free := testChunks*testChunk - m.used; free != testAside*testChunk {
-		t.Errorf("%d bytes are left of what long blocks may have", free-testAside*testChunk)
+		t.Errorf("%d bytes for long blocks are free, want none", free-testAside*testChunk)
 	}
 	const short = 1 << (shortOrder + unitShift)
 	if m.allocs(short) == 0 {
-		t.Error("there is none of what was set aside for short blocks")
+		t.Error("allocating a short block: got 0, want one from the chunk set aside")
 	}
 	if m.allocs(short+1) != 0 {
-		t.Error("a block that is not short is from what was set aside")
+		t.Error("allocating a longer block: got one from the chunk set aside, want 0")
 	}
 	m.empties()
 }
 
-func TestArenaTakesTheSmallestThatFits(t *testing.T) {
+func TestAllocUsesTheSmallestFreeBlockThatFits(t *testing.T) {
 	m := newModelled(t)
 	m.allocs(testChunk / 2)
 	m.allocs(testChunk / 4)
 	if free := m.freeChunks(); free != testChunks-1 {
-		t.Errorf("%d chunks are free, want %d", free, testChunks-1)
+		t.Errorf("got %d free chunks, want %d", free, testChunks-1)
 	}
 	m.empties()
 }
 
-func TestBlockIsReleasedOnce(t *testing.T) {
+func TestReleasingABlockTwicePanics(t *testing.T) {
 	for name, size := range map[string]int{"chunk": testChunk, "half": testChunk / 2, "unit": 1} {
 		m := newModelled(t)
-		other := m.Alloc(size) // with one beside it, it does not become part of a larger one
+		other := m.Alloc(size) // the buddy of b: while it is in use, b is not merged
 		b := m.Alloc(size)
 		m.Release(b)
 		wantsPanic(t, name+", with its buddy in use", func() { m.Release(b) })
@@ -227,15 +226,14 @@ func wantsPanic(t *testing.T, why string, f func()) {
 	t.Helper()
 	defer func() {
 		if recover() == nil {
-			t.Errorf("%s: no panic", why)
+			t.Errorf("%s: got no panic, want one", why)
 		}
 	}()
 	f()
 }
 
-// Pages that have not been used for a while go back to the system; those in
-// use stay.
-func TestTrimGivesPagesBack(t *testing.T) {
+// Trim returns the pages of chunks that have been free for a while, but not those in use.
+func TestTrimReturnsIdlePages(t *testing.T) {
 	const chunks, chunk = 12, 1 << 16
 	a, err := New(chunks, 0, chunk)
 	if err != nil {
@@ -252,31 +250,31 @@ func TestTrimGivesPagesBack(t *testing.T) {
 	}
 	small := a.Alloc(1)
 	if small != 0 {
-		t.Fatal("there is more than there is")
+		t.Fatal("allocating from a full arena: got a block, want 0")
 	}
 	for _, b := range blocks[1:] {
 		a.Release(b)
 	}
-	wantsResident(t, a, "nobody has trimmed", chunks)
+	wantsResident(t, a, "before Trim", chunks)
 	if !a.Trim() {
-		t.Error("the first trim says that there is nothing more to give back")
+		t.Error("first Trim: got false, want true, because pages can be returned later")
 	}
-	wantsResident(t, a, "chunks are kept for one trim", chunks)
+	wantsResident(t, a, "the first Trim keeps all chunks", chunks)
 	if !a.Trim() {
-		t.Error("there is more than a trim gives back, and it says that there is not")
+		t.Error("second Trim: got false, want true, because more pages can be returned")
 	}
-	wantsResident(t, a, "a trim gives back a few", chunks-8)
+	wantsResident(t, a, "a Trim returns at most eight chunks", chunks-8)
 	if a.Trim() {
-		t.Error("everything is given back, and it says that it is not")
+		t.Error("third Trim: got true, want false, because all pages are returned")
 	}
-	wantsResident(t, a, "what is in use is kept", 1)
+	wantsResident(t, a, "the chunk in use is kept", 1)
 	if mem := a.Bytes(blocks[0]); bytes.Count(mem, []byte{1}) != len(mem) {
-		t.Error("a block in use has lost its content")
+		t.Error("the block in use has lost its content")
 	}
 	if b := a.Alloc(chunk); b == 0 {
-		t.Error("what was given back is not to be had again")
+		t.Error("allocating a returned chunk: got 0, want a block")
 	} else if mem := a.Bytes(b); bytes.Count(mem, []byte{0}) != len(mem) {
-		t.Error("it has been given back, and has content")
+		t.Error("the returned chunk has content, want zeros")
 	}
 }
 
@@ -285,14 +283,14 @@ func TestChunkThatIsUsedAgainIsNotTrimmed(t *testing.T) {
 	m.allocs(testChunk)
 	m.releases(0)
 	m.Trim()
-	m.allocs(testChunk) // the one that was freed last
+	m.allocs(testChunk) // the chunk that was freed last
 	m.Trim()
 	m.Trim()
 	m.agrees()
 	m.empties()
 }
 
-// wantsResident checks how many chunks have pages in memory.
+// wantsResident checks the number of chunks that have pages in memory (mincore(2)).
 func wantsResident(t *testing.T, a *Arena, why string, want int) {
 	t.Helper()
 	if !offheap.Mapped {
@@ -310,18 +308,18 @@ func wantsResident(t *testing.T, a *Arena, why string, want int) {
 		}
 	}
 	if got != want {
-		t.Errorf("%s: %d chunks are resident, want %d", why, got, want)
+		t.Errorf("%s: got %d resident chunks, want %d", why, got, want)
 	}
 }
 
-func TestArenaTooLargeToName(t *testing.T) {
+func TestNewRejectsTooManyBlocks(t *testing.T) {
 	if a, err := New(1<<26, 0, 1<<20); err == nil {
 		a.Close()
-		t.Error("more units than numbers")
+		t.Error("an arena with more units than Block can number: got no error, want one")
 	}
 }
 
-func TestArenaIsShared(t *testing.T) {
+func TestArenaIsSafeForConcurrentUse(t *testing.T) {
 	m := newModelled(t)
 	var workers sync.WaitGroup
 	for i := range byte(4) {
@@ -336,7 +334,7 @@ func TestArenaIsShared(t *testing.T) {
 					mem[j] = i
 				}
 				if bytes.Count(mem, []byte{i}) != len(mem) {
-					t.Error("two have the same block")
+					t.Error("two goroutines got the same block")
 				}
 				m.Release(b)
 				if n%100 == 0 {

@@ -10,40 +10,41 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Under the race detector sync.Pool forgets on purpose, and counts would mean nothing.
+// These tests do not run under the race detector: sync.Pool drops items at random there, so the
+// allocation counts vary.
 
-// A worker's buffer, as long as Receive needs it.
+// bufferFor returns a buffer for an input of n bytes.
 func bufferFor(n int) []byte { return make([]byte, Headroom+n+Tailroom) }
 
 func TestMessagesDoNotAllocate(t *testing.T) {
-	// ws.CheckHeader's verdict is a string in an interface: one allocation, in
-	// the last call of a connection.
+	// The error of ws.CheckHeader is a string in an interface, which is one allocation, in the last
+	// call for a connection.
 	const violation = "a violation that ws.CheckHeader finds"
 	long := strings.Repeat("0123456789abcdef", 4<<10)
 	for _, c := range []struct {
-		name string
-		says []said
+		name  string
+		sends []sendable
 	}{
-		{"a small text", []said{text("Hello")}},
-		{"a small binary", []said{binaryOf("Hello")}},
-		{"a text of 64 KiB", []said{text(long)}},
-		{"a text of 64 KiB that is not ASCII", []said{text(strings.Repeat("€uro", 10<<10))}},
-		{"a fragmented text", []said{first(ws.OpText, "H\xc3"), more("\xa9l"), last("lo")}},
-		{"a ping", []said{ping("Hello")}},
-		{"a pong", []said{pong("Hello")}},
-		{"sixteen at once", []said{raw(strings.Repeat(string(text("Hello").wire()), 16))}},
-		{"a close", []said{closing(1000, "bye")}},
-		{"a violation of ours to find", []said{frame{op: ws.OpText, fin: true, form: in16}}},
-		{violation, []said{frame{op: 3, fin: true}}},
-		{"text that is not UTF-8", []said{text("\xff")}},
+		{"a small text", []sendable{text("Hello")}},
+		{"a small binary", []sendable{binaryOf("Hello")}},
+		{"a text of 64 KiB", []sendable{text(long)}},
+		{"a text of 64 KiB that is not ASCII", []sendable{text(strings.Repeat("€uro", 10<<10))}},
+		{"a fragmented text", []sendable{first(ws.OpText, "H\xc3"), more("\xa9l"), last("lo")}},
+		{"a ping", []sendable{ping("Hello")}},
+		{"a pong", []sendable{pong("Hello")}},
+		{"sixteen at once", []sendable{raw(strings.Repeat(string(text("Hello").wire()), 16))}},
+		{"a close", []sendable{closing(1000, "bye")}},
+		{"a violation that this package finds", []sendable{frame{op: ws.OpText, fin: true, form: in16}}},
+		{violation, []sendable{frame{op: 3, fin: true}}},
+		{"text that is not UTF-8", []sendable{text("\xff")}},
 	} {
 		var in []byte
-		for _, s := range c.says {
+		for _, s := range c.sends {
 			in = append(in, s.wire()...)
 		}
 		e, mem := New(usual()), bufferFor(len(in))
 		for _, keep := range []bool{true, false} {
-			for _, step := range []int{len(in), (len(in) + 2) / 3} { // whole, and as a frame that is kept or cut through
+			for _, step := range []int{len(in), (len(in) + 2) / 3} { // complete, and in parts as a frame that is kept or cut through
 				allocs := testing.AllocsPerRun(100, func() {
 					s := Upgraded()
 					b := Buffer{Bytes: mem, Start: Headroom, End: Headroom}
@@ -60,18 +61,18 @@ func TestMessagesDoNotAllocate(t *testing.T) {
 					want = 1
 				}
 				if allocs != want {
-					t.Errorf("%s, %d bytes at a time, keep %t: %v allocations, wanted %v", c.name, step, keep, allocs, want)
+					t.Errorf("%s, %d bytes at a time, keep %t: %v allocations, want %v", c.name, step, keep, allocs, want)
 				}
 			}
 		}
 	}
 }
 
-func TestUpgradesHardlyAllocate(t *testing.T) {
+func TestUpgradesAllocateAtMostTwice(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		says opening
-		want float64
+		name  string
+		sends opening
+		want  float64
 	}{
 		{"the sample request", sample(), 1},
 		{"a browser's", sample().with("Connection: keep-alive, Upgrade").and("Origin: http://example.com",
@@ -83,7 +84,7 @@ func TestUpgradesHardlyAllocate(t *testing.T) {
 		{"one that is malformed", sample().and("Sec-WebSocket-Extensions: a;"), 0},
 		{"one that is refused", sample().without("Upgrade"), 1},
 	} {
-		in := c.says.wire()
+		in := c.sends.wire()
 		cfg := usual()
 		cfg.AnyOrigin, cfg.Origins = false, origins(t, "example.com", "*.example.com:443")
 		e, mem := New(cfg), bufferFor(len(in))
@@ -92,10 +93,10 @@ func TestUpgradesHardlyAllocate(t *testing.T) {
 			b := Buffer{Bytes: mem, Start: Headroom, End: Headroom + copy(mem[Headroom:], in)}
 			e.Receive(&s, &b, true)
 			if s.phase == Handshake {
-				t.Fatal("the request is not whole")
+				t.Fatal("the request is incomplete")
 			}
 		}); got > c.want {
-			t.Errorf("%s: %v allocations, wanted at most %v", c.name, got, c.want)
+			t.Errorf("%s: %v allocations, want at most %v", c.name, got, c.want)
 		}
 	}
 }
@@ -106,17 +107,16 @@ func TestGoodbyesDoNotAllocate(t *testing.T) {
 		s := Upgraded()
 		e.Goodbye(mem[:0], &s, 1001, "bye")
 	}); got != 0 {
-		t.Errorf("%v allocations, wanted none", got)
+		t.Errorf("%v allocations, want none", got)
 	}
 }
 
-// A slot has room for 32 bytes (see State), and a slot per descriptor is made
-// without a look at the garbage collector: there must be no pointer in it.
-func TestSizes(t *testing.T) {
+// A connection's slot has room for a State of 32 bytes.
+func TestSizesOfStateAndBuffer(t *testing.T) {
 	if size := unsafe.Sizeof(State{}); size != 32 {
-		t.Errorf("State is %d bytes long, wanted 32", size)
+		t.Errorf("State: got %d bytes, want 32", size)
 	}
 	if size := unsafe.Sizeof(Buffer{}); size > 64+8 {
-		t.Errorf("Buffer is %d bytes long, wanted a cache line or little more", size)
+		t.Errorf("Buffer: got %d bytes, want at most 72", size)
 	}
 }

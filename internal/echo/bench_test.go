@@ -10,9 +10,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// benchmarkReceive has an open connection receive in, over and over. Copying
-// it into the buffer is part of what is measured, as the kernel's copy is part
-// of a read.
+// benchmarkReceive measures Receive for the input in, in the given state. The measurement includes
+// copying the input into the buffer, as the kernel does in a read.
 func benchmarkReceive(b *testing.B, in []byte, open State) {
 	e := New(usual())
 	mem := make([]byte, Headroom+len(in)+Tailroom)
@@ -23,7 +22,7 @@ func benchmarkReceive(b *testing.B, in []byte, open State) {
 		buf := Buffer{Bytes: mem, Start: Headroom, End: Headroom + copy(mem[Headroom:], in)}
 		e.Receive(&s, &buf, true)
 		if s.phase != Open || buf.Out == buf.OutEnd {
-			b.Fatalf("said %q in phase %d", mem[buf.Out:buf.OutEnd], s.phase)
+			b.Fatalf("got output %q in phase %d, want output in phase Open", mem[buf.Out:buf.OutEnd], s.phase)
 		}
 	}
 }
@@ -41,7 +40,7 @@ func BenchmarkEcho(b *testing.B) {
 	b.Run("text cut through/65536", func(b *testing.B) {
 		within := Upgraded()
 		within.op, within.remaining, within.mask, within.cut = ws.OpText, 1<<40, 0x04030201, cutFrame{op: ws.OpContinuation, fin: true}
-		benchmarkReceive(b, bytes.Repeat([]byte("0123456789abcdef"), 64<<10/16), within) // which is ASCII masked, too
+		benchmarkReceive(b, bytes.Repeat([]byte("0123456789abcdef"), 64<<10/16), within) // ASCII with this mask, too
 	})
 	b.Run("16 texts/128", func(b *testing.B) {
 		one := text(strings.Repeat("0123456789abcdef", 8)).wire()
@@ -88,7 +87,7 @@ func BenchmarkUTF8(b *testing.B) {
 	}
 }
 
-// What unmasking costs alone is the floor of an echo.
+// BenchmarkUnmask measures unmasking alone, which is the lower bound for an echo.
 func BenchmarkUnmask(b *testing.B) {
 	for _, n := range []int{16, 128, 1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -7,7 +7,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// control answers a control frame that has arrived whole (section 5.5).
+// control answers a complete control frame (section 5.5).
 func (e *Endpoint) control(s *State, b *Buffer, h header, size int) {
 	from, n := b.Start+size, int(h.length)
 	payload := b.Bytes[from : from+n]
@@ -17,22 +17,21 @@ func (e *Endpoint) control(s *State, b *Buffer, h header, size int) {
 
 	switch h.op {
 	case ws.OpPing:
-		// Section 5.5.2: the pong has the ping's payload, and is sent as soon as
-		// possible: before the end of a message whose fragments surround it.
+		// Section 5.5.2: the pong has the ping's payload, and is sent as soon as possible, even
+		// between the fragments of a message.
 		if s.phase == Open {
 			e.reply(b, ws.OpPong, true, from, n)
 		}
 	case ws.OpPong:
-		// Section 5.5.3: nobody expects an answer to an unsolicited pong.
+		// Section 5.5.3: a pong needs no response, solicited or not.
 	case ws.OpClose:
-		e.closed(s, b, from, n)
+		e.peerClosed(s, b, from, n)
 	}
 }
 
-// closed takes the peer's close frame, whose body is n bytes at from. A sound
-// one is sent back with its code and reason (section 5.5.1); if we had sent
-// ours first, there is nothing more to say.
-func (e *Endpoint) closed(s *State, b *Buffer, from, n int) {
+// peerClosed handles the peer's close frame, whose body is the n bytes at from. It echoes the code
+// and reason of a valid one (section 5.5.1). If we sent a close frame first, it answers nothing.
+func (e *Endpoint) peerClosed(s *State, b *Buffer, from, n int) {
 	if s.phase == CloseSent {
 		s.setPhase(Done, s.Code())
 		return
@@ -46,8 +45,7 @@ func (e *Endpoint) closed(s *State, b *Buffer, from, n int) {
 	s.setPhase(Done, int(code))
 }
 
-// checkCloseBody is the code in the body of a close frame, or the rule that
-// the body breaks.
+// checkCloseBody returns the code in the body of a close frame, or the rule that the body breaks.
 func checkCloseBody(body []byte) (ws.StatusCode, *Violation) {
 	switch len(body) {
 	case 0:
@@ -56,7 +54,7 @@ func checkCloseBody(body []byte) (ws.StatusCode, *Violation) {
 		return 0, errCloseBodyTooShort
 	}
 	code := ws.StatusCode(binary.BigEndian.Uint16(body))
-	if !maySend(code) {
+	if !isValidCloseCode(code) {
 		return 0, errCloseCode
 	}
 	if !utf8.Valid(body[2:]) {
@@ -65,20 +63,20 @@ func checkCloseBody(body []byte) (ws.StatusCode, *Violation) {
 	return code, nil
 }
 
-// maySend says whether a close frame may have this code (section 7.4, and
-// IANA's WebSocket Close Code Number Registry for the codes since).
-func maySend(code ws.StatusCode) bool {
+// isValidCloseCode reports whether a close frame may contain this code (section 7.4, and for newer
+// codes IANA's WebSocket Close Code Number Registry).
+func isValidCloseCode(code ws.StatusCode) bool {
 	switch {
 	case code == 1004, code == 1005, code == 1006: // reserved: never on the wire
 		return false
 	case 1000 <= code && code <= 1014:
 		return true
 	}
-	return 3000 <= code && code <= 4999 // libraries' and applications' own
+	return 3000 <= code && code <= 4999 // for libraries and applications (section 7.4.2)
 }
 
-// fail ends a connection whose peer has broken a rule: what it is owed so far
-// stays in the output, and a close frame follows (section 7.1.7).
+// fail ends a connection whose peer has broken a rule (section 7.1.7). It adds a close frame to the
+// output, after the replies to earlier frames.
 func (e *Endpoint) fail(s *State, b *Buffer, v *Violation) {
 	if s.phase == CloseSent {
 		s.setPhase(Done, s.Code())
@@ -88,7 +86,8 @@ func (e *Endpoint) fail(s *State, b *Buffer, v *Violation) {
 	s.setPhase(Done, int(v.Code))
 }
 
-// appendClose appends a close frame; its reason must fit a control frame.
+// appendClose appends a close frame. Its reason must have at most 123 bytes, to fit into a control
+// frame.
 func (e *Endpoint) appendClose(dst []byte, code ws.StatusCode, reason string) []byte {
 	n := 2 + len(reason)
 	dst = append(dst, byte(ws.OpClose)|finBit, byte(n))

@@ -37,17 +37,17 @@ func TestClose(t *testing.T) {
 		}},
 		{name: "a close of 126 bytes fails (5.5)", talk: func(p *peer) {
 			p.sends(closing(1000, reason123+"!"))
-			p.wantsFailure(1002, "a control frame takes 125")
+			p.wantsFailure(1002, "the limit of a control frame is 125")
 		}},
-		{name: "a close that is not whole waits", talk: func(p *peer) {
+		{name: "an incomplete close is not answered", talk: func(p *peer) {
 			f := closing(1000, "bye")
 			p.sends(f.upTo(4))
-			p.wantsNothing("the reason is not whole")
+			p.wantsNothing("the reason is incomplete")
 			p.sends(f.from(4))
-			p.wantsFrame(ws.OpClose, true, "\x03\xe8bye", "now it is")
+			p.wantsFrame(ws.OpClose, true, "\x03\xe8bye", "now it is complete")
 			p.wantsEnd(1000, "closed")
 		}},
-		{name: "what came before a close is answered before it (5.5.1)", talk: func(p *peer) {
+		{name: "frames before a close are answered before it (5.5.1)", talk: func(p *peer) {
 			p.sends(text("last words"), ping("?"), closing(1001, ""))
 			p.wantsText("last words", "first the echo")
 			p.wantsPong("?", "then the pong")
@@ -57,7 +57,7 @@ func TestClose(t *testing.T) {
 		{name: "a close inside a message is answered (5.4)", talk: func(p *peer) {
 			p.sends(first(ws.OpText, "to be con\xc3"), closing(1000, ""))
 			p.wantsFrame(ws.OpText, false, "to be con\xc3", "the fragment")
-			p.wantsFrame(ws.OpClose, true, "\x03\xe8", "nobody need finish a message")
+			p.wantsFrame(ws.OpClose, true, "\x03\xe8", "a message may be left unfinished")
 			p.wantsEnd(1000, "closed")
 		}},
 		{name: "a close in the same segment as the request is answered", fresh: true, talk: func(p *peer) {
@@ -68,10 +68,10 @@ func TestClose(t *testing.T) {
 		}},
 	}
 	// Section 5.5.1: "The application MUST NOT send any more data frames after
-	// sending a Close frame." Nor do we look at any.
+	// sending a Close frame." The server ignores such frames.
 	for _, after := range []struct {
-		name string
-		says said
+		name  string
+		sends sendable
 	}{
 		{"a second close", closing(1001, "again")},
 		{"a ping", ping("?")},
@@ -81,24 +81,24 @@ func TestClose(t *testing.T) {
 		{"text that is not UTF-8", text("\xff")},
 		{"garbage", raw(strings.Repeat("GET / HTTP/1.1\r\n\r\n", 100))},
 	} {
-		rules = append(rules, rule{name: after.name + " after a close is not looked at (5.5.1)", talk: func(p *peer) {
-			p.sends(first(ws.OpBinary, "begun"), closing(1000, "bye"), after.says, ping("?"))
-			p.wantsFrame(ws.OpBinary, false, "begun", "what came before")
+		rules = append(rules, rule{name: after.name + " after a close is ignored (5.5.1)", talk: func(p *peer) {
+			p.sends(first(ws.OpBinary, "begun"), closing(1000, "bye"), after.sends, ping("?"))
+			p.wantsFrame(ws.OpBinary, false, "begun", "the frame before the close")
 			p.wantsFrame(ws.OpClose, true, "\x03\xe8bye", "the close")
-			p.wantsEnd(1000, "and no more")
-		}}, rule{name: after.name + " after a failure is not looked at (7.1.7)", talk: func(p *peer) {
-			p.sends(text("\xff"), after.says, ping("?"))
+			p.wantsEnd(1000, "no more output")
+		}}, rule{name: after.name + " after a failure is ignored (7.1.7)", talk: func(p *peer) {
+			p.sends(text("\xff"), after.sends, ping("?"))
 			p.wantsFailure(1007, "the failure")
 		}})
 	}
-	// A reason is UTF-8 as a text is; it is looked at when the frame is whole.
+	// A reason must be UTF-8, as a text must. It is checked when the frame is complete.
 	for _, c := range texts {
 		if len(c.text) > 100 {
 			continue
 		}
 		rules = append(rules, rule{name: fmt.Sprintf("a reason of %s, % x (5.5.1)", c.name, abridge(c.text)), talk: func(p *peer) {
 			p.sends(closing(1000, c.text))
-			if c.impossible >= 0 || !c.whole {
+			if c.invalid >= 0 || !c.whole {
 				p.wantsFailure(1007, c.name)
 				return
 			}
@@ -109,8 +109,8 @@ func TestClose(t *testing.T) {
 	converse(t, rules)
 }
 
-// closeCodes are those that a close frame may have: RFC 6455, section 7.4.1,
-// and IANA's WebSocket Close Code Number Registry as of 2026.
+// closeCodes holds the codes that a close frame may have: RFC 6455, section 7.4.1, and IANA's
+// WebSocket Close Code Number Registry as of 2026.
 var closeCodes = map[uint16]string{
 	1000: "Normal Closure",
 	1001: "Going Away",
@@ -139,7 +139,8 @@ func init() {
 	}
 }
 
-// Every code that two bytes can hold; in every delivery, those at an edge.
+// TestCloseCodes tries every code that two bytes can hold, and in every delivery the codes at the
+// limits of a range.
 func TestCloseCodes(t *testing.T) {
 	code := func(code uint16) rule {
 		return rule{name: fmt.Sprintf("code %d (7.4)", code), talk: func(p *peer) {
@@ -148,7 +149,7 @@ func TestCloseCodes(t *testing.T) {
 				p.wantsFrame(ws.OpClose, true, closing(code, "so").payload, meaning)
 				p.wantsEnd(int(code), meaning)
 			} else {
-				p.wantsFailure(1002, "this code must not be sent")
+				p.wantsFailure(1002, "this code is not allowed")
 			}
 		}}
 	}
@@ -168,14 +169,13 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-// Whatever we say when a peer has broken a rule fits a control frame and is
-// what a peer may be sent.
+// The close frame for every violation must fit into a control frame and have an allowed code.
 func TestViolationsFitCloseFrames(t *testing.T) {
 	for _, v := range append([]*Violation{
 		errLengthNotMinimal, errLengthTopBit, errCloseBodyTooShort, errCloseCode, errCloseReasonNotUTF8, errTextNotUTF8, errMessageTooLong,
 	}, values(violationOfHeaderCheck)...) {
 		if _, may := closeCodes[uint16(v.Code)]; !may || 2+len(v.Rule) > ws.MaxControlFramePayloadSize {
-			t.Errorf("%d %q is no body of a close frame", v.Code, v.Rule)
+			t.Errorf("%d %q is not a valid body of a close frame", v.Code, v.Rule)
 		}
 	}
 }

@@ -19,36 +19,36 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// The vocabulary of this package's tests.
+// This file has the vocabulary of the tests of this package.
 //
-// A rule is a conversation with a peer that shows it: the peer sends, and says
-// what it wants to hear and why. Every rule is told several times, in each of the
-// deliveries, for how the network cuts a peer's bytes must not show. A rule
-// leaves nothing unheard: what the server says beyond what is wanted is a failure.
+// A rule tests one rule of the protocol by a conversation: the peer sends bytes, and wants certain
+// output, with a reason. Every rule runs once per delivery, since the way in which the network
+// splits the input must not change the output. A rule fails if the server sends more output than
+// the rule wants.
 
-var seedFlag = flag.Uint64("seed", 0, "`seed` for the places where conversations are cut; 0: a new one each time")
+var seedFlag = flag.Uint64("seed", 0, "random `seed` for the splitting of the input; 0: a new one for each test")
 
-// noon is when all tests happen.
+// noon is the time of all tests.
 var noon = time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)
 
-// A rule is one of the protocol's, with its section in the name.
+// A rule is a rule of the protocol, with the section of the RFC in its name.
 type rule struct {
 	name  string
-	with  func(*Config) // what is not as usual; nil: nothing
+	with  func(*Config) // changes the usual configuration; nil: no change
 	fresh bool          // the conversation begins before the opening handshake
-	cuts  bool          // it has frames that the server cuts through, at places that depend on the delivery
+	cuts  bool          // the server cuts frames through, at places that depend on the delivery
 	talk  func(p *peer)
 }
 
-// A delivery is a way in which a peer's bytes arrive.
+// A delivery is a way in which the bytes of a peer arrive.
 type delivery struct {
 	name string
-	cut  func(said []byte, r *rand.Rand) int // how much of said arrives next
-	keep func(r *rand.Rand) bool             // whether the caller has memory for the rest
+	cut  func(input []byte, r *rand.Rand) int // returns how many bytes of input arrive next
+	keep func(r *rand.Rand) bool              // reports whether the caller has memory for the rest
 }
 
 var deliveries = []delivery{
-	{"whole", wholly, always},
+	{"whole", atOnce, always},
 	{"byte by byte", byteByByte, always},
 	{"cut at random", atRandom, always},
 	{"cut at random, again", atRandom, always},
@@ -57,25 +57,25 @@ var deliveries = []delivery{
 	{"cut at random, memory spent", atRandom, never},
 }
 
-func wholly(said []byte, _ *rand.Rand) int { return len(said) }
+func atOnce(input []byte, _ *rand.Rand) int { return len(input) }
 
-// byteByByte hurries through what is long, every other step.
-func byteByByte(said []byte, _ *rand.Rand) int {
-	if len(said) > 4096 && len(said)&1 == 0 {
+// byteByByte returns 1, but for long input it takes large steps in between, to save time.
+func byteByByte(input []byte, _ *rand.Rand) int {
+	if len(input) > 4096 && len(input)&1 == 0 {
 		return 997
 	}
 	return 1
 }
 
-func atRandom(said []byte, r *rand.Rand) int {
-	return min(len(said), 1+r.IntN(1<<r.IntN(17)+len(said)/16))
+func atRandom(input []byte, r *rand.Rand) int {
+	return min(len(input), 1+r.IntN(1<<r.IntN(17)+len(input)/16))
 }
 
 func always(*rand.Rand) bool      { return true }
 func never(*rand.Rand) bool       { return false }
 func sometimes(r *rand.Rand) bool { return r.IntN(2) == 0 }
 
-// converse has every rule told in every delivery.
+// converse runs every rule with every delivery.
 func converse(t *testing.T, rules []rule) {
 	t.Helper()
 	for _, r := range rules {
@@ -94,14 +94,14 @@ func converse(t *testing.T, rules []rule) {
 					})
 					p := newPeer(t, r, d, seed)
 					r.talk(p)
-					p.wantsNothing("all that the rule wants has been heard")
+					p.wantsNothing("the rule wants no more output")
 					if whole == nil {
 						whole = p
 					}
-					p.heardAndCountedLike(whole)
+					p.wantsSameAs(whole)
 				})
 				if !ok {
-					return // the others would say the same again
+					return // the other deliveries would fail in the same way
 				}
 			}
 		})
@@ -125,9 +125,9 @@ type peer struct {
 	delivery delivery
 	random   *rand.Rand
 	cuts     bool   // the server may have to cut frames through
-	heard    []byte // what the server has said
-	unheard  []byte // the part of it that was not wanted so far
-	head     bool   // the request was one for the head only
+	received []byte // all output of the server
+	unread   []byte // the end of received, which no wants method has read yet
+	head     bool   // the request is a HEAD request
 }
 
 func newPeer(t *testing.T, r rule, d delivery, seed uint64) *peer {
@@ -148,11 +148,11 @@ func newPeer(t *testing.T, r rule, d delivery, seed uint64) *peer {
 	return p
 }
 
-// A said is something that a peer may say.
-type said interface{ wire() []byte }
+// A sendable is something that a peer can send.
+type sendable interface{ wire() []byte }
 
-// sends has the server receive what is said, in the peer's delivery.
-func (p *peer) sends(all ...said) {
+// sends makes the server receive all arguments, split by the peer's delivery.
+func (p *peer) sends(all ...sendable) {
 	p.t.Helper()
 	var bytes []byte
 	for _, s := range all {
@@ -161,66 +161,65 @@ func (p *peer) sends(all ...said) {
 	p.head = p.head || strings.HasPrefix(string(bytes), "HEAD ")
 	for len(bytes) > 0 {
 		n := p.delivery.cut(bytes, p.random)
-		p.hears(p.conn.arrive(bytes[:n], p.delivery.keep(p.random)))
+		p.receives(p.conn.arrive(bytes[:n], p.delivery.keep(p.random)))
 		bytes = bytes[n:]
 	}
 }
 
-func (p *peer) hears(said []byte) {
-	p.heard = append(p.heard, said...)
-	p.unheard = append(p.unheard, said...)
+func (p *peer) receives(output []byte) {
+	p.received = append(p.received, output...)
+	p.unread = append(p.unread, output...)
 }
 
-// heardAndCountedLike wants the bytes and the counters to be those of another
-// delivery, unless frames are cut through.
-func (p *peer) heardAndCountedLike(other *peer) {
+// wantsSameAs wants the output and the counters to be the same as those of another delivery, unless
+// frames are cut through.
+func (p *peer) wantsSameAs(other *peer) {
 	p.t.Helper()
 	if p.cuts || other.cuts {
 		return
 	}
-	if !bytes.Equal(p.heard, other.heard) {
-		p.t.Errorf("heard %s,\nbut %s when delivered %s", gist(p.heard), gist(other.heard), other.delivery.name)
+	if !bytes.Equal(p.received, other.received) {
+		p.t.Errorf("got %s,\nwant %s, as with delivery %q", gist(p.received), gist(other.received), other.delivery.name)
 	}
 	if p.conn.endpoint.Count != other.conn.endpoint.Count {
-		p.t.Errorf("counted %+v,\nbut %+v when delivered %s", p.conn.endpoint.Count, other.conn.endpoint.Count, other.delivery.name)
+		p.t.Errorf("got counters %+v,\nwant %+v, as with delivery %q", p.conn.endpoint.Count, other.conn.endpoint.Count, other.delivery.name)
 	}
 }
 
-// isBidGoodbye has the server end the connection from its side.
-func (p *peer) isBidGoodbye(code ws.StatusCode, reason string) {
+// serverCloses makes the server end the connection from its side.
+func (p *peer) serverCloses(code ws.StatusCode, reason string) {
 	p.t.Helper()
-	said := p.conn.endpoint.Goodbye(nil, &p.conn.state, code, reason)
-	if len(said) >= Tailroom {
-		p.t.Fatalf("Goodbye appended %d bytes, and must stay below Tailroom", len(said))
+	output := p.conn.endpoint.Goodbye(nil, &p.conn.state, code, reason)
+	if len(output) >= Tailroom {
+		p.t.Fatalf("Goodbye appended %d bytes, want less than Tailroom", len(output))
 	}
 	p.conn.checkState()
-	p.hears(said)
+	p.receives(output)
 }
 
-// isRefused has the server refuse the connection for a reason of its own.
-func (p *peer) isRefused(r *Refusal) {
+// serverRefuses makes the server refuse the connection.
+func (p *peer) serverRefuses(r *Refusal) {
 	p.t.Helper()
-	p.hears(p.conn.endpoint.Refuse(nil, &p.conn.state, r))
+	p.receives(p.conn.endpoint.Refuse(nil, &p.conn.state, r))
 	p.conn.checkState()
 }
 
-// wantsFrame wants to hear a frame next. Where frames are cut through it may come in pieces:
-// the first has its opcode, the last its FIN bit, and those between are
-// continuations.
+// wantsFrame wants a frame next. If frames are cut through, it may come in pieces: the first has
+// the opcode, the last the FIN bit, and the others are continuations.
 func (p *peer) wantsFrame(op ws.OpCode, fin bool, payload, why string) {
 	p.t.Helper()
 	for got := ""; ; op = ws.OpContinuation {
-		h, piece := p.hearFrame(why)
+		h, piece := p.readFrame(why)
 		got += piece
 		whole := len(got) >= len(payload)
 		if h.OpCode != op || h.Fin != (fin && whole) || got != payload[:min(len(got), len(payload))] {
-			p.t.Fatalf("heard %s,\nwanted %s:\n%s", describe(h, got), describe(ws.Header{OpCode: op, Fin: fin}, payload), why)
+			p.t.Fatalf("got %s,\nwant %s:\n%s", describe(h, got), describe(ws.Header{OpCode: op, Fin: fin}, payload), why)
 		}
 		if whole {
 			return
 		}
 		if !p.cuts || op.IsControl() || piece == "" {
-			p.t.Fatalf("heard %s, not all of %s:\n%s", describe(h, got), describe(ws.Header{OpCode: op, Fin: fin}, payload), why)
+			p.t.Fatalf("got only %s, want %s:\n%s", describe(h, got), describe(ws.Header{OpCode: op, Fin: fin}, payload), why)
 		}
 	}
 }
@@ -235,17 +234,16 @@ func (p *peer) wantsPong(payload, why string) {
 	p.wantsFrame(ws.OpPong, true, payload, why)
 }
 
-// wantsClose wants a close frame next, whatever its reason. In a delivery where
-// frames are cut through, pieces of a message that will never be whole may
-// come before.
+// wantsClose wants a close frame next, with any reason. If frames are cut through, pieces of an
+// incomplete message may come before it.
 func (p *peer) wantsClose(code ws.StatusCode, why string) {
 	p.t.Helper()
-	h, body := p.hearFrame(why)
+	h, body := p.readFrame(why)
 	for p.cuts && !h.Fin {
-		h, body = p.hearFrame(why)
+		h, body = p.readFrame(why)
 	}
 	if h.OpCode != ws.OpClose || !h.Fin || len(body) < 2 || binary.BigEndian.Uint16([]byte(body)) != uint16(code) {
-		p.t.Fatalf("heard %s, wanted a close frame with code %d:\n%s", describe(h, body), code, why)
+		p.t.Fatalf("got %s, want a close frame with code %d:\n%s", describe(h, body), code, why)
 	}
 	if !utf8.ValidString(body[2:]) {
 		p.t.Fatalf("the reason %q of the server's close frame is not UTF-8 (5.5.1)", body[2:])
@@ -259,57 +257,56 @@ func (p *peer) wantsFailure(code ws.StatusCode, why string) {
 	p.wantsEnd(int(code), why)
 }
 
-// wantsNothing wants silence. In a delivery where frames are cut through,
-// pieces of one that is not whole yet are silence too.
+// wantsNothing wants no output. If frames are cut through, it ignores the pieces of an incomplete
+// frame.
 func (p *peer) wantsNothing(why string) {
 	p.t.Helper()
-	if len(p.unheard) == 0 {
+	if len(p.unread) == 0 {
 		return
 	}
-	all := p.unheard
-	for p.cuts && len(p.unheard) > 0 {
-		if h, payload := p.hearFrame(why); h.Fin || h.OpCode.IsControl() || payload == "" {
+	all := p.unread
+	for p.cuts && len(p.unread) > 0 {
+		if h, payload := p.readFrame(why); h.Fin || h.OpCode.IsControl() || payload == "" {
 			break
 		}
 	}
-	if len(p.unheard) > 0 || !p.cuts {
-		p.t.Fatalf("heard %s, wanted nothing:\n%s", gist(all), why)
+	if len(p.unread) > 0 || !p.cuts {
+		p.t.Fatalf("got %s, want nothing:\n%s", gist(all), why)
 	}
-	p.unheard = all
+	p.unread = all
 }
 
-// wantsEnd wants the connection to be at its end, to have come there with
-// code, and to stay there.
+// wantsEnd wants the phase to be Done with this code, and to stay Done.
 func (p *peer) wantsEnd(code int, why string) {
 	p.t.Helper()
 	s := &p.conn.state
 	if s.Phase() != Done || s.Code() != code {
-		p.t.Fatalf("phase %d, code %d; wanted the end with code %d:\n%s", s.Phase(), s.Code(), code, why)
+		p.t.Fatalf("got phase %d, code %d; want Done with code %d:\n%s", s.Phase(), s.Code(), code, why)
 	}
 	p.sends(ping("are you there?"), text("hello?"), closing(1000, ""))
-	p.isBidGoodbye(1001, "bye")
-	p.isRefused(RefuseFull)
-	if len(p.unheard) > 0 {
-		p.t.Fatalf("heard %s after the end:\n%s", gist(p.unheard), why)
+	p.serverCloses(1001, "bye")
+	p.serverRefuses(RefuseFull)
+	if len(p.unread) > 0 {
+		p.t.Fatalf("got %s after the end:\n%s", gist(p.unread), why)
 	}
 	if s.Code() != code {
-		p.t.Fatalf("the code has become %d after the end", s.Code())
+		p.t.Fatalf("got code %d after the end, want %d", s.Code(), code)
 	}
 }
 
-// wantsOpen wants a connection on which a ping is answered and a message echoed.
+// wantsOpen wants the phase to be Open, a ping to be answered and a message to be echoed.
 func (p *peer) wantsOpen(why string) {
 	p.t.Helper()
 	p.sends(ping("open?"), text("open!"))
 	p.wantsPong("open?", why)
 	p.wantsText("open!", why)
 	if phase := p.conn.state.Phase(); phase != Open {
-		p.t.Fatalf("phase %d, wanted Open:\n%s", phase, why)
+		p.t.Fatalf("got phase %d, want Open:\n%s", phase, why)
 	}
 }
 
-// wantsUpgrade wants the connection to be upgraded, by a response that has the
-// given header fields besides those that every one has.
+// wantsUpgrade wants a 101 response with the given header fields, in addition to those that every
+// such response has.
 func (p *peer) wantsUpgrade(why string, fields ...string) {
 	p.t.Helper()
 	want := textproto.MIMEHeader{
@@ -321,20 +318,20 @@ func (p *peer) wantsUpgrade(why string, fields ...string) {
 		name, value, _ := strings.Cut(f, ": ")
 		want.Set(name, value)
 	}
-	status, header, body := p.hearResponse(why)
+	status, header, body := p.readResponse(why)
 	if status != "101 Switching Protocols" || fmt.Sprint(header) != fmt.Sprint(want) {
-		p.t.Fatalf("heard %s %v %q,\nwanted 101 %v:\n%s", status, header, body, want, why)
+		p.t.Fatalf("got %s %v %q,\nwant 101 %v:\n%s", status, header, body, want, why)
 	}
-	p.unheard = body
+	p.unread = body
 }
 
-// wantsRefusal wants the request to be refused with status, by a response that has the
-// given header fields besides those that every one has, and the connection to end.
+// wantsRefusal wants a response with the status code and the given header fields, in addition to
+// those that every refusal has, and the end of the connection.
 func (p *peer) wantsRefusal(code int, why string, fields ...string) {
 	p.t.Helper()
-	status, header, body := p.hearResponse(why)
+	status, header, body := p.readResponse(why)
 	if status != fmt.Sprint(code, " ", http.StatusText(code)) {
-		p.t.Fatalf("heard %s %q, wanted %d:\n%s", status, body, code, why)
+		p.t.Fatalf("got %s %q, want %d:\n%s", status, body, code, why)
 	}
 	for _, f := range append([]string{
 		"Connection: close",
@@ -343,54 +340,54 @@ func (p *peer) wantsRefusal(code int, why string, fields ...string) {
 	}, fields...) {
 		name, value, _ := strings.Cut(f, ": ")
 		if all := header.Values(name); !slices.Contains(all, value) {
-			p.t.Errorf("%s has %s: %q, wanted %q:\n%s", status, name, all, value, why)
+			p.t.Errorf("%s: got field %s: %q, want %q:\n%s", status, name, all, value, why)
 		}
 	}
 	length := header.Get("Content-Length")
 	switch {
 	case p.head && len(body) > 0:
-		p.t.Errorf("%s has the body %q in answer to HEAD (RFC 9110, 9.3.2)", status, body)
+		p.t.Errorf("%s: got the body %q for a HEAD request, want none (RFC 9110, 9.3.2)", status, body)
 	case p.head:
 	case len(body) < 2 || bytes.IndexByte(body, '\n') != len(body)-1:
-		p.t.Errorf("%s has the body %q, wanted one line", status, body)
+		p.t.Errorf("%s: got the body %q, want one line", status, body)
 	case length != fmt.Sprint(len(body)):
-		p.t.Errorf("%s has Content-Length %s and a body of %d bytes", status, length, len(body))
+		p.t.Errorf("%s: got Content-Length %s for a body of %d bytes", status, length, len(body))
 	}
-	p.unheard = nil
+	p.unread = nil
 	p.wantsEnd(code, why)
 }
 
 // wantsReason wants a refusal with this reason.
 func (p *peer) wantsReason(code int, reason, why string, fields ...string) {
 	p.t.Helper()
-	if !bytes.HasSuffix(p.unheard, []byte("\r\n\r\n"+reason+"\n")) {
-		p.t.Errorf("heard %q, wanted the reason %q:\n%s", p.unheard, reason, why)
+	if !bytes.HasSuffix(p.unread, []byte("\r\n\r\n"+reason+"\n")) {
+		p.t.Errorf("got %q, want the reason %q:\n%s", p.unread, reason, why)
 	}
 	p.wantsRefusal(code, why, fields...)
 }
 
-// hearFrame takes a frame off the front of what was said. It reads with
-// gobwas's own reader, and is strict about what a server may send.
-func (p *peer) hearFrame(why string) (ws.Header, string) {
+// readFrame reads the next frame of the output. It uses the parser of gobwas/ws, and fails the test
+// if the frame is one that a server must not send.
+func (p *peer) readFrame(why string) (ws.Header, string) {
 	p.t.Helper()
-	if len(p.unheard) == 0 {
-		p.t.Fatalf("heard nothing, wanted a frame:\n%s", why)
+	if len(p.unread) == 0 {
+		p.t.Fatalf("got nothing, want a frame:\n%s", why)
 	}
-	h, payload, rest, err := takeFrame(p.unheard)
+	h, payload, rest, err := takeFrame(p.unread)
 	if err != nil {
-		p.t.Fatalf("heard %q, which is no frame of a server: %v; wanted one:\n%s", gist(p.unheard), err, why)
+		p.t.Fatalf("got %q, want a valid frame of a server: %v:\n%s", gist(p.unread), err, why)
 	}
-	p.unheard = rest
+	p.unread = rest
 	return h, string(payload)
 }
 
-// hearResponse takes a response's head off the front of what was said. It
-// reads it line by line, for net/http would hide Connection.
-func (p *peer) hearResponse(why string) (status string, header textproto.MIMEHeader, body []byte) {
+// readResponse reads the head of an HTTP response. It does not use net/http, which hides the
+// Connection field.
+func (p *peer) readResponse(why string) (status string, header textproto.MIMEHeader, body []byte) {
 	p.t.Helper()
-	head, body, found := bytes.Cut(p.unheard, []byte("\r\n\r\n"))
+	head, body, found := bytes.Cut(p.unread, []byte("\r\n\r\n"))
 	if !found {
-		p.t.Fatalf("heard %q, wanted a response:\n%s", p.unheard, why)
+		p.t.Fatalf("got %q, want a response:\n%s", p.unread, why)
 	}
 	r := textproto.NewReader(bufio.NewReader(strings.NewReader(string(head) + "\r\n\r\n")))
 	line, err := r.ReadLine()
@@ -399,12 +396,13 @@ func (p *peer) hearResponse(why string) (status string, header textproto.MIMEHea
 	}
 	status, found = strings.CutPrefix(line, "HTTP/1.1 ")
 	if err != nil || !found {
-		p.t.Fatalf("heard %q, which is no response: %v", p.unheard, err)
+		p.t.Fatalf("got %q, want an HTTP response: %v", p.unread, err)
 	}
 	return status, header, body
 }
 
-// takeFrame takes a server's frame off the front of p.
+// takeFrame parses a server's frame at the front of p, and returns the bytes that follow it as
+// rest.
 func takeFrame(p []byte) (h ws.Header, payload, rest []byte, err error) {
 	r := bytes.NewReader(p)
 	if h, err = ws.ReadHeader(r); err != nil {
@@ -419,7 +417,7 @@ func takeFrame(p []byte) (h ws.Header, payload, rest []byte, err error) {
 	case h.OpCode.IsReserved():
 		err = fmt.Errorf("its opcode is reserved (5.2)")
 	case h.OpCode.IsControl() && (!h.Fin || h.Length > 125):
-		err = fmt.Errorf("no such control frame (5.5)")
+		err = fmt.Errorf("it is a fragmented or too long control frame (5.5)")
 	case ws.HeaderSize(h) != size:
 		err = fmt.Errorf("its length is not in its shortest form (5.2)")
 	case h.Length > int64(r.Len()):
@@ -458,7 +456,7 @@ func opName(op ws.OpCode) string {
 	return fmt.Sprintf("opcode %#x", byte(op))
 }
 
-// gist is what a server has said, in words.
+// gist describes the output of a server.
 func gist(p []byte) string {
 	if bytes.HasPrefix(p, []byte("HTTP/")) {
 		return abridged(string(p))
@@ -483,18 +481,18 @@ func abridged(s string) string {
 	return fmt.Sprintf("%q…%q", s[:80], s[len(s)-40:])
 }
 
-// raw is said as it stands.
+// raw is sent as it is.
 type raw string
 
 func (r raw) wire() []byte { return []byte(r) }
 
-// A frame is a client's, with all the liberties that one may take.
+// A frame is a client's frame, valid or not.
 type frame struct {
 	op       ws.OpCode
 	fin      bool
 	rsv      byte
 	unmasked bool
-	form     byte // length126 or length127 instead of the shortest
+	form     byte // in16 or in64: the form of the length; 0: the shortest
 	payload  string
 }
 
@@ -518,7 +516,7 @@ func closing(code uint16, reason string) frame {
 
 var sampleMask = [4]byte{0x37, 0xfa, 0x21, 0x3d} // section 5.7
 
-// header is the frame's, for a payload of n bytes.
+// header returns the header of the frame, for a payload of n bytes.
 func (f frame) header(n uint64) raw {
 	b := []byte{byte(f.op) | f.rsv<<4, 0}
 	if f.fin {
@@ -560,19 +558,18 @@ func (f frame) wire() []byte {
 	return b
 }
 
-// upTo is the beginning of a frame: its header and n bytes of its payload.
+// upTo returns the beginning of the frame: its header and n bytes of its payload.
 func (f frame) upTo(n int) raw {
 	w := f.wire()
 	return raw(w[:len(w)-len(f.payload)+n])
 }
 
-// from is what follows upTo(n).
+// from returns the bytes that follow upTo(n).
 func (f frame) from(n int) raw { return raw(f.wire())[len(f.upTo(n)):] }
 
-// A connection carries bytes to an endpoint as a worker does: in a buffer
-// that is not its own, with the rest of the last call in front. It checks
-// what an endpoint promises about each call. (It does without t.Helper, which
-// would take most of the time.)
+// A connection passes input to an endpoint as a worker does: in a shared buffer, with the rest of
+// the last call in front. After each call it checks the contract of Receive. It does not call
+// t.Helper, which would take most of the time.
 type connection struct {
 	t        testing.TB
 	endpoint *Endpoint
@@ -590,8 +587,7 @@ func newConnection(t testing.TB, cfg Config) *connection {
 	return &connection{t: t, endpoint: New(cfg)}
 }
 
-// arrive has the endpoint receive p, and returns what it says. The result is
-// valid until the next call.
+// arrive makes the endpoint receive p, and returns the output, which is valid until the next call.
 func (c *connection) arrive(p []byte, keep bool) []byte {
 	var (
 		start = Headroom
@@ -611,19 +607,19 @@ func (c *connection) arrive(p []byte, keep bool) []byte {
 	copy(mem[guard+start:], c.rest)
 	copy(mem[guard+start+len(c.rest):], p)
 
-	// The second guard is within the capacity, where an append would go.
+	// The second guard is within the capacity of b.Bytes, where an append would write.
 	b := Buffer{Bytes: mem[guard : guard+size], Start: start, End: end, Seen: len(c.rest)}
 	c.endpoint.Receive(&c.state, &b, keep)
 	c.checkCounters()
 
 	for i := range guard {
 		if mem[i] != poison || mem[guard+size+i] != poison {
-			c.t.Fatalf("the byte %d before or after the buffer has been touched", i)
+			c.t.Fatalf("byte %d before or after the buffer was overwritten", i)
 		}
 	}
 	switch {
 	case b.End != end, b.Start < start, b.Start > end, b.Seen != end-b.Start:
-		c.t.Fatalf("input [%d:%d] has become [%d:%d] with %d seen", start, end, b.Start, b.End, b.Seen)
+		c.t.Fatalf("input [%d:%d] has become the rest [%d:%d] with Seen %d", start, end, b.Start, b.End, b.Seen)
 	case b.Out < 0, b.Out > b.OutEnd, b.OutEnd > end+Tailroom:
 		c.t.Fatalf("output [%d:%d] is outside the buffer of input [%d:%d]", b.Out, b.OutEnd, start, end)
 	case b.OutEnd > b.Start && c.state.phase != Done:
@@ -637,10 +633,10 @@ func (c *connection) arrive(p []byte, keep bool) []byte {
 	return b.Bytes[b.Out:b.OutEnd]
 }
 
-// maxControl is the length of the longest control frame of a client.
+// maxControl is the size in bytes of the longest control frame of a client.
 const maxControl = 2 + maskSize + 125
 
-// checkRest checks that no more is left for the caller to keep than may be.
+// checkRest checks that the rest is not longer than Receive promises.
 func (c *connection) checkRest(keep bool) {
 	limit := maxControl
 	switch {
@@ -652,49 +648,48 @@ func (c *connection) checkRest(keep bool) {
 		limit = max(maxControl, c.endpoint.cfg.MaxFrame)
 	}
 	if len(c.rest) >= limit {
-		c.t.Fatalf("%d bytes of rest in phase %d, keep %t", len(c.rest), c.state.phase, keep)
+		c.t.Fatalf("got %d bytes of rest in phase %d, keep %t; want less than %d", len(c.rest), c.state.phase, keep, limit)
 	}
 }
 
-// checkCounters checks that as much has been echoed as was taken.
+// checkCounters checks that as many payload bytes have been sent as received, and a pong per ping.
 func (c *connection) checkCounters() {
 	n := &c.endpoint.Count
 	for _, op := range []ws.OpCode{ws.OpContinuation, ws.OpText, ws.OpBinary} {
 		if n.PayloadIn[op] != n.PayloadOut[op] {
-			c.t.Fatalf("%d payload bytes with opcode %d were taken, and %d sent", n.PayloadIn[op], op, n.PayloadOut[op])
+			c.t.Fatalf("%d payload bytes with opcode %d were received, but %d sent", n.PayloadIn[op], op, n.PayloadOut[op])
 		}
 	}
 	if c.state.phase == Open && n.FramesIn[ws.OpPing] != n.FramesOut[ws.OpPong] {
-		c.t.Fatalf("%d pings were taken, and %d pongs sent", n.FramesIn[ws.OpPing], n.FramesOut[ws.OpPong])
+		c.t.Fatalf("%d pings were received, but %d pongs sent", n.FramesIn[ws.OpPing], n.FramesOut[ws.OpPong])
 	}
 }
 
-// checkState checks that the state remembers nothing that it may not, or that
-// contradicts itself.
+// checkState checks that the fields of the state are valid and consistent.
 func (c *connection) checkState() {
 	s, wrong := &c.state, ""
 	switch {
 	case s.phase > Done:
-		wrong = "no such phase"
+		wrong = "an invalid phase"
 	case s.phase == Done && s.code == 0:
-		wrong = "Done without a code"
+		wrong = "no code in phase Done"
 	case s.phase == Done:
 	case s.phase == Handshake && *s != State{}:
-		wrong = "something to remember before the handshake"
+		wrong = "a field that is not zero in phase Handshake"
 	case s.phase == Open && s.code != 0:
-		wrong = "a code while Open"
+		wrong = "a code in phase Open"
 	case s.op > ws.OpBinary:
-		wrong = "a message of a kind that there is not"
+		wrong = "an opcode that is not of a message"
 	case s.op == ws.OpContinuation && (s.size != 0 || s.remaining != 0):
-		wrong = "the size of a message without the message"
+		wrong = "a size without a message in progress"
 	case s.phase == Open && s.remaining > 0 && len(c.rest) > 0:
-		wrong = "a rest in the middle of a frame being cut through"
+		wrong = "a rest inside a frame being cut through"
 	case s.phase == Open && c.endpoint.cfg.MaxMessage > 0 && s.size > c.endpoint.cfg.MaxMessage:
 		wrong = "a message longer than MaxMessage"
-	case s.text%stateBits != 0 || s.text >= utf8Never:
-		wrong = "text that is impossible"
+	case s.text%stateBits != 0 || s.text >= utf8Invalid:
+		wrong = "an invalid text check"
 	case s.phase == Open && !s.text.whole() && s.op != ws.OpText && len(c.rest) == 0:
-		wrong = "a begun character outside of text"
+		wrong = "an unfinished character outside of a text message"
 	}
 	if wrong != "" {
 		c.t.Fatalf("the state has %s: %+v, rest of %d bytes", wrong, *s, len(c.rest))

@@ -2,15 +2,16 @@ package echo
 
 import "github.com/gobwas/ws"
 
-// Counters count what has been taken and what has been made, by opcode. What
-// is read past after our close frame is not taken, nor is what breaks a rule; so of
-// payload in text, binary and continuation frames as much goes out as comes
-// in. It is counted under the opcode that it has in the reply, for a frame that is cut
-// through is one frame in and several out.
+// Counters count frames and payload bytes by opcode, received and sent.
+//
+// Frames that violate the protocol, and those discarded after our close frame, do not count as
+// received. As many payload bytes of text, binary and continuation frames are therefore sent as
+// received. A frame that is cut through counts as one frame received and several sent; its payload
+// counts under the opcodes of the frames sent.
 type Counters struct {
 	FramesIn, FramesOut   [16]uint64
 	PayloadIn, PayloadOut [16]uint64 // bytes
-	Messages              [3]uint64  // echoed to their end, text and binary
+	Messages              [3]uint64  // echoed completely, by opcode: text and binary
 }
 
 func (c *Counters) frameIn(op ws.OpCode, payload int) {
@@ -23,7 +24,7 @@ func (c *Counters) frameOut(op ws.OpCode, payload int) {
 	c.PayloadOut[op&15] += uint64(payload)
 }
 
-// Add adds what d has counted.
+// Add adds the counts of d to c.
 func (c *Counters) Add(d *Counters) {
 	for op := range c.FramesIn {
 		c.FramesIn[op] += d.FramesIn[op]

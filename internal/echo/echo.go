@@ -1,35 +1,34 @@
-// Package echo is the protocol: RFC 6455 as a server speaks it that sends back
-// whatever it is sent. It knows bytes, never sockets: an [Endpoint] is given
-// the bytes that have arrived and a connection's [State], and leaves in the
-// same [Buffer] the bytes to send and those it cannot use yet. It never blocks,
-// starts nothing, and keeps no reference to what it was given.
+// Package echo implements the server side of RFC 6455 for an echo server, without I/O: it knows
+// bytes, never sockets. The caller gives [Endpoint.Receive] the bytes that have arrived and the
+// connection's [State]. Receive leaves the bytes to send in the same [Buffer], together with the
+// unfinished input that it needs again. It does not block, start goroutines, or keep references
+// to its arguments.
 //
-// # In place
+// # Echo in place
 //
-// A client's frame is a header, four bytes of mask and the payload; its echo
-// is the same header without mask bit and mask, then the payload unmasked.
+// A client's frame consists of a header, a masking key of four bytes, and the masked payload. Its
+// echo consists of the same header without the MASK bit, and the unmasked payload.
 //
 //	request   | header | mask | masked payload |
 //	reply          | header   | payload        |
 //
-// So the reply is four bytes shorter than the request and is made where the
-// request lies: unmask, then write the header right before. Replies to frames
-// that arrived together are moved next to each other and leave as one run of
-// bytes. Pongs and close replies are made in the same way.
+// The reply is therefore four bytes shorter than the request, and Receive builds it in the memory
+// of the request: it unmasks the payload and writes the header just before it. It moves the replies
+// to frames that arrived together next to each other, so that one system call sends them all. Pongs
+// and close replies are built in the same way.
 //
-// # Any cut of the input gives the same output
+// # Segmentation does not change the output
 //
-// How the network cut the peer's bytes into segments must not show. A frame
-// that has not arrived whole stays in the buffer as rest; the next call
-// gets it again at the front of its input. Payload that has arrived is
-// unmasked and, if it is text, checked at once all the same, so that an
-// impossible byte ends the connection when it arrives (section 8.1) and not
-// when its frame is complete, and so that a frame that comes a byte at a time
-// costs no more than one that comes whole.
+// The output does not depend on how the network has split the input into segments. A frame that has
+// not arrived completely stays in the buffer as rest, and the next call gets it again at the front
+// of its input. Receive unmasks the payload that has arrived, and checks it if it is text, without
+// waiting for the end of the frame. An invalid byte therefore ends the connection as soon as it
+// arrives (section 8.1), and a frame that arrives byte by byte costs no more than a complete one.
 //
-// The exception is a frame too long to be kept, or one for which the caller has no memory:
-// it is cut through, which means that what has arrived goes back as a fragment and the rest
-// as continuations. The message is the same; its fragments show how it arrived.
+// The exception is a frame that is longer than Config.MaxFrame, or that the caller has no memory
+// for. Such a frame is cut through: Receive sends the payload that has arrived as a fragment, and
+// the payload that follows as continuation frames. The message is the same, but its fragments show
+// how it arrived.
 package echo
 
 import (
@@ -39,99 +38,98 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Room that a [Buffer] keeps on either side of its input. Replies are never
-// longer than the input but for three: the header of a continuation made for
-// the second half of a frame, a switching response to the tersest of requests,
-// both of which extend to the left, and a close frame that says which rule was
-// broken, to the right. A refused request is answered from the start of
-// the buffer, over it.
+// Headroom and Tailroom are the free bytes that a [Buffer] has before and after its input. Three
+// kinds of reply can be longer than their input. The header of a continuation frame, made for the
+// second part of a frame, and the 101 response to a very short request extend into Headroom. A
+// close frame with the rule that the peer broke extends into Tailroom. The refusal of a request
+// overwrites the buffer from its start.
 const (
 	Headroom = 64
 	Tailroom = 512
 )
 
-// Config is what all connections have in common.
+// Config holds the settings that all connections share.
 type Config struct {
 	MaxMessage uint64 // payload bytes of one message, over all its fragments; 0: no limit
 	MaxHeader  int    // bytes of the opening request, blank line included
-	MaxFrame   int    // bytes of a frame, header included, that is kept until it is whole
+	MaxFrame   int    // bytes of the longest frame, header included, that is kept until complete
 
 	// AnySubprotocol selects the first subprotocol that a client offers;
 	// otherwise the first that is also one of Subprotocols.
 	AnySubprotocol bool
 	Subprotocols   []string
 
-	// AnyOrigin admits pages from everywhere; otherwise one of Origins must admit the Origin of a
-	// request. A request without Origin is not from a browser and is admitted.
+	// AnyOrigin admits pages from every origin; otherwise one of Origins must admit the Origin of a
+	// request. A request without Origin does not come from a browser and is admitted.
 	AnyOrigin bool
 	Origins   []Origin
 
-	// Now gives the wall-clock time for the Date field of a refusal
+	// Now returns the wall-clock time for the Date field of a refusal
 	// (RFC 9110, section 6.6.1). Nothing else depends on it.
 	Now func() time.Time
 }
 
-// An Endpoint is the server's end of any number of connections. It holds what
-// their protocol needs between two bytes but not between two calls, so each
-// worker has one and nobody else uses it.
+// An Endpoint is the server's end of any number of connections. It holds the scratch memory of
+// one call, while a [State] holds what a connection needs between two calls. An Endpoint belongs to
+// one goroutine; each worker has its own.
 type Endpoint struct {
 	cfg      Config
 	upgrader upgrader
 
-	// Count is of all that this endpoint has been given and has answered.
+	// Count counts the frames and messages of all connections.
 	Count Counters
 }
 
-// New makes an endpoint.
+// New returns an endpoint.
 func New(cfg Config) *Endpoint {
 	e := &Endpoint{cfg: cfg}
 	e.upgrader.init(&e.cfg)
 	return e
 }
 
-// State is all that the protocol remembers of a connection from one call to
-// the next. It has no pointer and is 32 bytes long, for it is a part of the
-// connection's slot. The zero State is a connection that has said nothing yet.
+// State holds everything that the protocol remembers about a connection from one call to the next.
+// It is part of the connection's slot, which is outside Go's heap. Its size is therefore 32 bytes,
+// and it contains no pointer. The zero State is that of a new connection in phase Handshake.
 type State struct {
 	remaining uint64    // payload bytes of the frame being cut through that have not arrived
 	size      uint64    // payload bytes of the message in progress, in its frames so far
-	mask      uint32    // of the frame being cut through; its lowest byte is for the next of the payload
+	mask      uint32    // of the frame being cut through; the lowest byte is for the next payload byte
 	text      utf8Check // of the message in progress, if it is text
 	op        ws.OpCode // of the message in progress; OpContinuation: there is none
-	cut       cutFrame  // what is left to say of the frame being cut through
+	cut       cutFrame  // of the frame being cut through: the header of its next piece
 	phase     Phase
 	code      uint16 // see State.Code
 }
 
 var _ [32]byte = [unsafe.Sizeof(State{})]byte{} // a slot has room for 32 bytes
 
-// Upgraded is the State of a connection whose opening handshake somebody else
-// has completed.
+// Upgraded returns the State of a connection whose opening handshake another server, such as
+// net/http, has completed.
 func Upgraded() State { return State{phase: Open} }
 
-// Buffer is a run of bytes that input, replies and rest share.
+// Buffer is the memory that input, replies and rest share.
 type Buffer struct {
 	Bytes []byte
 
-	// Bytes[Start:End] is input. The caller leaves Headroom before Start and
-	// Tailroom after End. When Receive returns it is the rest: the beginning of
-	// a frame or of a request, to be given again, in front of what arrives next.
+	// Bytes[Start:End] is the input. The caller leaves Headroom bytes before Start and Tailroom
+	// bytes after End. When Receive returns, Bytes[Start:End] is the rest: the unfinished beginning
+	// of a frame or of a request. The next call must get it again, in front of new input.
 	Start, End int
 
-	// Seen is how much of the input, from Start, is such rest of the last call.
-	// Its bytes must be as Receive left them.
+	// Seen is the number of bytes at the front of the input that are the rest of the last call.
+	// They must be unchanged, since Receive may have unmasked them already.
 	Seen int
 
-	// Bytes[Out:OutEnd] is what is to be sent now. Receive sets it.
+	// Bytes[Out:OutEnd] is the output, to be sent now. Receive sets it.
 	Out, OutEnd int
 }
 
-// Receive takes the input of b as far as it can. If keep is false the caller
-// cannot keep the rest of a data frame, and it is cut through; rest is
-// then less than a control frame, or an unfinished request.
+// Receive processes the input of b as far as possible. If keep is false, the caller has no memory
+// for an unfinished data frame, and Receive cuts the frame through. The rest is then an unfinished
+// request, or shorter than the longest control frame.
 //
-// When it returns and the phase is Done, the connection is to be ended after
-// the reply has been sent; there is no rest then, and no use in more input.
+// If the phase is Done when Receive returns, the caller must end the connection after it has sent
+// the output. There is no rest then, and further input is ignored.
 func (e *Endpoint) Receive(s *State, b *Buffer, keep bool) {
 	b.Out, b.OutEnd = b.Start, b.Start
 	if s.phase == Handshake {

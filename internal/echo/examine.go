@@ -1,9 +1,10 @@
 package echo
 
-// Examine examines the head of a request that another HTTP server has read, of the given length in
-// bytes as it was received. It returns the refusal that Receive would have answered the request with, or
-// else the subprotocol that it would have selected, if any. The head ends with its blank line, and need
-// only contain the fields that FieldsExamined names, Host and Transfer-Encoding.
+// Examine checks the head of a request that another HTTP server has read; length is the number of
+// bytes in which the server received it. Examine returns the refusal with which Receive would have
+// answered the request. If there is none, it returns the subprotocol that Receive would have
+// selected, if any. The head ends with its blank line, and need only contain Host,
+// Transfer-Encoding and the fields that FieldsExamined names.
 func (e *Endpoint) Examine(head []byte, length int) (subprotocol string, refusal *Refusal) {
 	if length > e.cfg.MaxHeader {
 		return "", e.upgrader.tooLong
@@ -14,8 +15,8 @@ func (e *Endpoint) Examine(head []byte, length int) (subprotocol string, refusal
 	return string(e.upgrader.subprotocol), nil
 }
 
-// FieldsExamined are the fields of a request that decide about it, beside Host and those that announce
-// a body.
+// FieldsExamined lists the header fields that Examine uses, in the canonical form of net/http,
+// apart from Host and the fields that announce a body.
 var FieldsExamined = []string{
 	"Upgrade", "Connection", "Sec-Websocket-Version", "Sec-Websocket-Key",
 	"Sec-Websocket-Protocol", "Sec-Websocket-Extensions", "Origin",

@@ -12,13 +12,13 @@ package echo
 // 9110, section 5.6.1). A list that is sent in several fields is scanned field by field, since no
 // well-formed member extends over two.
 //
-// The zero value with rest set is ready to use. Scanning allocates nothing.
+// The zero value with input set is ready to use. Scanning does not allocate.
 type extensionScanner struct {
-	rest    []byte // not scanned yet
+	input   []byte // not scanned yet
 	inOffer bool   // a parameter may follow
 
 	name     []byte // the name of the extension or parameter
-	hasValue bool   // whether the parameter has a value
+	hasValue bool   // the parameter has a value
 	value    []byte // the value of the parameter, still escaped: see appendValue
 }
 
@@ -32,11 +32,12 @@ const (
 	extensionMalformed                      // the value breaks the grammar
 )
 
-// next scans the next item. There is none after extensionEnd and extensionMalformed.
+// next scans the next item and returns its kind. It must not be called again after it has returned
+// extensionEnd or extensionMalformed.
 func (x *extensionScanner) next() extensionItem {
 	x.skipSpace()
-	if x.inOffer && len(x.rest) > 0 {
-		switch x.rest[0] {
+	if x.inOffer && len(x.input) > 0 {
+		switch x.input[0] {
 		case ';':
 			return x.param()
 		case ',': // skipped below
@@ -44,11 +45,11 @@ func (x *extensionScanner) next() extensionItem {
 			return extensionMalformed
 		}
 	}
-	for len(x.rest) > 0 && x.rest[0] == ',' {
-		x.rest = x.rest[1:]
+	for len(x.input) > 0 && x.input[0] == ',' {
+		x.input = x.input[1:]
 		x.skipSpace()
 	}
-	if len(x.rest) == 0 {
+	if len(x.input) == 0 {
 		return extensionEnd
 	}
 	x.name = x.token()
@@ -61,19 +62,19 @@ func (x *extensionScanner) next() extensionItem {
 
 // param scans a parameter and the semicolon before it.
 func (x *extensionScanner) param() extensionItem {
-	x.rest = x.rest[1:]
+	x.input = x.input[1:]
 	x.skipSpace()
 	x.name, x.value, x.hasValue = x.token(), nil, false
 	if len(x.name) == 0 {
 		return extensionMalformed
 	}
 	x.skipSpace()
-	if len(x.rest) == 0 || x.rest[0] != '=' {
+	if len(x.input) == 0 || x.input[0] != '=' {
 		return extensionParam
 	}
-	x.rest = x.rest[1:]
+	x.input = x.input[1:]
 	x.skipSpace()
-	if len(x.rest) > 0 && x.rest[0] == '"' {
+	if len(x.input) > 0 && x.input[0] == '"' {
 		x.value = x.quoted()
 	} else {
 		x.value = x.token()
@@ -85,8 +86,8 @@ func (x *extensionScanner) param() extensionItem {
 	return extensionParam
 }
 
-// appendValue appends the parameter's value to dst without its escapes. A backslash is always one,
-// since the unescaped value is a token.
+// appendValue appends the parameter's value to dst without its escapes. Every backslash is an
+// escape, since the unescaped value is a token and contains none.
 func (x *extensionScanner) appendValue(dst []byte) []byte {
 	for _, c := range x.value {
 		if c != '\\' {
@@ -97,35 +98,35 @@ func (x *extensionScanner) appendValue(dst []byte) []byte {
 }
 
 func (x *extensionScanner) skipSpace() {
-	for len(x.rest) > 0 && (x.rest[0] == ' ' || x.rest[0] == '\t') {
-		x.rest = x.rest[1:]
+	for len(x.input) > 0 && (x.input[0] == ' ' || x.input[0] == '\t') {
+		x.input = x.input[1:]
 	}
 }
 
-// token scans a token. It is empty if there is none.
+// token scans and returns a token, which is empty if there is none.
 func (x *extensionScanner) token() []byte {
 	n := 0
-	for n < len(x.rest) && isTokenByte(x.rest[n]) {
+	for n < len(x.input) && isTokenByte(x.input[n]) {
 		n++
 	}
-	token := x.rest[:n]
-	x.rest = x.rest[n:]
+	token := x.input[:n]
+	x.input = x.input[n:]
 	return token
 }
 
-// quoted scans a quoted-string and returns what its quotes enclose. That is empty if the string
-// is, or if it does not end, or if it is not a token once it is unescaped.
+// quoted scans a quoted-string and returns the text between its quotes. The result is empty if the
+// string is empty, has no closing quote, or is not a token once it is unescaped.
 func (x *extensionScanner) quoted() []byte {
-	for n := 1; n < len(x.rest); n++ {
-		switch c := x.rest[n]; {
+	for n := 1; n < len(x.input); n++ {
+		switch c := x.input[n]; {
 		case c == '"':
-			value := x.rest[1:n]
-			x.rest = x.rest[n+1:]
+			value := x.input[1:n]
+			x.input = x.input[n+1:]
 			return value
-		case c == '\\' && n+1 < len(x.rest):
+		case c == '\\' && n+1 < len(x.input):
 			n++
 		}
-		if !isTokenByte(x.rest[n]) {
+		if !isTokenByte(x.input[n]) {
 			return nil
 		}
 	}

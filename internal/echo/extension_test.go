@@ -11,7 +11,7 @@ import (
 // scanned returns what a scanner finds in a value, one string per item, and reports whether the
 // value is well-formed.
 func scanned(value string) (items []string, ok bool) {
-	x := extensionScanner{rest: []byte(value)}
+	x := extensionScanner{input: []byte(value)}
 	for {
 		switch x.next() {
 		case extensionOffer:
@@ -84,7 +84,7 @@ func TestExtensionLists(t *testing.T) {
 	for _, c := range extensionLists {
 		items, ok := scanned(c.value)
 		if ok != (c.want != nil) || ok && !slices.Equal(items, c.want) {
-			t.Errorf("%q: %q, well-formed %t; want %q", c.value, items, ok, c.want)
+			t.Errorf("%q: got %q, well-formed %t; want %q", c.value, items, ok, c.want)
 		}
 	}
 }
@@ -114,7 +114,7 @@ func scannedByABNF(value string) (items []string, ok bool) {
 		for _, p := range abnfParams.FindAllStringSubmatch(m[2], -1) {
 			item := "; " + p[1]
 			if p[2] != "" {
-				// A backslash is no token, so that it is an escape wherever it stands.
+				// A token contains no backslash, so every backslash is an escape.
 				item += "=" + strings.NewReplacer(`\`, "", `"`, "").Replace(p[2])
 			}
 			items = append(items, item)
@@ -123,19 +123,19 @@ func scannedByABNF(value string) (items []string, ok bool) {
 	return items, true
 }
 
-// FuzzExtensions wants the scanner to find what the ABNF finds.
+// FuzzExtensions compares the scanner with the ABNF.
 func FuzzExtensions(f *testing.F) {
 	for _, c := range extensionLists {
 		f.Add(c.value)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		if strings.ContainsAny(value, "\r\n") {
-			t.Skip("fields have no line end in them")
+			t.Skip("a field contains no line end")
 		}
 		got, ok := scanned(value)
 		want, valid := scannedByABNF(value)
 		if ok != valid || !slices.Equal(got, want) {
-			t.Errorf("%q: %q, well-formed %t; by the ABNF %q, %t", value, got, ok, want, valid)
+			t.Errorf("%q: got %q, well-formed %t; want %q, %t by the ABNF", value, got, ok, want, valid)
 		}
 	})
 }

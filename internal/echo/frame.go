@@ -7,7 +7,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// RFC 6455, section 5.2: the first two bytes of a frame, and what may follow.
+// RFC 6455, section 5.2: the first two bytes of a frame, and the optional fields after them.
 //
 //	 7 6 5 4 3 2 1 0   7 6 5 4 3 2 1 0
 //	+-+-+-+-+-------+ +-+-------------+ +--------------+ +-----------+
@@ -25,24 +25,23 @@ const (
 	maskSize = 4
 )
 
-// header is what the header of a client's frame says. It is handed around by value
-// for every frame, so it has only what goes into registers; ws.Header, whose mask is an array, does not.
+// header holds the fields of a client's frame header. It is passed by value for every frame, so
+// all of it must fit into registers. ws.Header does not, because its mask is an array.
 type header struct {
-	length uint64 // of the payload
-	mask   uint32 // its first byte is the lowest
+	length uint64 // of the payload, in bytes
+	mask   uint32 // the masking key, little-endian: its lowest byte is the first
 	op     ws.OpCode
 	fin    bool
 }
 
-// parseHeader reads the header of a client's frame from the front of p and
-// says how long it is. A size of 0 means that p has not enough bytes yet. Rules
-// that two bytes are enough to break are checked on those, so that the verdict does not
-// depend on how much has arrived.
+// parseHeader parses the header of a client's frame at the front of p and returns its size in
+// bytes. A size of 0 means that the header is incomplete. The rules about the first two bytes are
+// checked as soon as these have arrived, so the result does not depend on how much follows them.
 func parseHeader(p []byte, fragmented bool) (h header, size int, v *Violation) {
 	if len(p) < 2 {
 		return h, 0, nil
 	}
-	if !ordinary(p[0], p[1], fragmented) {
+	if !isValidDataHeader(p[0], p[1], fragmented) {
 		if v := checkHeader(p[0], p[1], fragmented); v != nil {
 			return h, 0, v
 		}
@@ -82,18 +81,18 @@ func parseHeader(p []byte, fragmented bool) (h header, size int, v *Violation) {
 	return h, size, nil
 }
 
-// ordinary says of a frame's first two bytes that they are those of a data frame in its
-// place, masked and without reserved bits. That is nearly all frames, and spares them checkHeader,
-// which would find nothing.
-func ordinary(first, second byte, fragmented bool) bool {
-	op := first &^ finBit // and reserved bits, which make it too large
+// isValidDataHeader reports whether the first two bytes of a frame are those of a data frame that
+// is masked, has no reserved bits, and may come at this point. Nearly all frames are like that, and
+// need not go through the slower checkHeader.
+func isValidDataHeader(first, second byte, fragmented bool) bool {
+	op := first &^ finBit // any reserved bits are still in op, so it equals no opcode
 	if fragmented {
 		return op == byte(ws.OpContinuation) && second&maskBit != 0
 	}
 	return (op == byte(ws.OpText) || op == byte(ws.OpBinary)) && second&maskBit != 0
 }
 
-// checkHeader is the rule that a frame's first two bytes break, if they do.
+// checkHeader returns the rule that the first two bytes of a frame break, or nil.
 func checkHeader(first, second byte, fragmented bool) *Violation {
 	role := ws.StateServerSide
 	if fragmented {
@@ -107,12 +106,12 @@ func checkHeader(first, second byte, fragmented bool) *Violation {
 		Length: int64(second &^ maskBit),
 	}, role)
 	if err != nil {
-		return violated(err)
+		return violationOf(err)
 	}
 	return nil
 }
 
-// headerSize is the length of the header of a frame that we send.
+// headerSize returns the size in bytes of the header of a frame that we send.
 func headerSize(payload int) int {
 	switch {
 	case payload < length16:
@@ -123,8 +122,7 @@ func headerSize(payload int) int {
 	return 10
 }
 
-// putHeader writes the header of a frame that we send, in headerSize(payload)
-// bytes of p.
+// putHeader writes the header of a frame that we send to the first headerSize(payload) bytes of p.
 func putHeader(p []byte, op ws.OpCode, fin bool, payload int) {
 	p[0] = byte(op)
 	if fin {

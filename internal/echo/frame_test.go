@@ -9,13 +9,14 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// What a client may not send, alone and after a message that is owed its echo.
+// TestFrameViolations sends frames that a client must not send, alone and after other frames that
+// the server must answer first.
 func TestFrameViolations(t *testing.T) {
 	long := strings.Repeat("x", 126)
 	type violation struct {
 		name   string
 		inside bool // a fragmented message
-		says   said
+		sends  sendable
 	}
 	violations := []violation{
 		{"a text that is not masked (5.1)", false, frame{op: ws.OpText, fin: true, unmasked: true, payload: "x"}},
@@ -23,16 +24,16 @@ func TestFrameViolations(t *testing.T) {
 		{"a ping that is not masked (5.1)", false, frame{op: ws.OpPing, fin: true, unmasked: true, payload: "x"}},
 		{"a close that is not masked (5.1)", false, frame{op: ws.OpClose, fin: true, unmasked: true}},
 		{"a continuation that is not masked (5.1)", true, frame{op: ws.OpContinuation, fin: true, unmasked: true}},
-		{"a continuation of nothing (5.4)", false, more("x")},
-		{"a final continuation of nothing (5.4)", false, last("x")},
-		{"an empty continuation of nothing (5.4)", false, last("")},
+		{"a continuation without a message (5.4)", false, more("x")},
+		{"a final continuation without a message (5.4)", false, last("x")},
+		{"an empty continuation without a message (5.4)", false, last("")},
 		{"a text inside a message (5.4)", true, text("x")},
 		{"a binary inside a message (5.4)", true, binaryOf("x")},
 		{"a fragmented text inside a message (5.4)", true, first(ws.OpText, "x")},
 		{"an empty text inside a message (5.4)", true, text("")},
 		{"the largest length there is (5.2)", false, raw("\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff")},
-		{"a length with nothing but its top bit (5.2)", false, raw("\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00")},
-		{"a length with its top bit, of a continuation (5.2)", true, raw("\x00\xff\x80\x00\x00\x00\x00\x01\x00\x00")},
+		{"a length with only its top bit set (5.2)", false, raw("\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00")},
+		{"a continuation whose length has its top bit set (5.2)", true, raw("\x00\xff\x80\x00\x00\x00\x00\x01\x00\x00")},
 	}
 	for _, op := range []ws.OpCode{ws.OpClose, ws.OpPing, ws.OpPong} {
 		violations = append(violations,
@@ -74,17 +75,17 @@ func TestFrameViolations(t *testing.T) {
 				p.sends(first(ws.OpText, "begun"))
 				p.wantsFrame(ws.OpText, false, "begun", "a fragment is echoed as it came")
 			}
-			p.sends(v.says, text("more"), closing(1000, ""))
+			p.sends(v.sends, text("more"), closing(1000, ""))
 			p.wantsFailure(1002, v.name)
-		}}, rule{name: v.name + ", in the same segment as what is owed an answer", talk: func(p *peer) {
-			var owed []said
-			owed = append(owed, text("whole"), ping("?"))
+		}}, rule{name: v.name + ", in the same segment as valid frames", talk: func(p *peer) {
+			var valid []sendable
+			valid = append(valid, text("whole"), ping("?"))
 			if v.inside {
-				owed = append(owed, first(ws.OpText, "begun"))
+				valid = append(valid, first(ws.OpText, "begun"))
 			}
-			p.sends(append(owed, v.says, text("more"))...)
+			p.sends(append(valid, v.sends, text("more"))...)
 			p.wantsText("whole", "a message before the violation is echoed first")
-			p.wantsPong("?", "and so is a ping answered")
+			p.wantsPong("?", "a ping before the violation is answered first")
 			if v.inside {
 				p.wantsFrame(ws.OpText, false, "begun", "a fragment is echoed as it came")
 			}
@@ -94,8 +95,8 @@ func TestFrameViolations(t *testing.T) {
 	converse(t, rules)
 }
 
-// A violation is answered when the first byte that shows it is there.
-func TestFrameViolationsAreEarly(t *testing.T) {
+// A violation is answered as soon as the first invalid byte arrives.
+func TestFrameViolationsFailBeforeTheFrameIsComplete(t *testing.T) {
 	var rules []rule
 	for _, c := range []struct {
 		name        string
@@ -104,16 +105,16 @@ func TestFrameViolationsAreEarly(t *testing.T) {
 		{"a reserved bit", "\xc1", "\x80"},
 		{"a reserved opcode", "\x83", "\x80"},
 		{"an unmasked frame", "\x81", "\x00"},
-		{"a continuation of nothing", "\x80", "\xff"},
+		{"a continuation without a message", "\x80", "\xff"},
 		{"a long ping", "\x89", "\xfe"},
 		{"a fragmented ping", "\x09", "\x80"},
 		{"a length of 16 bits that is not minimal", "\x82\xfe\x00", "\x7d"},
 		{"a length of 64 bits that is not minimal", "\x82\xff\x00\x00\x00\x00\x00\x00\xff", "\xff"},
 		{"a length with its top bit set", "\x82\xff\xff\x00\x00\x00\x00\x00\xff", "\xff"},
 	} {
-		rules = append(rules, rule{name: c.name + " is answered before its frame is whole (7.1.7)", talk: func(p *peer) {
+		rules = append(rules, rule{name: c.name + " is answered before its frame is complete (7.1.7)", talk: func(p *peer) {
 			p.sends(c.sound)
-			p.wantsNothing("two bytes are read together, and a length as a whole")
+			p.wantsNothing("the first two bytes are checked together, and the length as a whole")
 			p.sends(c.last)
 			p.wantsFailure(1002, c.name)
 		}})
@@ -121,8 +122,7 @@ func TestFrameViolationsAreEarly(t *testing.T) {
 	converse(t, rules)
 }
 
-// Lengths around each form of the header, in both forms where there are two
-// that are right: none.
+// TestFrameLengths tries payload lengths around the limits of each form of the header.
 func TestFrameLengths(t *testing.T) {
 	var rules []rule
 	for _, n := range []int{0, 1, 2, 124, 125, 126, 127, 128, 255, 256, 65534, 65535, 65536, 65537} {
@@ -133,13 +133,13 @@ func TestFrameLengths(t *testing.T) {
 		}}, rule{name: fmt.Sprintf("a binary of %d bytes is echoed in the shortest form (5.2)", n), talk: func(p *peer) {
 			p.sends(binaryOf("\x00\xff"+payload), binaryOf(payload))
 			p.wantsFrame(ws.OpBinary, true, "\x00\xff"+payload, "byte for byte")
-			p.wantsFrame(ws.OpBinary, true, payload, "and the one behind it")
+			p.wantsFrame(ws.OpBinary, true, payload, "the next frame as well")
 		}})
 	}
 	converse(t, rules)
 }
 
-// putHeader is compared with gobwas's, for every length around a limit.
+// TestPutHeader compares putHeader with ws.WriteHeader, for lengths around each limit.
 func TestPutHeader(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, math.MaxInt32} {
 		for _, op := range []ws.OpCode{ws.OpContinuation, ws.OpText, ws.OpBinary, ws.OpClose, ws.OpPing, ws.OpPong} {
@@ -151,20 +151,20 @@ func TestPutHeader(t *testing.T) {
 				got := make([]byte, headerSize(n))
 				putHeader(got, op, fin, n)
 				if string(got) != want.String() {
-					t.Errorf("header of %s, %d bytes, fin %t: % x, wanted % x", opName(op), n, fin, got, want.String())
+					t.Errorf("header of %s, %d bytes, fin %t: got % x, want % x", opName(op), n, fin, got, want.String())
 				}
 			}
 		}
 	}
 }
 
-// The short way past the check must not let anything past that the check would find.
-func TestOrdinaryFramesBreakNoRule(t *testing.T) {
+// isValidDataHeader must not accept a header that checkHeader rejects.
+func TestIsValidDataHeaderAgreesWithCheckHeader(t *testing.T) {
 	for _, fragmented := range []bool{false, true} {
 		n := 0
 		for first := range 256 {
 			for second := range 256 {
-				if !ordinary(byte(first), byte(second), fragmented) {
+				if !isValidDataHeader(byte(first), byte(second), fragmented) {
 					continue
 				}
 				n++
@@ -173,9 +173,10 @@ func TestOrdinaryFramesBreakNoRule(t *testing.T) {
 				}
 			}
 		}
-		// Final or not, of every length: one opcode inside a fragmented message, two outside.
+		// With and without FIN, and of every length: one opcode inside a fragmented message, two
+		// outside.
 		if want := 2 * 128 * map[bool]int{false: 2, true: 1}[fragmented]; n != want {
-			t.Errorf("fragmented %t: %d headers are ordinary, want %d", fragmented, n, want)
+			t.Errorf("fragmented %t: got %d valid headers, want %d", fragmented, n, want)
 		}
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// conversations are seeds for whatever reads frames. Masks are zero, so that
-// a fuzzer sees, and changes, the payload as it is.
+// conversations holds seeds for the tests that parse frames. Most masks are zero, so that the
+// fuzzer changes the unmasked payload.
 var conversations = []string{
 	// A text, and a binary.
 	"\x81\x85\x00\x00\x00\x00Hello\x82\x83\x00\x00\x00\x00\xff\xfe\x00",
@@ -35,34 +35,35 @@ var conversations = []string{
 	"\x01\x82\x00\x00\x00\x00\xe2\x82\x80\x81\x00\x00\x00\x00\xac\x81\x82\x00\x00\x00\x00\xe2\x82",
 	// Characters of two, three and four bytes.
 	"\x81\x8a\x00\x00\x00\x00é€x𐍈",
-	// A surrogate, an overlong slash, and what is beyond U+10FFFF.
+	// A surrogate, an overlong slash, and a code point beyond U+10FFFF.
 	"\x81\x83\x00\x00\x00\x00\xed\xa0\x80",
 	"\x01\x81\x00\x00\x00\x00/\x80\x82\x00\x00\x00\x00\xc0\xaf",
 	"\x81\x84\x00\x00\x00\x00\xf4\x90\x80\x80",
 	// Closes: without body, with half a code, with a code, with a reason, with
-	// a code that must not be sent, with a reason that is no UTF-8.
+	// a code that is not allowed, with a reason that is not UTF-8.
 	"\x88\x80\x00\x00\x00\x00\x89\x80\x00\x00\x00\x00",
 	"\x88\x81\x00\x00\x00\x00\x03",
 	"\x88\x82\x00\x00\x00\x00\x03\xe8",
 	"\x88\x85\x00\x00\x00\x00\x03\xe8bye",
 	"\x88\x82\x00\x00\x00\x00\x03\xed",
 	"\x88\x84\x00\x00\x00\x00\x03\xe8\xe2\x82",
-	// Not masked; a reserved bit; a reserved opcode; a continuation of nothing; a text inside a message.
+	// Not masked; a reserved bit; a reserved opcode; a continuation without a message; a text
+	// inside a message.
 	"\x81\x05Hello",
 	"\xc1\x80\x00\x00\x00\x00",
 	"\x83\x80\x00\x00\x00\x00",
 	"\x80\x80\x00\x00\x00\x00",
 	"\x01\x80\x00\x00\x00\x00\x81\x80\x00\x00\x00\x00",
-	// A ping that is fragmented, one that is too long.
+	// A fragmented ping, and one that is too long.
 	"\x09\x80\x00\x00\x00\x00",
 	"\x89\xfe\x00\x7e\x00\x00\x00\x00",
-	// Lengths of 16 and 64 bits: as they should be, in the wrong form, with the top bit.
+	// Lengths of 16 and 64 bits: valid, not in the shortest form, with the top bit set.
 	"\x82\xfe\x00\x7e\x00\x00\x00\x00" + strings.Repeat("0123456789ab\xfe", 10)[:126],
 	"\x81\xff\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00" + strings.Repeat("x", 300),
 	"\x82\xfe\x00\x7d\x00\x00\x00\x00",
 	"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x00\x00",
 	"\x82\xff\x80\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00",
-	// A frame that goes on for longer than anybody will.
+	// The longest frame there is.
 	"\x02\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x01\x02\x03\x04abcdefghi",
 	// The beginnings of headers.
 	"",
@@ -71,26 +72,25 @@ var conversations = []string{
 	"\x82\xff\x00\x00\x00",
 }
 
-// cutBy has c receive in, cut into runs of the lengths that cuts gives, over and over. The
-// top bit of each is for keep: there is no memory where it is set, if memory
-// can be short at all.
-func cutBy(c *connection, in, cuts []byte, short bool) (said []byte) {
+// cutBy makes c receive in, split into parts, and returns the output. The low seven bits of each
+// element of cuts, over and over, are the length of a part less one. If short is true, the top bit
+// means that the caller has no memory to keep a frame.
+func cutBy(c *connection, in, cuts []byte, short bool) (output []byte) {
 	for i := 0; len(in) > 0; i++ {
 		n, keep := len(in), true
 		if len(cuts) > 0 {
 			cut := cuts[i%len(cuts)]
 			n, keep = min(n, 1+int(cut&0x7f)), !short || cut&0x80 == 0
 		}
-		said = append(said, c.arrive(in[:n], keep)...)
+		output = append(output, c.arrive(in[:n], keep)...)
 		in = in[n:]
 	}
-	return said
+	return output
 }
 
-// FuzzFrames wants the same from any cut of any frames: what the reference
-// answers to them, frame for frame; and from frames cut through, for their
-// length or for want of memory, message for message. That nothing grows past
-// its bound is for the connection to check, after each call.
+// FuzzFrames checks that the output is the same however the input is split, and equal to the
+// answers of the reference: frame by frame, or message by message if frames are cut through,
+// because of their length or for lack of memory. After each call the connection checks all limits.
 func FuzzFrames(f *testing.F) {
 	for _, c := range conversations {
 		f.Add([]byte(c), []byte{0}, uint16(0))
@@ -103,8 +103,8 @@ func FuzzFrames(f *testing.F) {
 
 func checkFrames(t testing.TB, in, cuts []byte, maxMessage uint64) {
 	cfg := usual()
-	cfg.MaxFrame = math.MaxInt // no frame is cut through,
-	cfg.MaxMessage = 1 << 40   // not even the longest that a header can announce
+	cfg.MaxFrame = math.MaxInt // no frame is cut through
+	cfg.MaxMessage = 1 << 40   // refuses the frames that are too long even for MaxFrame
 	if maxMessage > 0 {
 		cfg.MaxMessage = maxMessage
 	}
@@ -112,43 +112,43 @@ func checkFrames(t testing.TB, in, cuts []byte, maxMessage uint64) {
 
 	whole := newConnection(t, cfg)
 	whole.state = Upgraded()
-	said := slices.Clone(whole.arrive(in, true))
-	if got := heard(t, said, want.failed); !slices.Equal(got, want.said) {
-		t.Fatalf("said %+v,\nthe reference %+v", got, want.said)
+	output := slices.Clone(whole.arrive(in, true))
+	if got := answersIn(t, output, want.failed); !slices.Equal(got, want.answers) {
+		t.Fatalf("got %+v,\nwant %+v", got, want.answers)
 	}
 	if done := whole.state.phase == Done; done != want.closed || done && whole.state.Code() != int(want.code) {
-		t.Fatalf("phase %d, code %d; the reference closed: %t, code %d", whole.state.phase, whole.state.code, want.closed, want.code)
+		t.Fatalf("got phase %d, code %d; want closed %t, code %d", whole.state.phase, whole.state.code, want.closed, want.code)
 	}
 
 	cut := newConnection(t, cfg)
 	cut.state = Upgraded()
-	if got := cutBy(cut, in, cuts, false); !bytes.Equal(got, said) {
-		t.Fatalf("said %s,\nbut when cut %s", gist(said), gist(got))
+	if got := cutBy(cut, in, cuts, false); !bytes.Equal(got, output) {
+		t.Fatalf("got %s,\nbut %s for split input", gist(output), gist(got))
 	}
 	if remembered(cut.state) != remembered(whole.state) || !bytes.Equal(cut.rest, whole.rest) {
-		t.Fatalf("state %+v, rest %q,\nbut when cut %+v, %q", whole.state, whole.rest, cut.state, cut.rest)
+		t.Fatalf("got state %+v, rest %q,\nbut %+v, %q for split input", whole.state, whole.rest, cut.state, cut.rest)
 	}
 	if cut.endpoint.Count != whole.endpoint.Count {
-		t.Fatalf("counted %+v,\nbut when cut %+v", whole.endpoint.Count, cut.endpoint.Count)
+		t.Fatalf("got counters %+v,\nbut %+v for split input", whole.endpoint.Count, cut.endpoint.Count)
 	}
 
 	cfg.MaxFrame, cfg.MaxMessage = 32, maxMessage
 	want = refer(in, cfg.MaxMessage)
 	through := newConnection(t, cfg)
 	through.state = Upgraded()
-	got := heard(t, cutBy(through, in, cuts, true), want.failed)
+	got := answersIn(t, cutBy(through, in, cuts, true), want.failed)
 	if !sameMessages(got, want) {
-		t.Fatalf("said %+v when cut through,\nthe reference %+v, part %+v", got, want.said, want.part)
+		t.Fatalf("got %+v with frames cut through,\nwant %+v, part %+v", got, want.answers, want.part)
 	}
 	if done := through.state.phase == Done; done != want.closed || done && through.state.Code() != int(want.code) {
-		t.Fatalf("phase %d, code %d; the reference closed: %t, code %d", through.state.phase, through.state.code, want.closed, want.code)
+		t.Fatalf("got phase %d, code %d; want closed %t, code %d", through.state.phase, through.state.code, want.closed, want.code)
 	}
 	checkGoodbye(t, cfg, in, cuts)
 }
 
-// checkGoodbye says goodbye somewhere in the middle. Nothing may be said after
-// that, and what ends the connection is the next close frame, or whatever makes it
-// impossible to find one.
+// checkGoodbye calls Goodbye in the middle of the input. The server must not send anything after
+// that. The connection ends with the next close frame, or with a violation that makes it impossible
+// to find one.
 func checkGoodbye(t testing.TB, cfg Config, in, cuts []byte) {
 	at := len(in) / 2
 	if len(cuts) > 0 {
@@ -161,18 +161,18 @@ func checkGoodbye(t testing.TB, cfg Config, in, cuts []byte) {
 		return
 	}
 	c.endpoint.Goodbye(nil, &c.state, 1001, "")
-	if said := cutBy(c, in[at:], cuts, true); len(said) > 0 {
-		t.Fatalf("said %s after our close frame", gist(said))
+	if output := cutBy(c, in[at:], cuts, true); len(output) > 0 {
+		t.Fatalf("got %s after our close frame", gist(output))
 	}
-	want := &reference{rest: in, deaf: true}
+	want := &reference{rest: in, closeSent: true}
 	for !want.closed && want.frame(0) {
 	}
 	if done := c.state.phase == Done; done != want.closed || c.state.Code() != 1001 {
-		t.Fatalf("phase %d, code %d after goodbye at %d; the reference closed: %t", c.state.phase, c.state.code, at, want.closed)
+		t.Fatalf("got phase %d, code %d after Goodbye at byte %d; want closed %t, code 1001", c.state.phase, c.state.code, at, want.closed)
 	}
 }
 
-// remembered is s without what it holds but has no meaning any more.
+// remembered returns s without the fields that have no meaning any more.
 func remembered(s State) State {
 	if s.phase == Done {
 		return State{phase: Done, code: s.code}
@@ -183,22 +183,22 @@ func remembered(s State) State {
 	return s
 }
 
-// sameMessages says whether frames have the messages that the reference wants:
-// all of those that are whole, and of what has arrived of another as much as has gone through.
+// sameMessages reports whether frames contain the messages that the reference wants: all complete
+// messages, and the part of an incomplete one that has been cut through.
 func sameMessages(frames []answer, want *reference) bool {
-	said := want.said
+	output := want.answers
 	if want.closed {
-		n, m := len(frames)-1, len(said)-1
-		if n < 0 || frames[n] != said[m] {
+		n, m := len(frames)-1, len(output)-1
+		if n < 0 || frames[n] != output[m] {
 			return false
 		}
-		frames, said = frames[:n], said[:m]
+		frames, output = frames[:n], output[:m]
 	}
-	got, least := joined(frames), joined(slices.Clone(said))
+	got, least := joined(frames), joined(slices.Clone(output))
 	if want.part == nil {
 		return slices.Equal(got, least)
 	}
-	most := joined(append(slices.Clone(said), *want.part))
+	most := joined(append(slices.Clone(output), *want.part))
 	n := len(most) - 1
 	switch len(got) {
 	case n:
@@ -214,8 +214,8 @@ func sameMessages(frames []answer, want *reference) bool {
 	return false
 }
 
-// Conversations made at random are mostly valid, and go deeper than a fuzzer
-// does in a short time.
+// Random conversations are mostly valid, and so reach deeper states than a fuzzer does in a short
+// time.
 func TestRandomConversations(t *testing.T) {
 	seed := *seedFlag
 	if seed == 0 {
@@ -278,8 +278,8 @@ func randomConversation(r *rand.Rand) (in []byte) {
 	return in
 }
 
-// FuzzUTF8Check wants the verdict of package unicode/utf8 on any text, from any cut of it;
-// and the verdict that it is not UTF-8 as soon as its first impossible byte is there.
+// FuzzUTF8Check compares utf8Check with package unicode/utf8, however the text is split. utf8Check
+// must reject a text as soon as its first invalid byte arrives.
 func FuzzUTF8Check(f *testing.F) {
 	for _, c := range texts {
 		f.Add([]byte(c.text), []byte{0})
@@ -287,7 +287,7 @@ func FuzzUTF8Check(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text, cuts []byte) {
 		var want wellFormedText
-		possible := want.take(text)
+		validBytes := want.take(text)
 		var c utf8Check
 		for i, from := 0, 0; from < len(text); i++ {
 			to := len(text)
@@ -298,56 +298,56 @@ func FuzzUTF8Check(f *testing.F) {
 				to = len(text)
 			}
 			ok := c.next(text[from:to])
-			if ok != (to <= possible) {
-				t.Fatalf("%q is possible: %t, after %q", text[from:to], ok, text[:from])
+			if ok != (to <= validBytes) {
+				t.Fatalf("%q after %q: got valid %t, want %t", text[from:to], text[:from], ok, !ok)
 			}
 			if !ok {
 				break
 			}
 			from = to
 		}
-		if valid := possible == len(text) && c.whole(); valid != utf8.Valid(text) {
-			t.Fatalf("%q is valid: %t", text, valid)
+		if valid := validBytes == len(text) && c.whole(); valid != utf8.Valid(text) {
+			t.Fatalf("%q: got valid %t, want %t", text, valid, !valid)
 		}
 	})
 }
 
-// requests are seeds for what reads requests.
+// requests holds seeds for the tests that parse requests.
 var requests = []string{
 	// The sample of section 1.2, with its origin and subprotocols.
 	string(sample().and("Origin: http://example.com", "Sec-WebSocket-Protocol: chat, superchat").wire()),
-	// The same, with frames behind it.
+	// The same, followed by frames.
 	string(sample().wire()) + "\x81\x85\x00\x00\x00\x00Hello\x88\x80\x00\x00\x00\x00",
-	// LF only, nothing that need not be there.
+	// The shortest valid request, with LF alone.
 	string(tersest.wire()),
-	// Empty lines before it, lists over several lines, an absolute URI.
+	// Empty lines before the request, lists over several lines, an absolute URI.
 	"\r\n\n" + string(asking("GET ws://a:80/b?c HTTP/1.1").with("Connection: a", "Upgrade: b,").and("Connection: ,Upgrade", "Upgrade: WebSocket").wire()),
 	// An offer of extensions.
 	string(sample().and("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=10, x; y=\"z\"").wire()),
-	// Offers that are doubled or malformed, an absolute URI without host.
+	// Repeated or malformed offers, an absolute URI with an invalid host.
 	string(sample().and("Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Protocol: a").wire()),
 	string(sample().and("Sec-WebSocket-Extensions: x; y=\"c d\"", "Sec-WebSocket-Extensions: x;").wire()),
 	string(asking("GET http://user@[::1]:x/ HTTP/1.1").wire()),
-	// Another version, no version, an older HTTP, another method, a browser.
+	// Another version, no version, HTTP/1.0, another method, the request of a browser for a page.
 	string(sample().with("Sec-WebSocket-Version: 8").wire()),
 	string(sample().without("Sec-WebSocket-Version").wire()),
 	string(asking("GET / HTTP/1.0").wire()),
 	string(asking("HEAD / HTTP/1.1").wire()),
 	"GET / HTTP/1.1\r\nHost: [::1]:8080\r\nConnection: keep-alive\r\n\r\n",
-	// A line that continues the one before; a bare CR; a body.
+	// A line that continues the previous one; a bare CR; a body.
 	string(sample().and("X: a", " b").wire()),
 	string(sample().and("X: a\rb").wire()),
 	string(sample().and("Content-Length: 3").wire()) + "abc",
-	// TLS, HTTP/2, nothing, half a request.
+	// TLS, HTTP/2, nothing, an incomplete request.
 	"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	"",
 	"GET / HTTP/1.1\r\nHost",
 }
 
-// FuzzUpgrade wants the same from any cut of any request: 101, a refusal, or
-// patience. Either response is one that net/http can read, and a request that leads to 101 is one that
-// net/http reads in the same way.
+// FuzzUpgrade checks that the result is the same however the request is split: 101, a refusal, or
+// no output yet. net/http must be able to parse each response, and must parse a request that leads
+// to 101 in the same way as this package.
 func FuzzUpgrade(f *testing.F) {
 	for _, r := range requests {
 		f.Add([]byte(r), []byte{0})
@@ -357,22 +357,22 @@ func FuzzUpgrade(f *testing.F) {
 	cfg.MaxHeader = 500
 	f.Fuzz(func(t *testing.T, in, cuts []byte) {
 		whole, cut := newConnection(t, cfg), newConnection(t, cfg)
-		said := slices.Clone(whole.arrive(in, true))
-		if got := cutBy(cut, in, cuts, false); !bytes.Equal(got, said) {
-			t.Fatalf("said %q,\nbut when cut %q", said, got)
+		output := slices.Clone(whole.arrive(in, true))
+		if got := cutBy(cut, in, cuts, false); !bytes.Equal(got, output) {
+			t.Fatalf("got %q,\nbut %q for split input", output, got)
 		}
 		if remembered(cut.state) != remembered(whole.state) || !bytes.Equal(cut.rest, whole.rest) {
-			t.Fatalf("state %+v, rest %q,\nbut when cut %+v, %q", whole.state, whole.rest, cut.state, cut.rest)
+			t.Fatalf("got state %+v, rest %q,\nbut %+v, %q for split input", whole.state, whole.rest, cut.state, cut.rest)
 		}
-		if len(said) == 0 {
+		if len(output) == 0 {
 			if whole.state.phase != Handshake || len(whole.rest) != len(in) {
-				t.Fatalf("silence in phase %d, %d bytes of %d left", whole.state.phase, len(whole.rest), len(in))
+				t.Fatalf("no output in phase %d with %d of %d bytes of rest, want phase Handshake and all bytes", whole.state.phase, len(whole.rest), len(in))
 			}
 			return
 		}
-		response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(said)), nil)
+		response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(output)), nil)
 		if err != nil {
-			t.Fatalf("said %q, which is no response: %v", said, err)
+			t.Fatalf("got %q, want an HTTP response: %v", output, err)
 		}
 		if response.StatusCode != http.StatusSwitchingProtocols {
 			checkRefusal(t, response, &whole.state, bytes.HasPrefix(bytes.TrimLeft(in, "\r\n"), []byte("HEAD ")))
@@ -387,35 +387,35 @@ func checkRefusal(t *testing.T, r *http.Response, s *State, head bool) {
 	switch {
 	case head: // no body to check
 	case err != nil || bytes.Count(body, []byte("\n")) != 1 || !bytes.HasSuffix(body, []byte("\n")):
-		t.Fatalf("%s has the body %q: %v", r.Status, body, err)
+		t.Fatalf("%s: got the body %q, want one line: %v", r.Status, body, err)
 	}
 	if !r.Close || s.phase != Done || s.Code() != r.StatusCode || r.StatusCode < 400 {
-		t.Fatalf("%s, close %t, in phase %d with code %d", r.Status, r.Close, s.phase, s.Code())
+		t.Fatalf("got %s, close %t, phase %d, code %d; want close, Done and the code of the status", r.Status, r.Close, s.phase, s.Code())
 	}
 }
 
 func checkUpgrade(t *testing.T, response *http.Response, in []byte) {
 	in = bytes.TrimLeft(in, "\r\n")
-	// What a URI is, is another question.
+	// The targets that both accept differ, so the target is replaced.
 	method, rest, _ := bytes.Cut(in, []byte(" "))
 	_, rest, _ = bytes.Cut(rest, []byte(" "))
 	plain := fmt.Sprintf("%s / %s", method, rest)
 	request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(plain)))
 	if err != nil {
-		t.Fatalf("accepted %q, which net/http does not: %v", in, err)
+		t.Fatalf("accepted %q, but net/http does not: %v", in, err)
 	}
 	key := request.Header["Sec-Websocket-Key"]
 	switch {
 	case request.Method != "GET" || !request.ProtoAtLeast(1, 1) || request.ContentLength != 0:
-		t.Fatalf("accepted %q with a body of %d", in, request.ContentLength)
+		t.Fatalf("accepted %q with a body of %d bytes", in, request.ContentLength)
 	case request.Host == "" || !slices.Equal(request.Header["Sec-Websocket-Version"], []string{"13"}) || len(key) != 1:
 		t.Fatalf("accepted %q, host %q, %v", in, request.Host, request.Header)
 	case !hasMember(request.Header, "Connection", "upgrade") || !hasMember(request.Header, "Upgrade", "websocket"):
-		t.Fatalf("accepted %q, which does not ask for it: %v", in, request.Header)
+		t.Fatalf("accepted %q, which does not ask for a WebSocket: %v", in, request.Header)
 	}
 	sum := sha1.Sum([]byte(key[0] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	if got := response.Header.Get("Sec-WebSocket-Accept"); got != base64.StdEncoding.EncodeToString(sum[:]) {
-		t.Fatalf("accepted the key %q with %q", key, got)
+		t.Fatalf("key %q: got the wrong Sec-WebSocket-Accept %q", key, got)
 	}
 	selected := response.Header["Sec-Websocket-Protocol"]
 	if len(selected) > 1 || len(selected) == 1 && !hasMember(request.Header, "Sec-WebSocket-Protocol", selected[0]) {

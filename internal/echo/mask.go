@@ -5,20 +5,20 @@ import (
 	"math/bits"
 )
 
-// A vector is what unmaskVectors takes at a time, in bytes.
-const vector = 32
+// vectorSize is the size in bytes of the vectors that unmaskAVX2 processes.
+const vectorSize = 32
 
-// unmask makes p plain (RFC 6455, section 5.3); the lowest byte of mask is for p[0]. That it
-// says whether all of p is ASCII spares a second look at most texts.
+// unmask unmasks p (RFC 6455, section 5.3). The lowest byte of mask is for p[0]. It reports whether
+// all of p is ASCII, so most text need not be read again to be checked.
 //
-// It is not ws.Cipher because that says nothing of what it has seen, and for short payloads takes
-// longer to begin than to do.
+// It replaces ws.Cipher, which does not detect ASCII, and whose set-up takes longer than the
+// unmasking of a short payload.
 func unmask(p []byte, mask uint32) (ascii bool) {
 	m := uint64(mask)<<32 | uint64(mask)
 	ascii = true
-	if len(p) >= 2*vector && haveVectors {
-		n := len(p) &^ (vector - 1)
-		ascii = unmaskVectors(&p[0], n, m)
+	if len(p) >= 2*vectorSize && hasAVX2 {
+		n := len(p) &^ (vectorSize - 1)
+		ascii = unmaskAVX2(&p[0], n, m)
 		p = p[n:]
 	}
 	const high = 0x8080808080808080
@@ -49,5 +49,5 @@ func unmask(p []byte, mask uint32) (ascii bool) {
 	return ascii && all&high == 0
 }
 
-// rotated is the mask as it meets the payload n bytes further on.
+// rotated returns the mask for the payload that begins n bytes further on.
 func rotated(mask uint32, n int) uint32 { return bits.RotateLeft32(mask, -8*(n%maskSize)) }

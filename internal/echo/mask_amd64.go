@@ -2,10 +2,11 @@ package echo
 
 import "golang.org/x/sys/cpu"
 
-var haveVectors = cpu.X86.HasAVX2
+var hasAVX2 = cpu.X86.HasAVX2
 
-// unmaskVectors is unmask for n bytes at p, a multiple of vector, with AVX2. It runs at the speed at which
-// the caches give and take.
+// unmaskAVX2 does what unmask does, with AVX2 instructions, for the n bytes at p. The mask is
+// repeated twice, and n must be a positive multiple of vectorSize. Its speed is limited only by the
+// bandwidth of the caches.
 //
 //go:noescape
-func unmaskVectors(p *byte, n int, mask uint64) (ascii bool)
+func unmaskAVX2(p *byte, n int, mask uint64) (ascii bool)

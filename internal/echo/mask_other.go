@@ -2,6 +2,6 @@
 
 package echo
 
-var haveVectors = false
+var hasAVX2 = false
 
-func unmaskVectors(*byte, int, uint64) bool { panic("echo: there are no vectors") }
+func unmaskAVX2(*byte, int, uint64) bool { panic("echo: AVX2 exists on amd64 only") }

@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-func TestEveryByteIsUnmaskedWithItsOwn(t *testing.T) {
+func TestUnmaskUsesTheRightMaskByte(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 3))
 	mask := [maskSize]byte{0x37, 0xfa, 0x21, 0x3d} // section 5.7
 	const key = 0x3d21fa37
-	const around = 40 // bytes before and behind, which are somebody else's
-	for n := range 10 * vector {
+	const around = 40 // bytes before and after, which unmask must not change
+	for n := range 10 * vectorSize {
 		plain := make([]byte, n)
 		for i := range plain {
 			plain[i] = byte(random.IntN(utf8.RuneSelf))
 		}
-		for at := -1; at < n; at++ { // where it is not ASCII, if anywhere
+		for at := -1; at < n; at++ { // index of the byte that is not ASCII; -1: none
 			if at >= 0 {
 				plain[at] |= 0x80
 			}
@@ -30,10 +30,10 @@ func TestEveryByteIsUnmaskedWithItsOwn(t *testing.T) {
 			ascii := unmask(got[before:][:n], rotated(key, off))
 			want := slices.Concat(bytes.Repeat([]byte("x"), before), plain, bytes.Repeat([]byte("x"), around))
 			if !bytes.Equal(got, want) {
-				t.Fatalf("%d bytes, %d bytes into the payload: unmasked\n%x, wanted\n%x", n, off, got, want)
+				t.Fatalf("%d bytes, %d bytes into the payload: got\n%x, want\n%x", n, off, got, want)
 			}
 			if ascii != (at < 0) {
-				t.Fatalf("%d bytes, not ASCII at %d: said to be ASCII: %t", n, at, ascii)
+				t.Fatalf("%d bytes, not ASCII at %d: got ASCII %t, want %t", n, at, ascii, at < 0)
 			}
 			if at >= 0 {
 				plain[at] &^= 0x80
@@ -42,12 +42,12 @@ func TestEveryByteIsUnmaskedWithItsOwn(t *testing.T) {
 	}
 }
 
-// Without AVX2, and on other processors.
-func TestUnmaskWithoutVectors(t *testing.T) {
-	if !haveVectors {
-		t.Skip("there are none, so that the other tests are of this")
+// TestUnmaskWithoutAVX2 tests the code for other processors.
+func TestUnmaskWithoutAVX2(t *testing.T) {
+	if !hasAVX2 {
+		t.Skip("this processor has no AVX2: the other test covers this code")
 	}
-	haveVectors = false
-	defer func() { haveVectors = true }()
-	TestEveryByteIsUnmaskedWithItsOwn(t)
+	hasAVX2 = false
+	defer func() { hasAVX2 = true }()
+	TestUnmaskUsesTheRightMaskByte(t)
 }

@@ -2,14 +2,14 @@ package echo
 
 import "github.com/gobwas/ws"
 
-// cutFrame is what is still to be said of a frame that is being cut through.
+// cutFrame holds the header fields of a frame that is being cut through.
 type cutFrame struct {
-	op  ws.OpCode // of its next piece
-	fin bool      // the frame itself was final
+	op  ws.OpCode // of the next piece
+	fin bool      // the FIN bit of the whole frame, for the last piece
 }
 
-// frames takes frame after frame off the front of the input until the input
-// ends, or the connection does.
+// frames processes the frames of the input, until the next frame is incomplete or the phase is
+// Done.
 func (e *Endpoint) frames(s *State, b *Buffer, keep bool) {
 	if s.remaining > 0 {
 		e.cutThrough(s, b, 0)
@@ -63,8 +63,7 @@ func (e *Endpoint) checkLength(s *State, h header) *Violation {
 	return nil
 }
 
-// dataFrame echoes a frame that has arrived whole. Its first seen payload
-// bytes are unmasked already.
+// dataFrame echoes a complete data frame. Its first seen payload bytes are unmasked already.
 func (e *Endpoint) dataFrame(s *State, b *Buffer, h header, size, seen int) {
 	from, n := b.Start+size, int(h.length)
 	if !s.unmask(h, b.Bytes[from:from+n], seen, h.fin) {
@@ -78,15 +77,16 @@ func (e *Endpoint) dataFrame(s *State, b *Buffer, h header, size, seen int) {
 	e.endFrame(s, h.fin)
 }
 
-// unmask makes plain what has arrived of a frame's payload, but for the first
-// seen bytes, which are plain already, and says whether it is acceptable. Last is
-// whether the message ends with it.
+// unmask unmasks the payload that has arrived of a frame, except for the first seen bytes, which
+// are unmasked already. It reports whether the payload is valid: it returns false for text that is
+// not UTF-8. Last is true if the message ends with this payload.
 func (s *State) unmask(h header, payload []byte, seen int, last bool) bool {
 	text := h.op == ws.OpText || h.op == ws.OpContinuation && s.op == ws.OpText
 	return s.unmaskNext(payload[seen:], rotated(h.mask, seen), text, last)
 }
 
-// unmaskNext does so with what follows in the message. Most text is ASCII, and is not looked at twice.
+// unmaskNext unmasks the next payload bytes of a message and reports whether they are valid. Most
+// text is ASCII, which unmask finds on its way: such text is not read a second time.
 func (s *State) unmaskNext(fresh []byte, mask uint32, text, last bool) bool {
 	ascii := unmask(fresh, mask)
 	if !text || ascii && s.text.whole() {
@@ -95,8 +95,7 @@ func (s *State) unmaskNext(fresh []byte, mask uint32, text, last bool) bool {
 	return s.text.next(fresh) && (!last || s.text.whole())
 }
 
-// begin notes a data frame's header: the message it begins or continues, and
-// how long that is by now.
+// begin records the header of a data frame: the opcode if it begins a message, and its length.
 func (s *State) begin(h header) {
 	if h.op != ws.OpContinuation {
 		s.op = h.op
@@ -104,7 +103,7 @@ func (s *State) begin(h header) {
 	s.size += h.length
 }
 
-// endFrame notes the end of a data frame, and of its message if it was final.
+// endFrame records the end of a data frame, which is the end of its message if fin is true.
 func (e *Endpoint) endFrame(s *State, fin bool) {
 	if !fin {
 		return
@@ -115,8 +114,8 @@ func (e *Endpoint) endFrame(s *State, fin bool) {
 	s.op, s.size = ws.OpContinuation, 0
 }
 
-// beginCut begins to cut a data frame through. Its first seen payload bytes
-// are unmasked and checked already.
+// beginCut starts cutting a data frame through. Its first seen payload bytes are unmasked and
+// checked already.
 func (e *Endpoint) beginCut(s *State, b *Buffer, h header, size, seen int) {
 	if s.phase == Open {
 		e.Count.FramesIn[h.op]++
@@ -129,8 +128,8 @@ func (e *Endpoint) beginCut(s *State, b *Buffer, h header, size, seen int) {
 	e.cutThrough(s, b, seen)
 }
 
-// cutThrough sends what has arrived of the frame being cut through as one
-// fragment of its message, or in CloseSent reads past it.
+// cutThrough sends the payload that has arrived of the frame being cut through, as one fragment of
+// its message. In phase CloseSent it discards the payload.
 func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 	n := int(min(s.remaining, uint64(b.End-b.Start)))
 	from := b.Start
@@ -154,10 +153,10 @@ func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 	}
 }
 
-// reply adds a frame to the output whose payload is already in the buffer. The
-// first one of a call is made around its payload; later ones are moved up to
-// the end of the one before, which never reaches their payload because every
-// reply is shorter than its request.
+// reply adds a frame to the output. Its payload is the n bytes of the buffer at from. For the first
+// reply of a call it writes the header just before the payload. It moves the payload of later
+// replies to the end of the previous one, which never overlaps it because every reply is shorter
+// than its request.
 func (e *Endpoint) reply(b *Buffer, op ws.OpCode, fin bool, from, n int) {
 	size := headerSize(n)
 	if b.Out == b.OutEnd {

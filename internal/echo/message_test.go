@@ -20,13 +20,13 @@ func TestEcho(t *testing.T) {
 		}},
 		{name: "empty messages come back (5.6)", talk: func(p *peer) {
 			p.sends(text(""), binaryOf(""), text(""))
-			p.wantsText("", "an empty message is one")
-			p.wantsFrame(ws.OpBinary, true, "", "of its own kind")
-			p.wantsText("", "each of them")
+			p.wantsText("", "an empty message is a message")
+			p.wantsFrame(ws.OpBinary, true, "", "with its own opcode")
+			p.wantsText("", "and so is the next")
 		}},
 		{name: "fragments come back as they came (5.4)", talk: func(p *peer) {
 			p.sends(first(ws.OpText, "Hel"))
-			p.wantsFrame(ws.OpText, false, "Hel", "at once: nothing waits for the end of the message")
+			p.wantsFrame(ws.OpText, false, "Hel", "at once: no fragment waits for the end of the message")
 			p.sends(more("lo"))
 			p.wantsFrame(ws.OpContinuation, false, "lo", "the second is a continuation")
 			p.sends(last("!"))
@@ -36,19 +36,19 @@ func TestEcho(t *testing.T) {
 		{name: "empty fragments come back (5.4)", talk: func(p *peer) {
 			p.sends(first(ws.OpText, ""), more(""), more("x"), more(""), last(""))
 			p.wantsFrame(ws.OpText, false, "", "an empty first fragment")
-			p.wantsFrame(ws.OpContinuation, false, "", "an empty one between")
-			p.wantsFrame(ws.OpContinuation, false, "x", "one that is not")
-			p.wantsFrame(ws.OpContinuation, false, "", "another")
+			p.wantsFrame(ws.OpContinuation, false, "", "an empty continuation")
+			p.wantsFrame(ws.OpContinuation, false, "x", "a continuation of one byte")
+			p.wantsFrame(ws.OpContinuation, false, "", "another empty continuation")
 			p.wantsFrame(ws.OpContinuation, true, "", "an empty last fragment ends the message")
 			p.wantsOpen("the message is at its end")
 		}},
-		{name: "a message of nothing but empty fragments comes back (5.4)", talk: func(p *peer) {
+		{name: "a message of empty fragments only comes back (5.4)", talk: func(p *peer) {
 			p.sends(first(ws.OpBinary, ""), last(""))
 			p.wantsFrame(ws.OpBinary, false, "", "the first")
 			p.wantsFrame(ws.OpContinuation, true, "", "the last")
 		}},
-		{name: "messages that came together leave together, in order", talk: func(p *peer) {
-			var all []said
+		{name: "messages that arrive together are echoed in order", talk: func(p *peer) {
+			var all []sendable
 			for i := range 100 {
 				all = append(all, text(fmt.Sprint("text ", i)), binaryOf(strings.Repeat("b", i*3)))
 			}
@@ -60,12 +60,12 @@ func TestEcho(t *testing.T) {
 		}},
 		{name: "a zero mask is a mask (5.3)", talk: func(p *peer) {
 			p.sends(raw("\x81\x85\x00\x00\x00\x00Hello"))
-			p.wantsText("Hello", "the client may be weak, not wrong")
+			p.wantsText("Hello", "a zero mask is insecure but valid")
 		}},
 		{name: "each frame has its own mask (5.3)", talk: func(p *peer) {
 			p.sends(raw("\x81\x82\x01\x02\x03\x04"+"IK"), raw("\x81\x85\xff\xff\xff\xff"+"\xb7\x9a\x93\x93\x90"))
-			p.wantsText("HI", "the first's")
-			p.wantsText("Hello", "the second's")
+			p.wantsText("HI", "the mask of the first frame")
+			p.wantsText("Hello", "the mask of the second frame")
 		}},
 	})
 }
@@ -77,8 +77,8 @@ func TestPing(t *testing.T) {
 			p.sends(ping("Hello"), ping(""), ping("\x00\xff\xfe"), ping(long))
 			p.wantsPong("Hello", "text")
 			p.wantsPong("", "nothing")
-			p.wantsPong("\x00\xff\xfe", "what is no UTF-8")
-			p.wantsPong(long, "as much as a control frame takes")
+			p.wantsPong("\x00\xff\xfe", "bytes that are not UTF-8")
+			p.wantsPong(long, "the longest payload of a control frame")
 		}},
 		{name: "ten pings get ten pongs in order (5.5.3)", talk: func(p *peer) {
 			for i := range 10 {
@@ -89,7 +89,7 @@ func TestPing(t *testing.T) {
 			}
 		}},
 		{name: "ten pings in one segment get ten pongs in order (5.5.3)", talk: func(p *peer) {
-			var all []said
+			var all []sendable
 			for i := range 10 {
 				all = append(all, ping(fmt.Sprint(i)))
 			}
@@ -100,10 +100,10 @@ func TestPing(t *testing.T) {
 		}},
 		{name: "an unsolicited pong is ignored (5.5.3)", talk: func(p *peer) {
 			p.sends(pong(""), pong("Hello"), pong(long))
-			p.wantsNothing("a pong is no question")
+			p.wantsNothing("a pong needs no answer")
 			p.sends(pong("x"), ping("y"), pong("z"), text("!"))
-			p.wantsPong("y", "a ping among pongs is")
-			p.wantsText("!", "nor does a pong stand in a message's way")
+			p.wantsPong("y", "a ping between pongs is answered")
+			p.wantsText("!", "a message after a pong is echoed")
 		}},
 		{name: "a ping between fragments is answered at once (5.4)", talk: func(p *peer) {
 			p.sends(first(ws.OpText, "frag"), ping("1"))
@@ -121,11 +121,11 @@ func TestPing(t *testing.T) {
 			p.wantsPong("\xff", "a ping's payload is not part of the text")
 			p.wantsFrame(ws.OpContinuation, true, "\xac", "the end of the character")
 		}},
-		{name: "a ping that is not whole waits", talk: func(p *peer) {
+		{name: "an incomplete ping is not answered", talk: func(p *peer) {
 			p.sends(ping("Hello").upTo(4))
 			p.wantsNothing("a control frame is never cut through")
 			p.sends(ping("Hello").from(4))
-			p.wantsPong("Hello", "now it is whole")
+			p.wantsPong("Hello", "now it is complete")
 		}},
 	})
 }
@@ -133,7 +133,7 @@ func TestPing(t *testing.T) {
 func TestText(t *testing.T) {
 	var rules []rule
 	for _, c := range texts {
-		valid, name := c.impossible < 0 && c.whole, fmt.Sprintf("%s, % x", c.name, abridge(c.text))
+		valid, name := c.invalid < 0 && c.whole, fmt.Sprintf("%s, % x", c.name, abridge(c.text))
 		wantsEcho := func(p *peer, op ws.OpCode, fin bool, part string) { p.wantsFrame(op, fin, part, c.name) }
 
 		rules = append(rules, rule{name: name + " in one frame (8.1)", talk: func(p *peer) {
@@ -152,8 +152,8 @@ func TestText(t *testing.T) {
 			wantsEcho(p, ws.OpText, false, "")
 			for i := range len(c.text) {
 				p.sends(more(c.text[i : i+1]))
-				if i == c.impossible {
-					p.wantsFailure(1007, "no further byte can mend this one")
+				if i == c.invalid {
+					p.wantsFailure(1007, "no further bytes can make this valid")
 					return
 				}
 				wantsEcho(p, ws.OpContinuation, false, c.text[i:i+1])
@@ -167,14 +167,14 @@ func TestText(t *testing.T) {
 			p.wantsPong("?", "the text is valid")
 		}})
 
-		if c.impossible >= 0 {
-			i := c.impossible
-			rules = append(rules, rule{name: name + " is answered at its first impossible byte (8.1)", talk: func(p *peer) {
+		if c.invalid >= 0 {
+			i := c.invalid
+			rules = append(rules, rule{name: name + " fails at its first invalid byte (8.1)", talk: func(p *peer) {
 				f := text(c.text + "and so on")
 				p.sends(f.upTo(i))
-				p.wantsNothing("this may yet become UTF-8")
+				p.wantsNothing("so far it is UTF-8")
 				p.sends(raw(f.from(i))[:1])
-				p.wantsFailure(1007, "this may not, however the frame goes on")
+				p.wantsFailure(1007, "now it is not, whatever follows")
 			}})
 		}
 		if valid && len(c.text) > 0 {
@@ -190,17 +190,17 @@ func TestText(t *testing.T) {
 	rules = append(rules,
 		rule{name: "the bytes of one message do not complete those of another (8.1)", talk: func(p *peer) {
 			p.sends(text("\xe2\x82"), text("\xac"))
-			p.wantsFailure(1007, "each message is UTF-8 by itself")
+			p.wantsFailure(1007, "each message must be UTF-8 by itself")
 		}},
-		rule{name: "a text inside a character does not become binary by fragments (5.4)", talk: func(p *peer) {
+		rule{name: "a continuation of a text must be UTF-8 as well (5.4)", talk: func(p *peer) {
 			p.sends(first(ws.OpBinary, "\xff"), last("\xff"), first(ws.OpText, "\xe2"))
 			p.wantsFrame(ws.OpBinary, false, "\xff", "binary")
 			p.wantsFrame(ws.OpContinuation, true, "\xff", "binary")
-			p.wantsFrame(ws.OpText, false, "\xe2", "text so far")
+			p.wantsFrame(ws.OpText, false, "\xe2", "so far it is UTF-8")
 			p.sends(last("\xff"))
 			p.wantsFailure(1007, "the continuation of a text is text")
 		}},
-		rule{name: "an impossible byte in the second of three frames is answered then (8.1)", talk: func(p *peer) {
+		rule{name: "an invalid byte in the second of three frames fails before the third (8.1)", talk: func(p *peer) {
 			p.sends(first(ws.OpText, "κόσμε"))
 			p.wantsFrame(ws.OpText, false, "κόσμε", "so far it is UTF-8")
 			p.sends(more("\xf4\x90"))
@@ -218,9 +218,9 @@ func TestMaxMessage(t *testing.T) {
 	converse(t, []rule{
 		{name: "a message may be as long as MaxMessage (10.4)", with: limit, talk: func(p *peer) {
 			p.sends(text(kilo), binaryOf(kilo), text(kilo))
-			p.wantsText(kilo, "exactly as long")
-			p.wantsFrame(ws.OpBinary, true, kilo, "the next has the whole limit again")
-			p.wantsText(kilo, "and the next")
+			p.wantsText(kilo, "exactly MaxMessage bytes")
+			p.wantsFrame(ws.OpBinary, true, kilo, "the limit is per message")
+			p.wantsText(kilo, "the limit is per message")
 		}},
 		{name: "a message one byte longer fails (7.4.1, 1009)", with: limit, talk: func(p *peer) {
 			p.sends(text(kilo + "!"))
@@ -228,12 +228,12 @@ func TestMaxMessage(t *testing.T) {
 		}},
 		{name: "it fails at its header (7.4.1, 1009)", with: limit, talk: func(p *peer) {
 			p.sends(text(kilo), text(kilo+"!").upTo(0))
-			p.wantsText(kilo, "what is owed comes first")
-			p.wantsFailure(1009, "nobody need wait for a message that will not be taken")
+			p.wantsText(kilo, "earlier messages are echoed first")
+			p.wantsFailure(1009, "the payload need not arrive")
 		}},
-		{name: "the longest frame there is fails at its header (5.2)", with: limit, talk: func(p *peer) {
+		{name: "the longest possible frame fails at its header (5.2)", with: limit, talk: func(p *peer) {
 			p.sends(binaryOf("").header(1<<63 - 1))
-			p.wantsFailure(1009, "the length itself is legal")
+			p.wantsFailure(1009, "the length itself is valid")
 		}},
 		{name: "fragments count together (5.4)", with: limit, talk: func(p *peer) {
 			p.sends(first(ws.OpText, kilo[:600]), more(kilo[:400]), more(""), ping("?"), last(""))
@@ -242,26 +242,26 @@ func TestMaxMessage(t *testing.T) {
 			p.wantsFrame(ws.OpContinuation, false, "", "still 1000")
 			p.wantsPong("?", "pings do not count")
 			p.wantsFrame(ws.OpContinuation, true, "", "still 1000")
-			p.wantsOpen("the next message has the whole limit again")
+			p.wantsOpen("the limit is per message")
 		}},
 		{name: "a fragment that makes it one byte longer fails at its header (7.4.1, 1009)", with: limit, talk: func(p *peer) {
 			p.sends(first(ws.OpText, kilo[:600]), more(kilo[:401]).upTo(0))
 			p.wantsFrame(ws.OpText, false, kilo[:600], "600")
 			p.wantsFailure(1009, "1001")
 		}},
-		{name: "a fragment of the longest length there is fails (5.2)", with: limit, talk: func(p *peer) {
+		{name: "a fragment of the longest possible length fails (5.2)", with: limit, talk: func(p *peer) {
 			p.sends(first(ws.OpText, "x"), more("").header(1<<63-1))
 			p.wantsFrame(ws.OpText, false, "x", "1")
 			p.wantsFailure(1009, "the sum is 2⁶³")
 		}},
-		{name: "one byte is too much where one more than nothing is", with: func(cfg *Config) { cfg.MaxMessage = 1 }, talk: func(p *peer) {
+		{name: "a limit of one byte", with: func(cfg *Config) { cfg.MaxMessage = 1 }, talk: func(p *peer) {
 			p.sends(text(""), text("x"), ping("long enough"), text("xy"))
 			p.wantsText("", "0")
 			p.wantsText("x", "1")
-			p.wantsPong("long enough", "a control frame is no message")
+			p.wantsPong("long enough", "the limit does not apply to control frames")
 			p.wantsFailure(1009, "2")
 		}},
-		{name: "the limit holds for what is cut through (10.4)", cuts: true, with: func(cfg *Config) { cfg.MaxMessage, cfg.MaxFrame = 1000, 64 }, talk: func(p *peer) {
+		{name: "the limit applies to frames that are cut through (10.4)", cuts: true, with: func(cfg *Config) { cfg.MaxMessage, cfg.MaxFrame = 1000, 64 }, talk: func(p *peer) {
 			p.sends(text(kilo), first(ws.OpBinary, kilo[:500]), more(kilo[:501]).upTo(0))
 			p.wantsText(kilo, "1000")
 			p.wantsFrame(ws.OpBinary, false, kilo[:500], "500")
@@ -278,8 +278,8 @@ func TestCutThrough(t *testing.T) {
 		{name: "a frame of MaxFrame bytes is kept", with: short, talk: func(p *peer) {
 			f := text(long[:64-6])
 			p.sends(f.upTo(57))
-			if !p.cuts { // for want of memory
-				p.wantsNothing("it is kept until it is whole")
+			if !p.cuts { // the caller has memory
+				p.wantsNothing("the frame is kept until it is complete")
 			}
 			p.sends(f.from(57))
 			p.wantsText(long[:64-6], "one frame")
@@ -287,39 +287,39 @@ func TestCutThrough(t *testing.T) {
 		{name: "a frame one byte longer is cut through (5.4)", with: short, cuts: true, talk: func(p *peer) {
 			f := text(long[:64-5])
 			p.sends(f.upTo(58))
-			p.wantsFrame(ws.OpText, false, long[:58], "what has arrived goes back as a fragment")
+			p.wantsFrame(ws.OpText, false, long[:58], "the payload that has arrived, as a fragment")
 			p.sends(f.from(58))
-			p.wantsFrame(ws.OpContinuation, true, long[58:59], "and the rest as its end")
+			p.wantsFrame(ws.OpContinuation, true, long[58:59], "the last byte, as the last fragment")
 			p.wantsOpen("the message is at its end")
 		}},
-		{name: "a header alone says nothing", with: short, cuts: true, talk: func(p *peer) {
+		{name: "a header alone gets no output", with: short, cuts: true, talk: func(p *peer) {
 			f := text(long)
 			p.sends(f.upTo(0))
-			if len(p.unheard) > 0 {
-				p.t.Fatalf("heard %s, wanted no empty piece", gist(p.unheard))
+			if len(p.unread) > 0 {
+				p.t.Fatalf("got %s, want no empty fragment", gist(p.unread))
 			}
 			p.sends(f.from(0))
-			p.wantsText(long, "the first piece has the opcode, wherever the header was")
+			p.wantsText(long, "the first piece has the opcode")
 		}},
 		{name: "a long binary comes back the same (5.4)", with: short, cuts: true, talk: func(p *peer) {
 			p.sends(binaryOf(long), binaryOf(long[1:]), binaryOf(long[2:]))
 			for i := range 3 {
-				p.wantsFrame(ws.OpBinary, true, long[i:], "the first piece has the opcode, the last FIN, the mask goes on")
+				p.wantsFrame(ws.OpBinary, true, long[i:], "the first piece has the opcode, the last has FIN, and the mask continues")
 			}
 		}},
 		{name: "a long text comes back the same (5.4)", with: short, cuts: true, talk: func(p *peer) {
 			p.sends(text(euro), ping("?"), text(euro))
-			p.wantsText(euro, "characters may be cut")
-			p.wantsPong("?", "a ping after it is answered after it")
-			p.wantsText(euro, "and so is the next message")
+			p.wantsText(euro, "pieces may end inside a character")
+			p.wantsPong("?", "a ping after the text is answered after it")
+			p.wantsText(euro, "the next message follows")
 		}},
-		{name: "long fragments are those of one message (5.4)", with: short, cuts: true, talk: func(p *peer) {
+		{name: "long fragments stay fragments of one message (5.4)", with: short, cuts: true, talk: func(p *peer) {
 			p.sends(first(ws.OpText, euro), ping("?"), more(euro), more(""), more("x"), last(long))
 			p.wantsFrame(ws.OpText, false, euro, "the first piece of the first has the opcode; no piece has FIN")
-			p.wantsPong("?", "a ping between is answered between")
-			p.wantsFrame(ws.OpContinuation, false, euro, "all else is continuations")
-			p.wantsFrame(ws.OpContinuation, false, "", "an empty one as well")
-			p.wantsFrame(ws.OpContinuation, false, "x", "a short one as well")
+			p.wantsPong("?", "a ping between fragments is answered between them")
+			p.wantsFrame(ws.OpContinuation, false, euro, "all other pieces are continuations")
+			p.wantsFrame(ws.OpContinuation, false, "", "an empty fragment as well")
+			p.wantsFrame(ws.OpContinuation, false, "x", "a short fragment as well")
 			p.wantsFrame(ws.OpContinuation, true, long, "the last piece of the last has FIN")
 			p.wantsOpen("the message is at its end")
 		}},
@@ -328,7 +328,7 @@ func TestCutThrough(t *testing.T) {
 			p.sends(text(mega))
 			p.wantsText(mega, "byte for byte")
 		}},
-		{name: "an impossible byte in a later piece fails (8.1)", with: short, cuts: true, talk: func(p *peer) {
+		{name: "an invalid byte in a later piece fails (8.1)", with: short, cuts: true, talk: func(p *peer) {
 			f := text(euro + "\xc0" + euro)
 			p.sends(f.upTo(100))
 			p.wantsFrame(ws.OpText, false, euro[:100], "so far it is UTF-8")
@@ -344,23 +344,23 @@ func TestCutThrough(t *testing.T) {
 		}},
 		{name: "a fragment may end inside a character (5.4)", with: short, cuts: true, talk: func(p *peer) {
 			p.sends(first(ws.OpText, euro+"\xe2\x82"), last("\xac"+euro))
-			p.wantsFrame(ws.OpText, false, euro+"\xe2\x82", "the message goes on")
-			p.wantsFrame(ws.OpContinuation, true, "\xac"+euro, "with the character's end")
+			p.wantsFrame(ws.OpText, false, euro+"\xe2\x82", "the message continues")
+			p.wantsFrame(ws.OpContinuation, true, "\xac"+euro, "the end of the character")
 		}},
-		{name: "a violation after it fails (7.1.7)", with: short, cuts: true, talk: func(p *peer) {
+		{name: "a violation after a frame that is cut through fails (7.1.7)", with: short, cuts: true, talk: func(p *peer) {
 			p.sends(text(long), frame{op: 3, fin: true})
-			p.wantsText(long, "what is owed comes first")
+			p.wantsText(long, "earlier messages are echoed first")
 			p.wantsFailure(1002, "a reserved opcode")
 		}},
-		{name: "a close after it is answered after it (5.5.1)", with: short, cuts: true, talk: func(p *peer) {
+		{name: "a close after a frame that is cut through is answered after it (5.5.1)", with: short, cuts: true, talk: func(p *peer) {
 			p.sends(text(long), closing(1000, ""))
-			p.wantsText(long, "what is owed comes first")
+			p.wantsText(long, "earlier messages are echoed first")
 			p.wantsFailure(1000, "then the close")
 		}},
 	}
-	// All four alignments of the mask, for pieces of every small length.
+	// Pieces of every small length, with all four alignments of the mask.
 	for n := range 9 {
-		rules = append(rules, rule{name: fmt.Sprintf("a frame cut after %d bytes goes on with the right byte of its mask (5.3)", n), with: short, cuts: true,
+		rules = append(rules, rule{name: fmt.Sprintf("a frame cut after %d bytes continues with the right byte of its mask (5.3)", n), with: short, cuts: true,
 			talk: func(p *peer) {
 				f := binaryOf(long)
 				p.sends(f.upTo(n))
@@ -372,24 +372,24 @@ func TestCutThrough(t *testing.T) {
 	converse(t, rules)
 }
 
-// A caller may change its mind: a frame that was kept is cut through when
-// memory is short, without a new byte.
-func TestKeptFrameIsGivenUp(t *testing.T) {
+// A caller that has kept a frame can make Receive cut it through later, without new input, when
+// memory runs out.
+func TestKeptFrameIsCutThroughWhenMemoryRunsOut(t *testing.T) {
 	const whole = "Füße und Flöße"
 	for n := range len(whole) {
 		c := newConnection(t, usual())
 		c.state = Upgraded()
 		f := text(whole)
-		if said := c.arrive(f.upTo(n).wire(), true); len(said) > 0 {
-			t.Fatalf("heard %s, wanted the frame to be kept", gist(said))
+		if output := c.arrive(f.upTo(n).wire(), true); len(output) > 0 {
+			t.Fatalf("got %s, want the frame to be kept", gist(output))
 		}
-		said := append([]byte(nil), c.arrive(nil, false)...)
+		output := append([]byte(nil), c.arrive(nil, false)...)
 		if len(c.rest) > 0 {
-			t.Fatalf("%d bytes are kept that may not be", len(c.rest))
+			t.Fatalf("got %d bytes of rest with keep false, want none", len(c.rest))
 		}
-		said = append(said, c.arrive(f.from(n).wire(), true)...)
-		if got := joined(heard(t, said, false)); len(got) != 1 || got[0] != (answer{ws.OpText, true, whole}) {
-			t.Errorf("given up after %d bytes: heard %s, wanted %q", n, gist(said), whole)
+		output = append(output, c.arrive(f.from(n).wire(), true)...)
+		if got := joined(answersIn(t, output, false)); len(got) != 1 || got[0] != (answer{ws.OpText, true, whole}) {
+			t.Errorf("cut through after %d bytes: got %s, want %q", n, gist(output), whole)
 		}
 	}
 }

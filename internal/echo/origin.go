@@ -9,29 +9,30 @@ import (
 	"unicode/utf8"
 )
 
-// An Origin is a rule that admits origins of web pages (RFC 6454): those of one host or of every
-// host below a domain, at one port or at any. The scheme does not matter.
+// An Origin is a rule that admits origins of web pages (RFC 6454): one host, or every host below a
+// domain, with one port or with any. The scheme does not matter.
 type Origin struct {
-	text   string     // as ParseOrigin read it, in lower case
+	text   string     // the argument of ParseOrigin, in lower case
 	host   string     // without port, in lower case; with its leading dot if it is a domain
 	domain bool       // host is a domain: every host below it is admitted, at any depth
 	addr   netip.Addr // the host, if it is an IPv6 address
 	port   int        // 0: any
 }
 
-// opaque is the Origin that browsers send for pages without one of their own, such as sandboxed
-// pages and files (RFC 6454, section 7.1).
+// opaque is the Origin that browsers send for pages without an origin, such as sandboxed pages and
+// local files (RFC 6454, section 7.1).
 const opaque = "null"
 
+// String returns the rule in lower case.
 func (o Origin) String() string { return o.text }
 
-// ParseOrigin parses host[:port], *.domain[:port] or "null". It accepts only what browsers send in
-// an Origin field, in any case: a value that can match nothing is an error.
+// ParseOrigin parses a rule: host[:port], *.domain[:port] or "null". Case does not matter. A rule
+// that no Origin field of a browser can match is an error.
 func ParseOrigin(text string) (Origin, error) {
 	isASCII := !strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf })
 	o, err := parseOrigin(strings.ToLower(text))
 	if !isASCII {
-		err = errors.New("a name that is not ASCII must be written as browsers send it, as xn--…")
+		err = errors.New("a name that is not ASCII must be written as browsers send it, in the form xn--…")
 	}
 	if err != nil {
 		return Origin{}, fmt.Errorf("is not a host with an optional port, such as example.com, *.example.com or [2001:db8::1]:8080: %w", err)
@@ -65,7 +66,7 @@ func parseOrigin(text string) (Origin, error) {
 		inside, ok = strings.CutSuffix(inside, "]")
 		addr, err := netip.ParseAddr(inside)
 		if !ok || err != nil || !addr.Is6() || addr.Zone() != "" {
-			return o, errors.New("there must be an IPv6 address between [ and ], without a zone")
+			return o, errors.New("the brackets must contain an IPv6 address without a zone")
 		}
 		o.addr = addr
 		return o, nil
@@ -77,17 +78,17 @@ func parseOrigin(text string) (Origin, error) {
 	return o, checkHostName(name, isDomain)
 }
 
-// checkHostName checks a name or IPv4 address. It is narrower than RFC 3986: a browser sends
-// neither percent-encoding nor what it would have to encode, and writes an IPv4 address as four
+// checkHostName checks a host name or an IPv4 address. It is stricter than RFC 3986: a browser
+// sends neither percent-encoding nor characters that need it, and writes an IPv4 address as four
 // decimal numbers.
 func checkHostName(name string, isDomain bool) error {
-	const longestName, longestLabel = 253, 63 // RFC 1035, section 2.3.4, without the root's label
+	const longestName, longestLabel = 253, 63 // RFC 1035, section 2.3.4, without the root label
 	if strings.Contains(name, "*") {
 		return errors.New(`"*" may only be the first label, as in *.example.com; "any" admits every origin`)
 	}
 	for _, c := range []byte(name) {
 		if !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
-			return fmt.Errorf("a host name has no %q", c)
+			return fmt.Errorf("a host name cannot contain %q", c)
 		}
 	}
 	label := ""
@@ -99,16 +100,16 @@ func checkHostName(name string, isDomain bool) error {
 	if len(name) > longestName {
 		return fmt.Errorf("it is longer than %d characters", longestName)
 	}
-	// Browsers take a name that ends in a number for an IPv4 address.
+	// Browsers parse a name that ends in a number as an IPv4 address.
 	if isNumber(label) {
 		if addr, err := netip.ParseAddr(name); isDomain || err != nil || !addr.Is4() {
-			return errors.New("it ends in a number, and is not an IPv4 address")
+			return errors.New("it ends in a number but is not an IPv4 address")
 		}
 	}
 	return nil
 }
 
-// isNumber reports whether a browser takes a label for a number: decimal, or hexadecimal after 0x.
+// isNumber reports whether a browser parses a label as a number: decimal, or hexadecimal after 0x.
 func isNumber(label string) bool {
 	if hex, ok := strings.CutPrefix(label, "0x"); ok {
 		return strings.Trim(hex, "0123456789abcdef") == ""
@@ -127,9 +128,9 @@ func (o *Origin) admits(s *serializedOrigin) bool {
 		return o.addr == s.addr
 	case o.domain:
 		n := len(s.host) - len(o.host)
-		return n > 0 && s.host[n-1] != '.' && is(s.host[n:], o.host)
+		return n > 0 && s.host[n-1] != '.' && equalFold(s.host[n:], o.host)
 	}
-	return is(s.host, o.host)
+	return equalFold(s.host, o.host)
 }
 
 // serializedOrigin is the value of an Origin field (RFC 6454, section 6.2).
@@ -137,11 +138,11 @@ type serializedOrigin struct {
 	opaque bool
 	host   []byte
 	addr   netip.Addr // the host, if it is an IPv6 address
-	port   int        // the scheme's own if the value names none; 0 if that is not known either
+	port   int        // the default of the scheme if the value has none; 0: unknown
 }
 
-// parseSerializedOrigin parses "null" or scheme://host[:port]. RFC 6454 also allows for a list of
-// origins, which no browser sends; it is malformed here.
+// parseSerializedOrigin parses "null" or scheme://host[:port]. RFC 6454 also allows a list of
+// origins. No browser sends one, and parseSerializedOrigin does not accept it.
 func parseSerializedOrigin(p []byte) (s serializedOrigin, ok bool) {
 	if string(p) == opaque {
 		return serializedOrigin{opaque: true}, true
@@ -155,9 +156,9 @@ func parseSerializedOrigin(p []byte) (s serializedOrigin, ok bool) {
 	switch {
 	case len(port) > 0:
 		s.port, _ = portNumber(port)
-	case is(scheme, "http"), is(scheme, "ws"):
+	case equalFold(scheme, "http"), equalFold(scheme, "ws"):
 		s.port = 80
-	case is(scheme, "https"), is(scheme, "wss"):
+	case equalFold(scheme, "https"), equalFold(scheme, "wss"):
 		s.port = 443
 	}
 	if host[0] == '[' {

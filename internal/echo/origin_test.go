@@ -19,7 +19,7 @@ func origins(t testing.TB, rules ...string) (all []Origin) {
 	return all
 }
 
-// Each rule that is accepted admits the Origin beside it.
+// originRules holds valid rules, each with an Origin that it admits.
 var originRules = []struct{ rule, admits string }{
 	{"example.com", "https://example.com"},
 	{"EXAMPLE.com", "https://example.com:8443"},
@@ -53,7 +53,7 @@ func TestOriginRules(t *testing.T) {
 			t.Errorf("%q does not admit %q", c.rule, c.admits)
 		}
 		if again, err := ParseOrigin(o.String()); err != nil || again != o {
-			t.Errorf("%q is written %q, which is %+v, %v", c.rule, o, again, err)
+			t.Errorf("%q: String returns %q, which parses as %+v, %v", c.rule, o, again, err)
 		}
 	}
 }
@@ -113,14 +113,14 @@ func TestOriginRulesThatMatchNothing(t *testing.T) {
 	} {
 		o, err := ParseOrigin(rule)
 		if err == nil {
-			t.Errorf("%q is taken for %+v", rule, o)
+			t.Errorf("%q: got %+v, want an error", rule, o)
 		} else if !strings.Contains(err.Error(), cause) || !strings.Contains(err.Error(), "not a host with an optional port") {
-			t.Errorf("%q %v; want the cause %q", rule, err, cause)
+			t.Errorf("%q %v; want an error with %q", rule, err, cause)
 		}
 	}
 }
 
-// FuzzOrigins wants every rule that is accepted to admit the origin of a page on its host.
+// FuzzOrigins checks that every valid rule admits the origin of a page on its host.
 func FuzzOrigins(f *testing.F) {
 	for _, c := range originRules {
 		f.Add(c.rule)
@@ -138,8 +138,8 @@ func FuzzOrigins(f *testing.F) {
 		cfg := usual()
 		cfg.AnyOrigin, cfg.Origins = false, []Origin{o}
 		c := newConnection(t, cfg)
-		if said := string(c.arrive(in, true)); !strings.HasPrefix(said, "HTTP/1.1 101 ") {
-			t.Errorf("%q does not admit %q: %q", rule, value, said)
+		if output := string(c.arrive(in, true)); !strings.HasPrefix(output, "HTTP/1.1 101 ") {
+			t.Errorf("%q does not admit %q: %q", rule, value, output)
 		}
 		if o.port != 0 {
 			return
@@ -150,7 +150,7 @@ func FuzzOrigins(f *testing.F) {
 	})
 }
 
-// FuzzHosts wants the verdict of net/netip on hosts in brackets.
+// FuzzHosts compares isAuthority with net/netip for hosts in brackets.
 func FuzzHosts(f *testing.F) {
 	for _, host := range []string{"a", "[::]", "[::1]", "[1::]", "[1:2:3:4:5:6:7:8]", "[1:2:3:4:5:6:7::]", "[::2:3:4:5:6:7:8]", "[1:2:3:4:5:6:1.2.3.4]",
 		"[::1.2.3.4]", "[1::1.2.3.4]", "[1:2:3:4:5:6:7:1.2.3.4]", "[1::2::3]", "[:::]", "[1:]", "[:1]", "[12345::]", "[1:2:3:4:5:6:7:8:9]",
@@ -163,13 +163,13 @@ func FuzzHosts(f *testing.F) {
 		if !isLiteral || !closed || strings.ContainsAny(inside, "[]%vV") {
 			_, port, ok := splitAuthority([]byte(host))
 			if ok && !strings.HasSuffix(host, string(port)) {
-				t.Errorf("%q has the port %q", host, port)
+				t.Errorf("%q: got the port %q, want the end of the text", host, port)
 			}
 			return
 		}
 		addr, err := netip.ParseAddr(inside)
 		if want := err == nil && addr.Is6(); isAuthority([]byte(host)) != want {
-			t.Errorf("%q is an authority: %t", host, !want)
+			t.Errorf("%q is an authority: got %t, want %t", host, !want, want)
 		}
 	})
 }

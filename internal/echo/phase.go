@@ -2,8 +2,8 @@ package echo
 
 import "github.com/gobwas/ws"
 
-// Phase is how far a connection has come in the protocol's life. What its TCP
-// connection does beside it is the worker pool's business.
+// Phase is the state of a connection in the protocol's lifecycle. The worker pool keeps the state
+// of the TCP connection below it.
 //
 //	              request                close
 //	Handshake ───────────────▶ Open ───────────────▶ Done
@@ -14,38 +14,37 @@ import "github.com/gobwas/ws"
 type Phase uint8
 
 const (
-	// Handshake: bytes gather until they are a whole request. A good one is
-	// answered with 101 and leads to Open; a bad one with its HTTP status, and
-	// to Done.
+	// Handshake: input is collected until the request is complete. A valid request is answered
+	// with 101 and leads to Open. An invalid one is refused with an HTTP status and leads to Done.
 	Handshake Phase = iota
 
-	// Open: messages are echoed and pings answered. The peer's close frame, or
-	// a rule it breaks, is answered with a close frame and leads to Done.
+	// Open: messages are echoed and pings are answered. A close frame of the peer, or a violation
+	// of the protocol, is answered with a close frame and leads to Done.
 	Open
 
-	// CloseSent: we have sent a close frame first and may send nothing after it
-	// (section 5.5.1). Whatever arrives is read past, for the peer may have sent it before it
-	// saw ours. Its own close frame leads to Done.
+	// CloseSent: we have sent a close frame first, and must not send anything after it (section
+	// 5.5.1). Other frames are discarded, since the peer may have sent them before it received our
+	// close frame. The peer's close frame leads to Done.
 	CloseSent
 
-	// Done: the last byte to be sent has been made. Nothing that arrives is
-	// looked at.
+	// Done: no more output follows, and all input is ignored.
 	Done
 )
 
-// Phase returns how far the connection has come.
+// Phase returns the phase of the connection.
 func (s *State) Phase() Phase { return s.phase }
 
 // InLongFrame reports whether the connection is inside a frame that is being cut through.
 func (s *State) InLongFrame() bool { return s.remaining > 0 }
 
-// Code returns how a connection came to be Done: below 1000, the HTTP status with
-// which its request was refused; else the code of the close frame
-// that we sent, or StatusNoStatusRcvd if that had none.
+// Code returns the code with which we ended the connection, or 0 if we have not. A value below
+// 1000 is the HTTP status of a refusal. Other values are the code of the close frame that we sent,
+// or StatusNoStatusRcvd if the frame had none.
 func (s *State) Code() int { return int(s.code) }
 
-// setPhase is the only place that changes the phase, which never goes back. Code is that of the close
-// frame or refusal with which we enter it; 0 for Open.
+// setPhase is the only function that changes the phase. A connection never returns to an earlier
+// phase. The code is that of the close frame or the refusal that leads to the phase, and 0 for
+// Open.
 func (s *State) setPhase(p Phase, code int) {
 	if p <= s.phase {
 		panic("echo: a connection cannot go back to an earlier phase")
@@ -54,10 +53,10 @@ func (s *State) setPhase(p Phase, code int) {
 	s.code = uint16(code)
 }
 
-// Goodbye ends the connection from our side: it appends to dst what says so,
-// which is a close frame with the given code to an open connection and a refusal with
-// 503 to one that has not finished its request. To one that is ending already
-// it says nothing. What is appended is shorter than Tailroom.
+// Goodbye ends the connection from our side. It appends the final output to dst and returns the
+// extended slice: a close frame with the code and reason if the phase is Open, or a refusal with
+// status 503 if it is Handshake. In other phases it appends nothing, since the connection is ending
+// already. The output is shorter than Tailroom.
 func (e *Endpoint) Goodbye(dst []byte, s *State, code ws.StatusCode, reason string) []byte {
 	switch s.phase {
 	case Handshake:
@@ -71,8 +70,8 @@ func (e *Endpoint) Goodbye(dst []byte, s *State, code ws.StatusCode, reason stri
 	return dst
 }
 
-// Refuse ends a connection that has not finished its request with the given
-// refusal; in every other phase it does nothing.
+// Refuse ends a connection in phase Handshake: it appends the refusal to dst and returns the
+// extended slice. In every other phase it does nothing.
 func (e *Endpoint) Refuse(dst []byte, s *State, r *Refusal) []byte {
 	if s.phase != Handshake {
 		return dst
@@ -81,8 +80,8 @@ func (e *Endpoint) Refuse(dst []byte, s *State, r *Refusal) []byte {
 	return r.append(dst, e.cfg.Now(), true)
 }
 
-// Ping appends to dst an empty ping, which any living peer answers (section
-// 5.5.2). It may be sent to an open connection only.
+// Ping appends an empty ping to dst and returns the extended slice. A peer must answer it with a
+// pong (section 5.5.2). The phase of the connection must be Open.
 func (e *Endpoint) Ping(dst []byte) []byte {
 	e.Count.frameOut(ws.OpPing, 0)
 	return append(dst, byte(ws.OpPing)|finBit, 0)

@@ -8,18 +8,18 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A reference is what a server answers that is written to be read: it has all
-// of a peer's bytes, reads frame after frame with gobwas's own reader, and copies.
+// A reference computes the answers of a server in a simple way: it has all bytes of the peer,
+// parses frame after frame with gobwas/ws, and copies payloads.
 type reference struct {
-	said   []answer
-	part   *answer        // what has arrived of the data frame at the end, up to its first impossible byte
-	closed bool           // the last of said is a close frame
-	failed bool           // and its code is ours, not the peer's
-	rest   []byte         // what was not read
-	deaf   bool           // the server has sent its close frame, and only waits for the peer's
-	code   ws.StatusCode  // of the close frame
-	inside answer         // the message in progress; op 0: there is none
-	text   wellFormedText // of the message in progress
+	answers   []answer
+	part      *answer        // the valid part of an incomplete data frame at the end
+	closed    bool           // the last answer is a close frame
+	failed    bool           // the close frame is for a violation, with our code
+	rest      []byte         // the input that is not parsed yet
+	closeSent bool           // the server has sent a close frame first, and waits for the peer's
+	code      ws.StatusCode  // of the close frame
+	inside    answer         // the message in progress; op 0: there is none
+	text      wellFormedText // of the message in progress
 }
 
 // An answer is a frame of the server.
@@ -37,13 +37,13 @@ func refer(in []byte, maxMessage uint64) *reference {
 }
 
 func (r *reference) fail(code ws.StatusCode) bool {
-	r.said = append(r.said, answer{ws.OpClose, true, string(binary.BigEndian.AppendUint16(nil, uint16(code)))})
+	r.answers = append(r.answers, answer{ws.OpClose, true, string(binary.BigEndian.AppendUint16(nil, uint16(code)))})
 	r.closed, r.failed, r.code = true, true, code
 	return false
 }
 
-// frame answers the next frame, and says whether there may be another. What
-// is missing of a header is taken for zeros, and not looked at.
+// frame answers the next frame, and reports whether another may follow. It parses an incomplete
+// header as if zeros followed, and checks only the bytes that have arrived.
 func (r *reference) frame(maxMessage uint64) bool {
 	in := r.rest
 	var head [ws.MaxHeaderSize]byte
@@ -98,10 +98,10 @@ func (r *reference) frame(maxMessage uint64) bool {
 func (r *reference) control(op ws.OpCode, payload []byte) bool {
 	switch op {
 	case ws.OpPing:
-		r.said = append(r.said, answer{ws.OpPong, true, string(payload)})
+		r.answers = append(r.answers, answer{ws.OpPong, true, string(payload)})
 	case ws.OpClose:
 		r.code = ws.StatusNoStatusRcvd
-		if r.deaf {
+		if r.closeSent {
 			return r.fail(1001)
 		}
 		if len(payload) == 1 {
@@ -118,7 +118,7 @@ func (r *reference) control(op ws.OpCode, payload []byte) bool {
 			}
 			r.code = ws.StatusCode(code)
 		}
-		r.said = append(r.said, answer{ws.OpClose, true, string(payload)})
+		r.answers = append(r.answers, answer{ws.OpClose, true, string(payload)})
 		r.closed = true
 	}
 	return true
@@ -131,7 +131,7 @@ func (r *reference) data(h ws.Header, payload []byte, whole bool) bool {
 	}
 	r.inside.payload += string(payload)
 	r.part = &answer{h.OpCode, false, string(payload)}
-	if r.inside.op == ws.OpText && !r.deaf {
+	if r.inside.op == ws.OpText && !r.closeSent {
 		n := r.text.take(payload)
 		r.part.payload = string(payload[:n])
 		if n < len(payload) || whole && h.Fin && len(r.text.next) > 0 {
@@ -142,18 +142,18 @@ func (r *reference) data(h ws.Header, payload []byte, whole bool) bool {
 		return false
 	}
 	r.part = nil
-	r.said = append(r.said, answer{h.OpCode, h.Fin, string(payload)})
+	r.answers = append(r.answers, answer{h.OpCode, h.Fin, string(payload)})
 	if h.Fin {
 		r.inside = answer{}
 	}
 	return true
 }
 
-// wellFormedText follows a text by table 3-7 of the Unicode Standard: next is
-// what must follow, a range for each byte.
+// wellFormedText checks a text by table 3-7 of the Unicode Standard. The field next holds the
+// ranges of the bytes that must follow.
 type wellFormedText struct{ next [][2]byte }
 
-// take is how many bytes of p may stand there.
+// take returns the number of bytes of p before the first invalid one.
 func (t *wellFormedText) take(p []byte) int {
 	for i, b := range p {
 		tail := [2]byte{0x80, 0xbf}
@@ -185,24 +185,24 @@ func (t *wellFormedText) take(p []byte) int {
 	return len(p)
 }
 
-// heard is what a server has said, as answers; of a close frame that fails the
-// connection only the code, for the reason is the server's own.
-func heard(t testing.TB, said []byte, failed bool) (all []answer) {
-	for len(said) > 0 {
-		h, payload, rest, err := takeFrame(said)
+// answersIn parses the output of a server. If failed is true, it leaves out the reasons of close
+// frames, since the reference does not know them.
+func answersIn(t testing.TB, output []byte, failed bool) (all []answer) {
+	for len(output) > 0 {
+		h, payload, rest, err := takeFrame(output)
 		if err != nil {
-			t.Fatalf("%s is no frame of a server: %v", abridged(string(said)), err)
+			t.Fatalf("%s is not a frame of a server: %v", abridged(string(output)), err)
 		}
 		if h.OpCode == ws.OpClose && failed && len(payload) > 2 {
 			payload = payload[:2]
 		}
 		all = append(all, answer{h.OpCode, h.Fin, string(payload)})
-		said = rest
+		output = rest
 	}
 	return all
 }
 
-// joined is frames with those joined to one that follow one another within a message.
+// joined returns the frames, with consecutive fragments of a message joined to one.
 func joined(frames []answer) (all []answer) {
 	for _, f := range frames {
 		if n := len(all); n > 0 && f.op == ws.OpContinuation && !all[n-1].fin {
@@ -215,20 +215,20 @@ func joined(frames []answer) (all []answer) {
 	return all
 }
 
-// The reference is right by the tables that the rules are told from.
-func TestReference(t *testing.T) {
+// The reference must agree with the tables that the rules use.
+func TestReferenceAgreesWithTheTables(t *testing.T) {
 	for begun, may := range beginnings() {
 		for b := range 256 {
 			var text wellFormedText
 			if n := text.take([]byte(begun + string([]byte{byte(b)}))); (n > len(begun)) != may[b] {
-				t.Fatalf("after % x, %02x is possible: %t; wanted %t", begun, b, n > len(begun), may[b])
+				t.Fatalf("after % x, %02x is valid: got %t, want %t", begun, b, n > len(begun), may[b])
 			}
 		}
 	}
 	for _, c := range texts {
 		r := refer(append(text(c.text).wire(), ping("?").wire()...), 0)
-		if valid := c.impossible < 0 && c.whole; valid == r.closed || valid && len(r.said) != 2 || !valid && r.code != 1007 {
-			t.Errorf("%s: the reference says %v", c.name, r.said)
+		if valid := c.invalid < 0 && c.whole; valid == r.closed || valid && len(r.answers) != 2 || !valid && r.code != 1007 {
+			t.Errorf("%s: got %v, want an echo if and only if the text is valid: %t", c.name, r.answers, valid)
 		}
 	}
 }

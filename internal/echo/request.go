@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// request is the head of an HTTP/1.1 request (RFC 9112), as far as a WebSocket
-// handshake looks at it. Its slices are parts of the head.
+// request holds the parts of an HTTP/1.1 request head (RFC 9112) that matter to a WebSocket
+// handshake. Its slices are parts of the head.
 type request struct {
 	line []byte // without its line end
 
@@ -14,27 +14,27 @@ type request struct {
 
 	upgrade, connection list
 
-	subprotocols, extensions int // fields of the name
+	subprotocols, extensions int // number of Sec-WebSocket-Protocol and -Extensions fields
 
-	body bool // the request announces one
+	body bool // the request announces a body
 }
 
-// field is a header field that may stand in a request once.
+// field is a header field that may occur at most once in a request.
 type field struct {
-	value []byte
-	seen  int
+	value []byte // of the last one
+	seen  int    // number of fields
 }
 
-// list is a header field whose value is a comma-separated list, which may be
-// spread over several lines (RFC 9110, section 5.3). We look for one member.
+// list is a header field whose value is a comma-separated list, which may be spread over several
+// lines (RFC 9110, section 5.3). The handshake requires one certain member.
 type list struct {
-	seen      bool // the field is there
-	has       bool // and has the member
+	seen      bool // the field is present
+	has       bool // the list has the required member
 	malformed bool // a member breaks the grammar
 }
 
-// endOfHead is the length of the request head at the front of p, blank line
-// included; 0 if it has not arrived whole. The first skip bytes are known not to contain its end.
+// endOfHead returns the length of the request head at the front of p, blank line included, or 0 if
+// the head is incomplete. The caller knows that the end is not within the first skip bytes.
 func endOfHead(p []byte, skip int) int {
 	for i := skip; ; {
 		nl := bytes.IndexByte(p[i:], '\n')
@@ -42,25 +42,25 @@ func endOfHead(p []byte, skip int) int {
 			return 0
 		}
 		i += nl + 1
-		switch rest := p[i:]; {
-		case len(rest) > 0 && rest[0] == '\n':
+		switch after := p[i:]; {
+		case len(after) > 0 && after[0] == '\n':
 			return i + 1
-		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+		case len(after) > 1 && after[0] == '\r' && after[1] == '\n':
 			return i + 2
 		}
 	}
 }
 
-// emptyLines is the length of the line ends at the front of p, which a server
-// ignores before a request (RFC 9112, section 2.2). A CR is one with the LF
-// behind it, or with what has not arrived, and never by itself.
+// emptyLines returns the length of the empty lines at the front of p, which a server ignores before
+// a request (RFC 9112, section 2.2). A CR counts if an LF follows, or if it is the last byte of p,
+// since the LF may still arrive.
 func emptyLines(p []byte) int {
 	n := 0
 	for n < len(p) {
-		switch rest := p[n:]; {
-		case rest[0] == '\n', len(rest) == 1 && rest[0] == '\r':
+		switch after := p[n:]; {
+		case after[0] == '\n', len(after) == 1 && after[0] == '\r':
 			n++
-		case rest[0] == '\r' && rest[1] == '\n':
+		case after[0] == '\r' && after[1] == '\n':
 			n += 2
 		default:
 			return n
@@ -69,12 +69,12 @@ func emptyLines(p []byte) int {
 	return n
 }
 
-// checkBeginning checks the method, as far as it has arrived, and the request line once it is
-// whole. A client that speaks another protocol to this port is told so then, and does not wait for
-// a timeout. The first empty bytes of p are empty lines.
+// checkBeginning checks the part of the method that has arrived, and the request line once it is
+// complete. A client that uses another protocol is thus refused at once, and does not have to wait
+// for a timeout. The first empty bytes of p are empty lines.
 func checkBeginning(p []byte, empty int) *Refusal {
 	line, _, whole := bytes.Cut(p[empty:], []byte{'\n'})
-	method, rest, _ := bytes.Cut(line, []byte{' '})
+	method, after, _ := bytes.Cut(line, []byte{' '})
 	if !isToken(method) && len(p) > empty {
 		switch {
 		case p[0] == tlsHandshake:
@@ -84,7 +84,7 @@ func checkBeginning(p []byte, empty int) *Refusal {
 		}
 		return refuseGarbage
 	}
-	if _, version, _ := bytes.Cut(rest, []byte{' '}); whole && !isVersion(bytes.TrimSuffix(version, []byte{'\r'})) {
+	if _, version, _ := bytes.Cut(after, []byte{' '}); whole && !isVersion(bytes.TrimSuffix(version, []byte{'\r'})) {
 		if string(method) == "PROXY" {
 			return refuseProxy
 		}
@@ -93,19 +93,20 @@ func checkBeginning(p []byte, empty int) *Refusal {
 	return nil
 }
 
-// How protocols other than HTTP/1.1 begin. A request is refused at its first impossible byte, so
-// the first two end with that byte.
+// The first bytes of protocols other than HTTP/1.1. A request is refused at its first invalid byte,
+// so the first two constants end with that byte.
 const (
 	tlsHandshake = 0x16             // the content type of a ClientHello (RFC 8446, section 5.1)
-	proxy2       = "\r\n\r\n\x00"   // the signature of the PROXY protocol's version 2 goes on with "\r\nQUIT\n"
+	proxy2       = "\r\n\r\n\x00"   // PROXY protocol, version 2; its signature continues with "\r\nQUIT\n"
 	http2        = "PRI * HTTP/2.0" // RFC 9113, section 3.4; a valid request line
 )
 
-// eachLine calls f with every line of a request head but the blank one that
-// ends it, until f refuses. A line ends with CRLF, or LF alone (RFC 9112, section 2.2).
+// eachLine calls f with every line of a request head except the blank one at its end. It stops at
+// the first refusal that f returns, and returns it. A line ends with CRLF, or with LF alone (RFC
+// 9112, section 2.2).
 func eachLine(head []byte, f func(line []byte) *Refusal) *Refusal {
 	for {
-		line, rest, _ := bytes.Cut(head, []byte{'\n'})
+		line, after, _ := bytes.Cut(head, []byte{'\n'})
 		line = bytes.TrimSuffix(line, []byte{'\r'})
 		if len(line) == 0 {
 			return nil
@@ -113,13 +114,13 @@ func eachLine(head []byte, f func(line []byte) *Refusal) *Refusal {
 		if r := f(line); r != nil {
 			return r
 		}
-		head = rest
+		head = after
 	}
 }
 
-// splitField parts a header field into name and value (RFC 9112, section 5).
-// There is no space before the colon, and no line continues the one before:
-// both are how requests are smuggled past proxies, and must be refused.
+// splitField splits a header field into its name and value (RFC 9112, section 5). It accepts
+// neither a space before the colon nor a line that continues the previous one. Both make request
+// smuggling past proxies possible, and a server must refuse them (RFC 9112, sections 5.1 and 5.2).
 func splitField(line []byte) (name, value []byte, ok bool) {
 	name, value, ok = bytes.Cut(line, []byte{':'})
 	if !ok || !isToken(name) {
@@ -134,28 +135,28 @@ func splitField(line []byte) (name, value []byte, ok bool) {
 	return name, value, true
 }
 
-// note takes one header field into the request.
+// note records a header field.
 func (r *request) note(name, value []byte) {
 	switch {
-	case is(name, "host"):
+	case equalFold(name, "host"):
 		r.host.note(value)
-	case is(name, "upgrade"):
+	case equalFold(name, "upgrade"):
 		r.upgrade.note(value, "websocket", isProtocol)
-	case is(name, "connection"):
+	case equalFold(name, "connection"):
 		r.connection.note(value, "upgrade", isToken)
-	case is(name, "sec-websocket-version"):
+	case equalFold(name, "sec-websocket-version"):
 		r.version.note(value)
-	case is(name, "sec-websocket-key"):
+	case equalFold(name, "sec-websocket-key"):
 		r.key.note(value)
-	case is(name, "sec-websocket-protocol"):
+	case equalFold(name, "sec-websocket-protocol"):
 		r.subprotocols++
-	case is(name, "sec-websocket-extensions"):
+	case equalFold(name, "sec-websocket-extensions"):
 		r.extensions++
-	case is(name, "origin"):
+	case equalFold(name, "origin"):
 		r.origin.note(value)
-	case is(name, "content-length"):
+	case equalFold(name, "content-length"):
 		r.body = r.body || len(value) == 0 || len(bytes.Trim(value, "0")) > 0
-	case is(name, "transfer-encoding"):
+	case equalFold(name, "transfer-encoding"):
 		r.body = true
 	}
 }
@@ -170,20 +171,21 @@ func (l *list) note(value []byte, member string, valid func([]byte) bool) {
 	for more := true; more; {
 		var item []byte
 		item, value, more = cutMember(value)
-		l.has = l.has || is(item, member)
+		l.has = l.has || equalFold(item, member)
 		l.malformed = l.malformed || len(item) > 0 && !valid(item)
 	}
 }
 
-// cutMember splits a comma-separated list after its first member. A recipient accepts empty
-// members (RFC 9110, section 5.6.1).
-func cutMember(p []byte) (member, rest []byte, more bool) {
-	member, rest, more = bytes.Cut(p, []byte{','})
-	return bytes.Trim(member, " \t"), rest, more
+// cutMember splits a comma-separated list after its first member. Members may be empty, as a
+// recipient must accept (RFC 9110, section 5.6.1).
+func cutMember(p []byte) (member, after []byte, more bool) {
+	member, after, more = bytes.Cut(p, []byte{','})
+	return bytes.Trim(member, " \t"), after, more
 }
 
-// is compares without case. The conversion does not allocate.
-func is(name []byte, lower string) bool {
+// equalFold reports whether name equals lower without regard to case. The conversion to []byte does
+// not allocate.
+func equalFold(name []byte, lower string) bool {
 	return len(name) == len(lower) && bytes.EqualFold(name, []byte(lower))
 }
 
@@ -201,17 +203,17 @@ func isTokenByte(c byte) bool {
 	return isAlphanumeric(c) || bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
 }
 
-// isProtocol reports whether p is a protocol name with or without a version, as in Upgrade (RFC
+// isProtocol reports whether p is a protocol name with an optional version, as in Upgrade (RFC
 // 9110, section 7.8).
 func isProtocol(p []byte) bool {
 	name, version, found := bytes.Cut(p, []byte{'/'})
 	return isToken(name) && (!found || isToken(version))
 }
 
-// checkTarget checks the target of a handshake: a path or an absolute HTTP URI (RFC 6455, section
-// 4.2.1), never with a fragment (section 3). The schemes ws and wss are admitted as well. So are
-// bytes that a URI must encode, in path and query, since many clients send them. But in the path
-// two hexadecimal digits must follow a "%", as net/http demands, too.
+// checkTarget checks the request target of a handshake: a path or an absolute HTTP URI (RFC 6455,
+// section 4.2.1), without a fragment (section 3). It also accepts the schemes ws and wss, and in
+// path and query bytes that a URI must encode, since many clients send them. In the path, two
+// hexadecimal digits must follow a "%", as net/http requires, too.
 func checkTarget(p []byte) *Refusal {
 	for _, c := range p {
 		if c <= ' ' || c == 0x7f || c == '#' {
@@ -219,19 +221,20 @@ func checkTarget(p []byte) *Refusal {
 		}
 	}
 	if len(p) == 0 || p[0] != '/' {
-		scheme, rest, found := bytes.Cut(p, []byte("://"))
-		if !found || !is(scheme, "http") && !is(scheme, "https") && !is(scheme, "ws") && !is(scheme, "wss") {
+		scheme, after, found := bytes.Cut(p, []byte("://"))
+		if !found || !equalFold(scheme, "http") && !equalFold(scheme, "https") && !equalFold(scheme, "ws") && !equalFold(scheme, "wss") {
 			return refuseTarget
 		}
-		end := bytes.IndexAny(rest, "/?")
+		end := bytes.IndexAny(after, "/?")
 		if end < 0 {
-			end = len(rest)
+			end = len(after)
 		}
-		// RFC 9110, sections 4.2.1 and 4.2.4: an empty host is invalid, and user information an error.
-		if !isAuthority(rest[:end]) {
+		// RFC 9110, section 4.2.1: an empty host is invalid. Section 4.2.4: user information is an
+		// error.
+		if !isAuthority(after[:end]) {
 			return refuseTargetHost
 		}
-		p = rest[end:]
+		p = after[end:]
 	}
 	path, _, _ := bytes.Cut(p, []byte{'?'})
 	if !isEncoded(path) {
@@ -250,15 +253,15 @@ func isScheme(p []byte) bool {
 	return len(p) > 0 && (p[0] < '0' || p[0] > '9')
 }
 
-// isAuthority reports whether p is a host with or without a port.
+// isAuthority reports whether p is a host with an optional port.
 func isAuthority(p []byte) bool {
 	_, _, ok := splitAuthority(p)
 	return ok
 }
 
-// splitAuthority splits an authority into its host and its port, which may be missing or empty, by
-// RFC 3986, section 3.2. The host must not be empty, and user information is not allowed (RFC
-// 9110, section 7.2). Which host it names does not matter: all are served.
+// splitAuthority splits an authority into its host and its port, which may be missing or empty (RFC
+// 3986, section 3.2). The host must not be empty, and user information is not allowed (RFC 9110,
+// section 7.2). The server accepts every host name.
 func splitAuthority(p []byte) (host, port []byte, ok bool) {
 	host = p
 	if i := bytes.LastIndexByte(p, ':'); i > bytes.LastIndexByte(p, ']') {
@@ -274,8 +277,8 @@ func splitAuthority(p []byte) (host, port []byte, ok bool) {
 	return host, port, len(host) > 0 && isEncoded(host) && consistsOf(host, unreserved+subDelims+"%")
 }
 
-// portNumber returns the value of the digits of a port, which is 0 if there are none. It is not ok
-// if a byte is not a digit, or if the value is above 65535.
+// portNumber returns the value of the digits of a port, or 0 if there are none. It returns false if
+// a byte is not a digit, or if the value is above 65535.
 func portNumber(digits []byte) (n int, ok bool) {
 	for _, c := range digits {
 		if c < '0' || c > '9' {
@@ -294,7 +297,7 @@ const (
 	subDelims  = "!$&'()*+,;="
 )
 
-// consistsOf reports whether p has only letters, digits and the bytes of others.
+// consistsOf reports whether p contains only letters, digits and the bytes of others.
 func consistsOf(p []byte, others string) bool {
 	for _, c := range p {
 		if !isAlphanumeric(c) && strings.IndexByte(others, c) < 0 {
@@ -377,12 +380,12 @@ func isIPv6(p []byte) bool {
 // isIPv4 reports whether p is four numbers up to 255, without leading zeros, between dots.
 func isIPv4(p []byte) bool {
 	for i := range 4 {
-		number, rest, more := bytes.Cut(p, []byte{'.'})
+		number, after, more := bytes.Cut(p, []byte{'.'})
 		n, ok := portNumber(number)
 		if !ok || n > 255 || len(number) == 0 || len(number) > 1 && number[0] == '0' || more != (i < 3) {
 			return false
 		}
-		p = rest
+		p = after
 	}
 	return true
 }

@@ -18,7 +18,7 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 		e.refuse(s, b, r, body)
 		return
 	}
-	// The end is at most three bytes long, and was not there when we looked last.
+	// The last call has searched b.Seen bytes. At most three of them can belong to the end.
 	size := endOfHead(in, max(empty, b.Seen-3))
 	if size > e.cfg.MaxHeader || size == 0 && len(in) > e.cfg.MaxHeader {
 		e.refuse(s, b, e.upgrader.tooLong, body)
@@ -34,8 +34,8 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 		e.refuse(s, b, refusal, body)
 		return
 	}
-	// The response ends where the request ended: what follows are frames, and
-	// their replies follow it.
+	// The response ends where the request ended, in front of the client's first frames. Their
+	// replies follow it.
 	b.Start += size
 	b.Seen = 0
 	b.OutEnd = b.Start
@@ -49,9 +49,9 @@ func (e *Endpoint) refuse(s *State, b *Buffer, r *Refusal, body bool) {
 	s.setPhase(Done, r.Status)
 }
 
-// upgrader answers whole request heads. It reads HTTP (RFC 9112), judges by RFC 6455, section 4.2,
-// and selects the subprotocol. ws.Upgrader writes the response, to a request made for it that
-// holds the key and the selected subprotocol.
+// upgrader answers complete request heads. It parses HTTP (RFC 9112), checks the rules of RFC 6455,
+// section 4.2, and selects the subprotocol. ws.Upgrader writes the response. It is given a minimal
+// request with the key and the selected subprotocol.
 type upgrader struct {
 	cfg     *Config
 	tooLong *Refusal
@@ -64,8 +64,7 @@ type upgrader struct {
 	exchange exchange
 }
 
-// exchange is a connection to ws.Upgrader: it reads a request and writes the
-// response.
+// exchange is the connection that ws.Upgrader gets: it reads the request and holds the response.
 type exchange struct {
 	bytes.Reader
 	response bytes.Buffer
@@ -79,8 +78,8 @@ func (u *upgrader) init(cfg *Config) {
 	u.ws = ws.Upgrader{Protocol: func([]byte) bool { return true }}
 }
 
-// answer returns the response to a whole request head, valid until the next call,
-// or the refusal that the head earns.
+// answer returns the 101 response to a complete request head, valid until the next call, or the
+// refusal if the request is invalid.
 func (u *upgrader) answer(head []byte) ([]byte, *Refusal) {
 	if r := u.examine(head); r != nil {
 		return nil, r
@@ -96,13 +95,13 @@ func (u *upgrader) answer(head []byte) ([]byte, *Refusal) {
 	u.exchange.Reader.Reset(u.plain)
 	u.exchange.response.Reset()
 	if _, err := u.ws.Upgrade(&u.exchange); err != nil {
-		panic("echo: ws.Upgrader objects to a request that was examined: " + err.Error())
+		panic("echo: ws.Upgrader refuses a request that passed all checks: " + err.Error())
 	}
 	return u.exchange.response.Bytes(), nil
 }
 
-// examine returns the refusal that a whole request head earns. If there is none, it has selected
-// the subprotocol. The order of checks is the order in which faults are reported.
+// examine checks a complete request head and returns the refusal if it is invalid. Otherwise it
+// selects the subprotocol. If a request breaks several rules, the first check decides the refusal.
 func (u *upgrader) examine(head []byte) *Refusal {
 	r := &u.request
 	*r = request{}
@@ -129,7 +128,7 @@ func (u *upgrader) examine(head []byte) *Refusal {
 	return u.checkOrigin()
 }
 
-// read reads the lines of a request head.
+// read parses the lines of a request head.
 func (r *request) read(head []byte) *Refusal {
 	return eachLine(head, func(line []byte) *Refusal {
 		if r.line == nil {
@@ -150,7 +149,7 @@ func (r *request) checkHTTP() *Refusal {
 	method, target, _ := bytes.Cut(r.line, []byte{' '})
 	target, version, _ := bytes.Cut(target, []byte{' '})
 	http1, http10 := bytes.HasPrefix(version, []byte("HTTP/1.")), string(version) == "HTTP/1.0"
-	get := string(method) == "GET" // another method has targets and bodies of its own, and earns 405
+	get := string(method) == "GET" // other methods allow other targets and bodies, and get 405
 	if get {
 		if refusal := checkTarget(target); refusal != nil {
 			return refusal
@@ -180,7 +179,7 @@ func (r *request) checkHTTP() *Refusal {
 // checkHandshake checks the fields that every handshake must have (section 4.2.1).
 func (r *request) checkHandshake() *Refusal {
 	switch {
-	case !r.asks():
+	case !r.asksForWebSocket():
 		return refuseNotAsked
 	case !r.upgrade.has || r.upgrade.malformed:
 		return refuseUpgrade
@@ -200,10 +199,10 @@ func (r *request) checkHandshake() *Refusal {
 	return nil
 }
 
-// asks reports whether the request asks for a WebSocket at all. One with an Upgrade to another
-// protocol does not, nor one whose Connection names an Upgrade that is missing (RFC 9110, section
-// 7.8); but if it has the fields of a handshake, it is a handshake with that fault.
-func (r *request) asks() bool {
+// asksForWebSocket reports whether the request is meant as a handshake, valid or not. A request
+// that upgrades to another protocol, or whose Connection names Upgrade while that field is missing
+// (RFC 9110, section 7.8), is a handshake only if it has another field of a handshake.
+func (r *request) asksForWebSocket() bool {
 	handshake := r.key.seen > 0 || r.version.seen > 0
 	return r.upgrade.has || handshake && (r.upgrade.seen || r.connection.has)
 }
@@ -214,7 +213,7 @@ func isHandshakeVersion(p []byte) bool {
 	return ok && n <= 255 && len(p) > 0 && (len(p) == 1 || p[0] != '0')
 }
 
-// isKey reports whether p is 16 bytes in base64 (section 4.2.1, item 5).
+// isKey reports whether p is the base64 encoding of 16 bytes (section 4.2.1, item 5).
 func isKey(p []byte) bool {
 	var nonce [18]byte
 	if len(p) != base64.StdEncoding.EncodedLen(16) {
@@ -224,18 +223,19 @@ func isKey(p []byte) bool {
 	return err == nil && n == 16
 }
 
-// eachField calls f with the value of every field of a name, until f refuses.
+// eachField calls f with the value of every field with the given lower-case name. It stops at the
+// first refusal that f returns, and returns it.
 func eachField(head []byte, lower string, f func(value []byte) *Refusal) *Refusal {
 	return eachLine(head, func(line []byte) *Refusal {
-		if name, value, ok := splitField(line); ok && is(name, lower) {
+		if name, value, ok := splitField(line); ok && equalFold(name, lower) {
 			return f(value)
 		}
 		return nil
 	})
 }
 
-// selectSubprotocol selects the first subprotocol of the client's list that the server knows.
-// Members must be tokens, and no two may be the same (section 4.1, item 10).
+// selectSubprotocol selects the first subprotocol in the client's list that the server supports.
+// The members must be tokens, all of them different (section 4.1, item 10).
 func (u *upgrader) selectSubprotocol(head []byte) *Refusal {
 	var few [16][]byte
 	offered := few[:0]
@@ -264,7 +264,7 @@ func (u *upgrader) selectSubprotocol(head []byte) *Refusal {
 			break
 		}
 	}
-	// Sorting finds equal ones among thousands without comparing each with all others.
+	// Sorting finds duplicates among thousands of members without comparing every pair.
 	slices.SortFunc(offered, bytes.Compare)
 	for i := 1; i < len(offered); i++ {
 		if bytes.Equal(offered[i-1], offered[i]) {
@@ -274,20 +274,21 @@ func (u *upgrader) selectSubprotocol(head []byte) *Refusal {
 	return nil
 }
 
-// CheckSubprotocol checks the name of a subprotocol: a client can offer nothing but tokens.
+// CheckSubprotocol returns an error if name is not a token (RFC 9110, section 5.6.2). A client can
+// offer only tokens.
 func CheckSubprotocol(name string) error {
 	if !isToken([]byte(name)) {
-		return errors.New("is not a token: letters, digits and !#$%&'*+-.^_`|~, without spaces and quotes")
+		return errors.New("is not a token: it may contain letters, digits and !#$%&'*+-.^_`|~, but no spaces or quotes")
 	}
 	return nil
 }
 
-// checkExtensions checks the client's list of extensions by its grammar. The server has no
-// extensions, and declines an offer by not mentioning it.
+// checkExtensions checks the grammar of the client's list of extensions. The server supports no
+// extension, and declines each offer by leaving it out of the response (section 9.1).
 func checkExtensions(head []byte) *Refusal {
 	offered := false
 	r := eachField(head, "sec-websocket-extensions", func(value []byte) *Refusal {
-		x := extensionScanner{rest: value}
+		x := extensionScanner{input: value}
 		for {
 			switch x.next() {
 			case extensionMalformed:
@@ -305,8 +306,8 @@ func checkExtensions(head []byte) *Refusal {
 	return r
 }
 
-// checkOrigin checks the Origin field against the rules of the configuration. A request without
-// the field is not a browser's.
+// checkOrigin checks the Origin field against the rules of the configuration. It admits a request
+// without the field, which does not come from a browser.
 func (u *upgrader) checkOrigin() *Refusal {
 	field := &u.request.origin
 	if u.cfg.AnyOrigin || field.seen == 0 {

@@ -7,24 +7,24 @@ import (
 	"unicode/utf8"
 )
 
-// texts are texts valid and not, most of them after Markus Kuhn's stress test
-// for UTF-8 decoders. They are told as conversations in message_test.go.
+// texts holds valid and invalid texts, most of them from Markus Kuhn's stress test for UTF-8
+// decoders. The tests in message_test.go use them, too.
 var texts = []struct {
-	name       string
-	text       string
-	impossible int  // index of the first byte that nothing can mend; -1: there is none
-	whole      bool // the text does not end inside a character
+	name    string
+	text    string
+	invalid int  // index of the first invalid byte, which no bytes after it can correct; -1: none
+	whole   bool // the text does not end inside a character
 }{
 	{"no text", "", -1, true},
 	{"ASCII", "Hello, world: \x00\x01\x7f", -1, true},
 	{"Greek", "κόσμε", -1, true},
 	{"many scripts", "Hello-µ@ßöäüàá-UTF-8!! 日本語 עברית 𐍈 👩‍👩‍👧", -1, true},
 	{"long ASCII", strings.Repeat("a", 1000), -1, true},
-	{"a character across blocks of 32", strings.Repeat("a", 31) + "é" + strings.Repeat("b", 62) + "€" + strings.Repeat("c", 29) + "𐍈", -1, true},
-	{"an impossible byte after long ASCII", strings.Repeat("a", 100) + "\xff" + strings.Repeat("a", 100), 100, true},
+	{"characters across blocks of 32", strings.Repeat("a", 31) + "é" + strings.Repeat("b", 62) + "€" + strings.Repeat("c", 29) + "𐍈", -1, true},
+	{"an invalid byte after long ASCII", strings.Repeat("a", 100) + "\xff" + strings.Repeat("a", 100), 100, true},
 	{"a byte order mark (RFC 3629, 6)", "\ufeffx", -1, true},
 
-	// The first and the last of each length.
+	// The first and the last character of each length.
 	{"U+0000", "\x00", -1, true},
 	{"U+0080", "\u0080", -1, true},
 	{"U+0800", "\u0800", -1, true},
@@ -34,7 +34,7 @@ var texts = []struct {
 	{"U+FFFF", "\uffff", -1, true},
 	{"U+10FFFF", "\U0010ffff", -1, true},
 
-	// Around what is impossible.
+	// Characters next to invalid ranges, and invalid code points.
 	{"U+D7FF", "\ud7ff", -1, true},
 	{"U+E000", "\ue000", -1, true},
 	{"U+FFFD, which is not an error", "\ufffd", -1, true},
@@ -51,14 +51,14 @@ var texts = []struct {
 	{"FF", "\xff", 0, true},
 	{"FE FE FF FF", "κ\xfe\xfe\xff\xff", 2, true},
 
-	// Continuation bytes without a first.
+	// Continuation bytes without a first byte.
 	{"80", "\x80", 0, true},
 	{"BF", "\xbf", 0, true},
 	{"80 BF", "\x80\xbf", 0, true},
 	{"80 after a whole character", "κ\x80", 2, true},
 	{"eight of them", "x\x80\xbf\x80\xbf\x80\xbf\x80\xbf", 1, true},
 
-	// First bytes without what must follow.
+	// First bytes without enough continuation bytes.
 	{"C2 and a space", "\xc2 ", 1, true},
 	{"DF and a space", "\xdf ", 1, true},
 	{"E0 and a space", "\xe0 ", 1, true},
@@ -79,7 +79,7 @@ var texts = []struct {
 	{"three bytes of four", strings.Repeat("a", 64) + "\xf0\x90\x8d", -1, false},
 	{"the last two bytes that F4 admits", "\xf4\x8f", -1, false},
 
-	// Forms longer than need be.
+	// Overlong forms.
 	{"an overlong slash of two bytes", "\xc0\xaf", 0, true},
 	{"an overlong slash of three bytes", "\xe0\x80\xaf", 1, true},
 	{"an overlong slash of four bytes", "\xf0\x80\x80\xaf", 1, true},
@@ -103,19 +103,18 @@ var texts = []struct {
 	{"Greek and a surrogate", "κόσμε\xed\xa0\x80edited", 11, true},
 }
 
-// The table above is right by the standard library.
-func TestTexts(t *testing.T) {
+// The table above must agree with package unicode/utf8.
+func TestTextsAgreeWithTheStandardLibrary(t *testing.T) {
 	for _, c := range texts {
-		if valid := c.impossible < 0 && c.whole; valid != utf8.ValidString(c.text) {
-			t.Errorf("%s: valid is %t in the table", c.name, valid)
+		if valid := c.invalid < 0 && c.whole; valid != utf8.ValidString(c.text) {
+			t.Errorf("%s: valid is %t in the table, want the result of unicode/utf8", c.name, valid)
 		}
 	}
 }
 
-// beginnings is every proper beginning of every character that takes more
-// than one byte, and each whole character's last byte under it: what may come
-// next after what. It is made from all code points there are, and knows
-// nothing of how UTF-8 works.
+// beginnings returns a map from every incomplete character, including the empty string, to the
+// bytes that may follow it. It encodes all code points with unicode/utf8, and so does not depend on
+// the rules of UTF-8 in this package.
 var beginnings = sync.OnceValue(func() map[string]*[256]bool {
 	next := map[string]*[256]bool{}
 	for r := rune(0); r <= utf8.MaxRune; r++ {
@@ -136,34 +135,34 @@ var beginnings = sync.OnceValue(func() map[string]*[256]bool {
 	return next
 })
 
-// After every beginning of a character every byte is tried: it must be
-// refused if and only if no character goes on with it. There are some four million such pairs.
-func TestUTF8CheckRefusesImpossibleBytesAndNoOthers(t *testing.T) {
+// The test tries every byte after every incomplete character, about four million pairs. utf8Check
+// must reject the byte if and only if no character continues with it.
+func TestUTF8CheckRejectsExactlyTheInvalidBytes(t *testing.T) {
 	next := beginnings()
 	for begun, may := range next {
 		for b := range 256 {
 			var whole, bytewise utf8Check
 			char := begun + string([]byte{byte(b)})
 			if got := whole.next([]byte(char)); got != may[b] {
-				t.Fatalf("after % x, %02x is possible: %t; wanted %t", begun, b, got, may[b])
+				t.Fatalf("after % x, %02x is valid: got %t, want %t", begun, b, got, may[b])
 			}
 			if !bytewise.next([]byte(begun)) {
-				t.Fatalf("% x is the beginning of a character and was refused", begun)
+				t.Fatalf("% x is the beginning of a character: got invalid, want valid", begun)
 			}
 			if got := bytewise.next([]byte(char[len(begun):])); got != may[b] {
-				t.Fatalf("after % x in another run, %02x is possible: %t; wanted %t", begun, b, got, may[b])
+				t.Fatalf("after % x in an earlier call, %02x is valid: got %t, want %t", begun, b, got, may[b])
 			}
 			if !may[b] {
 				continue
 			}
 			if _, more := next[char]; whole.whole() == more || bytewise.whole() == more {
-				t.Fatalf("% x is whole: %t and %t; wanted %t", char, whole.whole(), bytewise.whole(), !more)
+				t.Fatalf("% x is a whole character: got %t and %t, want %t", char, whole.whole(), bytewise.whole(), !more)
 			}
 		}
 	}
 }
 
-// A character is found wherever it lies, for ASCII is passed over in blocks.
+// utf8Check skips ASCII in blocks, and must find a character at every offset in a block.
 func TestUTF8CheckAtEveryOffset(t *testing.T) {
 	for before := range 70 {
 		for _, char := range []string{"é", "€", "𐍈", "\x80", "\xff", "\xed\xa0\x80", "\xe2\x82"} {
@@ -172,19 +171,19 @@ func TestUTF8CheckAtEveryOffset(t *testing.T) {
 				var c utf8Check
 				ok := c.next([]byte(text[:cut])) && c.next([]byte(text[cut:])) && c.whole()
 				if ok != utf8.ValidString(text) {
-					t.Fatalf("%q cut at %d: valid is %t", text, cut, ok)
+					t.Fatalf("%q cut at %d: got valid %t, want %t", text, cut, ok, !ok)
 				}
 			}
 		}
 	}
 }
 
-// ASCII in whole blocks does not complete a character, and what comes after it does not either.
-func TestUTF8CheckDoesNotPassOverBlocksInsideACharacter(t *testing.T) {
+// A block of ASCII inside a character is invalid, and must not be skipped.
+func TestUTF8CheckDoesNotSkipASCIIInsideACharacter(t *testing.T) {
 	for blocks := 1; blocks < 4; blocks++ {
 		var c utf8Check
 		if !c.next([]byte("\xe2\x82")) || c.next([]byte(strings.Repeat("a", 32*blocks))) {
-			t.Fatalf("%d blocks of ASCII were taken for a continuation byte", blocks)
+			t.Fatalf("%d blocks of ASCII inside a character: got valid, want invalid", blocks)
 		}
 	}
 }

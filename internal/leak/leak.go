@@ -1,5 +1,5 @@
-// Package leak is for tests: what they leave behind, and what they do where
-// there is little.
+// Package leak helps tests: it detects goroutines and descriptors that the tests of a package leak,
+// and runs a test in a process with few descriptors.
 package leak
 
 import (
@@ -18,44 +18,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hangups undoes an inherited ignore of SIGHUP, as under nohup(1), which the programs that a test starts
-// would inherit in turn, and honour.
+// Hangups makes the process stop ignoring SIGHUP, if it inherited that from nohup(1). Otherwise the
+// programs that a test starts would ignore the signal, too.
 func Hangups() {
 	if signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 }
 
-// Run runs the tests of a package and checks once, for all of them, that
-// nothing is left open or running. It returns the exit status.
+// Run runs the tests of a package, and checks after the last one that they have leaked no
+// goroutines and descriptors. It returns the exit status for TestMain.
 func Run(m *testing.M) int {
 	Hangups()
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // Go's own poller opens what it keeps
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // opens the descriptors that Go's own poller keeps
 		l.Close()
 	}
-	before := leftovers()
+	before := count()
 	code := m.Run()
 	if fuzzing := flag.Lookup("test.fuzz").Value.String() != ""; fuzzing {
-		return code // the fuzzer leaves goroutines of its own
+		return code // the fuzzer's own goroutines go on running
 	}
-	if after, ok := back(before); code == 0 && !ok {
-		fmt.Fprintf(os.Stderr, "goroutines and descriptors were %v, and are %v\n", before, after)
+	if after, ok := waitFor(before); code == 0 && !ok {
+		fmt.Fprintf(os.Stderr, "leak: %d goroutines and %d descriptors after the tests, want at most %d and %d\n",
+			after[0], after[1], before[0], before[1])
 		return 1
 	}
 	return code
 }
 
-// leftovers counts goroutines and descriptors.
-func leftovers() [2]int {
+// count returns the number of goroutines and of open descriptors.
+func count() [2]int {
 	open, _ := os.ReadDir("/proc/self/fd")
 	return [2]int{runtime.NumGoroutine(), len(open)}
 }
 
-// back says whether there are no more leftovers than before, once goroutines that
-// are about to end have had the time to.
-func back(before [2]int) (after [2]int, ok bool) {
+// waitFor waits until there are no more goroutines and descriptors than before, and reports whether
+// that happened within 5 s: goroutines may need some time to end.
+func waitFor(before [2]int) (after [2]int, ok bool) {
 	for end := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		after = leftovers()
+		after = count()
 		if after[0] <= before[0] && after[1] <= before[1] {
 			return after, true
 		}
@@ -65,8 +66,9 @@ func back(before [2]int) (after [2]int, ok bool) {
 	}
 }
 
-// Alone runs the rest of the calling test in a process of its own that may
-// have only so many descriptors. In the first process it returns false.
+// Alone runs the calling test again, in a separate process that is limited to the given number of
+// descriptors. It returns true in that process. In the calling process it returns false, after it
+// has reported an error if the test failed; the test must then return.
 func Alone(t *testing.T, descriptors uint64) bool {
 	t.Helper()
 	const variable = "WSECHO_TEST_DESCRIPTORS"

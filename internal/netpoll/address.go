@@ -13,26 +13,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Address says where to listen. ParseAddress explains its text.
+// An Address is an address to listen on: of TCP, or of a unix socket. ParseAddress lists its forms.
 type Address struct {
 	text string
 	path string     // of a unix socket, "@name" for an abstract one; empty: TCP
-	host string     // a name; empty: ip
+	host string     // a host name; empty: see ip
 	ip   netip.Addr // the zero Addr: every address of the machine, IPv6 and IPv4
-	port uint16     // 0: one that the kernel chooses
+	port uint16     // 0: the kernel chooses a port
 }
 
-// maxPath is the longest path of a unix socket, and the longest abstract name: sun_path has
-// 108 bytes, one of which ends the path or begins the name (unix(7)).
+// maxPath is the length limit in bytes of the path of a unix socket and of an abstract name. Of the
+// 108 bytes of sun_path, one terminates the path or marks the abstract name (unix(7)).
 const maxPath = 107
 
-// ParseAddress parses an address to listen on. It looks nothing up. The forms are
+// ParseAddress parses an address to listen on. It does not resolve names. The forms are
 //
 //	:8080                 every address of the machine, IPv6 and IPv4
-//	0.0.0.0:8080          an IPv4 address, or all of them: IPv4 only
-//	[::]:8080             an IPv6 address, or all of them: IPv6 only
-//	[fe80::1%eth0]:8080   a link-local address, which is one of an interface
-//	localhost:8080        a name: all of its addresses
+//	0.0.0.0:8080          an IPv4 address, or here all of them: IPv4 only
+//	[::]:8080             an IPv6 address, or here all of them: IPv6 only
+//	[fe80::1%eth0]:8080   a link-local address, with its interface
+//	localhost:8080        a host name: all of its addresses
 //	unix:/path            a unix socket in the file system
 //	unix:@name            a unix socket in the abstract namespace
 //
@@ -93,7 +93,7 @@ func (a *Address) parseHost(host string, inBrackets bool) error {
 	case err == nil && inBrackets && ip.Is4():
 		return fmt.Errorf("brackets are for IPv6 addresses, not for %q", host)
 	case err == nil && ip.Is6() && ip.IsLinkLocalUnicast() && ip.Zone() == "":
-		return fmt.Errorf("link-local address without its interface, as in [%s%%eth0]", ip)
+		return fmt.Errorf("link-local address without its interface: write [%s%%eth0]", ip)
 	case err == nil:
 		a.ip = ip.Unmap()
 	case inBrackets:
@@ -106,8 +106,8 @@ func (a *Address) parseHost(host string, inBrackets bool) error {
 	return nil
 }
 
-// isName reports whether host can be a host name. A name whose last label is a number would be
-// mistaken for an IPv4 address (RFC 1123, section 2.1).
+// isName reports whether host can be a host name. The last label must not be a number: such a name
+// looks like an IPv4 address (RFC 1123, section 2.1).
 func isName(host string) bool {
 	for _, c := range []byte(host) {
 		isLetterOrDigit := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80
@@ -123,26 +123,26 @@ func isName(host string) bool {
 // String returns the text that was parsed.
 func (a Address) String() string { return a.text }
 
-// IsTCP reports whether it is not a unix socket's.
+// IsTCP reports whether a is a TCP address, not that of a unix socket.
 func (a Address) IsTCP() bool { return a.path == "" }
 
-// IsAbstract reports whether it is the address of a unix socket that is not in the file system,
-// which any user of the machine may connect to.
+// IsAbstract reports whether a is the address of a unix socket in the abstract namespace, which
+// every user of the machine can connect to.
 func (a Address) IsAbstract() bool { return strings.HasPrefix(a.path, "@") }
 
-// Same reports whether both are one address, which cannot be listened on twice.
+// Same reports whether a and b are the same address, so that a second socket cannot listen on it.
 func (a Address) Same(b Address) bool {
 	if a.IsTCP() && a.port == 0 {
-		return false // each gets a port of its own
+		return false // the kernel chooses a different port for each
 	}
 	a.text, b.text = "", ""
 	return a == b
 }
 
-// lookup returns the addresses of a name.
+// lookup resolves a host name, as net.Resolver.LookupNetIP does.
 type lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// resolve returns the IP addresses to listen on, each once. The zero Addr stands for every
+// resolve returns the IP addresses to listen on, without duplicates. The zero Addr stands for every
 // address of the machine.
 func (a Address) resolve(lookUp lookup) (all []netip.Addr, err error) {
 	if a.host == "" {
@@ -180,8 +180,8 @@ func checkZone(ip netip.Addr) error {
 	return nil
 }
 
-// isUnavailable reports whether an error of listen means that the machine does not have the
-// address or its family.
+// isUnavailable reports whether an error means that the machine does not have the address or its
+// address family.
 func isUnavailable(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }

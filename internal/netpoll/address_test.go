@@ -33,7 +33,7 @@ func TestParseAddress(t *testing.T) {
 		{text: "unix:@" + longest, path: "@" + longest},
 	} {
 		if got, err := ParseAddress(want.text); err != nil || got != want {
-			t.Errorf("%s: %+v, %v; want %+v", want.text, got, err, want)
+			t.Errorf("%s: got %+v, %v; want %+v", want.text, got, err, want)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestParseAddressRefuses(t *testing.T) {
 	} {
 		a, err := ParseAddress(text)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "listen "+text+": ") {
-			t.Errorf("%q: %+v, %v; want an error with the address and %q", text, a, err, want)
+			t.Errorf("%q: got %+v, %v; want an error with the address and %q", text, a, err, want)
 		}
 	}
 }
@@ -101,13 +101,13 @@ func TestSameAddress(t *testing.T) {
 		a, errA := ParseAddress(c.a)
 		b, errB := ParseAddress(c.b)
 		if errA != nil || errB != nil || a.Same(b) != c.same || b.Same(a) != c.same {
-			t.Errorf("%s, %s: same is %v, want %v; %v, %v", c.a, c.b, a.Same(b), c.same, errA, errB)
+			t.Errorf("%s, %s: got same %v, want %v; errors %v, %v", c.a, c.b, a.Same(b), c.same, errA, errB)
 		}
 	}
 }
 
-// An address that is accepted is one kind of address, within the limits of its kind, and its text
-// is accepted again.
+// FuzzParseAddress checks that a valid address is of one kind only and within the limits of its
+// kind, and that String returns a text that parses to the same address.
 func FuzzParseAddress(f *testing.F) {
 	for _, seed := range []string{
 		":8080", "0.0.0.0:1", "[::]:65535", "[fe80::1%lo]:0", "[::ffff:127.0.0.1]:1", "localhost:80", "a.b-c:1",
@@ -119,34 +119,34 @@ func FuzzParseAddress(f *testing.F) {
 		a, err := ParseAddress(text)
 		if err != nil {
 			if a != (Address{}) {
-				t.Errorf("%q: %+v with an error", text, a)
+				t.Errorf("%q: got %+v with an error, want the zero Address", text, a)
 			}
 			return
 		}
 		if again, err := ParseAddress(a.String()); err != nil || again != a {
-			t.Errorf("%q: %+v, then %+v, %v", text, a, again, err)
+			t.Errorf("%q: got %+v, but %+v, %v from its text", text, a, again, err)
 		}
 		if !a.IsTCP() {
 			name := strings.TrimPrefix(a.path, "@")
 			if name == "" || len(name) > maxPath || strings.ContainsRune(name, 0) || a.host != "" || a.ip.IsValid() || a.port != 0 {
-				t.Errorf("%q: %+v", text, a)
+				t.Errorf("%q: got %+v, want only a path within the limit", text, a)
 			}
 			return
 		}
 		if a.IsAbstract() || a.host != "" && a.ip.IsValid() || a.ip.Is4In6() {
-			t.Errorf("%q: %+v", text, a)
+			t.Errorf("%q: got %+v, want either a host name or an IP address that is not IPv4-mapped", text, a)
 		}
 		if _, err := netip.ParseAddr(a.host); err == nil {
-			t.Errorf("%q: the address %s is taken for a name", text, a.host)
+			t.Errorf("%q: got the host name %s, want an IP address", text, a.host)
 		}
-		// A literal address is looked up nowhere.
+		// An IP address needs no lookup.
 		if ips, err := a.resolve(func(context.Context, string, string) ([]netip.Addr, error) {
 			if a.host == "" {
-				t.Errorf("%q is looked up", text)
+				t.Errorf("%q: got a lookup, want none", text)
 			}
 			return []netip.Addr{netip.IPv6Loopback()}, nil
 		}); err == nil && len(ips) != 1 {
-			t.Errorf("%q: %v", text, ips)
+			t.Errorf("%q: got %v, want one address", text, ips)
 		}
 	})
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkSystemCalls is an echo over a loopback TCP connection by each way to read
-// and write a socket. The peer's own half of the work is the same in all of them.
+// BenchmarkSystemCalls measures an echo over a loopback TCP connection with different system calls
+// to read and write the socket. The peer uses the same calls in all cases.
 func BenchmarkSystemCalls(b *testing.B) {
 	raw := func(read, write uintptr, flags uintptr) func(fd int, p []byte) {
 		return func(fd int, p []byte) {

@@ -10,9 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connect opens a socket, such as AcceptFrom and Listen would have made it, and begins to connect it, from a
-// local address if from is one. It does not wait. On a host's own addresses TCP is
-// connected by then as a rule: Send takes nothing as long as it is not, and says why if it cannot be.
+// Connect opens a TCP socket with the options of an accepted one (non-blocking, TCP_NODELAY), and
+// starts connecting it. If from is valid, it is the local address.
+//
+// Connect does not wait until the socket is connected, although on the machine's own addresses it
+// mostly is when Connect returns. Until then Send sends nothing and returns no error; if the
+// connection fails, Send returns the error. The error of Connect is an errno.
 func Connect(to netip.AddrPort, from netip.Addr) (fd int, err error) {
 	remote := socketAddress(to)
 	n, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(remote.family()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
@@ -27,15 +30,16 @@ func Connect(to netip.AddrPort, from netip.Addr) (fd int, err error) {
 	if errno == 0 {
 		errno = remote.call(unix.SYS_CONNECT, fd)
 	}
-	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR { // connect(2): it goes on in both cases
+	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR { // in both cases the kernel goes on connecting: connect(2)
 		Close(fd)
 		return -1, errno
 	}
 	return fd, nil
 }
 
-// bindAddress chooses the local address, and leaves the port until the remote address is known too: so
-// that a port may be used once for every remote address.
+// bindAddress sets the local address. The kernel chooses the port later, when it knows the remote
+// address, so that connections to different remote addresses can share a port
+// (IP_BIND_ADDRESS_NO_PORT, ip(7)).
 func bindAddress(fd int, from netip.Addr) unix.Errno {
 	if errno := setInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); errno != 0 {
 		return errno
@@ -51,7 +55,7 @@ func setInt(fd, level, name, n int) unix.Errno {
 	return errno
 }
 
-// rawAddress is a sockaddr_in6, or a sockaddr_in in its place.
+// rawAddress holds a sockaddr_in6, or a sockaddr_in in the same memory.
 type rawAddress struct {
 	in6  unix.RawSockaddrInet6
 	size uintptr
@@ -59,7 +63,7 @@ type rawAddress struct {
 
 func (a *rawAddress) family() uint16 { return a.in6.Family }
 
-// call calls connect or bind.
+// call makes the system call with the given number, connect(2) or bind(2).
 func (a *rawAddress) call(number uintptr, fd int) unix.Errno {
 	_, _, errno := syscall.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&a.in6)), a.size)
 	return errno
@@ -89,7 +93,8 @@ func networkOrder(port uint16) (n uint16) {
 	return n
 }
 
-// ConnectError is why a socket that was being connected is not, or nil.
+// ConnectError returns the error with which connecting a socket has failed (SO_ERROR, socket(7)),
+// or nil.
 func ConnectError(fd int) error {
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {

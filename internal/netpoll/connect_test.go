@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connects begins to connect to a listener, and waits until it is.
+// connects starts connecting to a listener, and waits until the connection is accepted.
 func connects(t *testing.T, l Listener, from netip.Addr) *pair {
 	t.Helper()
 	fd, err := Connect(netip.MustParseAddrPort(l.Addr.String()), from)
@@ -28,7 +28,7 @@ func TestConnect(t *testing.T) {
 	p.nearReceives("hello")
 	wantsOption(t, p.far, unix.IPPROTO_TCP, unix.TCP_NODELAY, "TCP_NODELAY")
 	if n, err := Recv(p.far, make([]byte, 1)); n != 0 || err != nil {
-		t.Errorf("nothing has arrived: %d, %v", n, err)
+		t.Errorf("before input: got %d, %v; want 0 and no error", n, err)
 	}
 }
 
@@ -43,18 +43,18 @@ func TestConnectFrom(t *testing.T) {
 	from := netip.MustParseAddr("127.0.0.7")
 	p := connects(t, listens(t, "127.0.0.1:0"), from)
 	if addr, err := Peer(p.near); addr.Addr() != from || err != nil {
-		t.Errorf("comes from %v, %v", addr, err)
+		t.Errorf("peer: got %v, %v; want %v", addr, err, from)
 	}
 	if fd, err := Connect(netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddr("203.0.113.1")); err != unix.EADDRNOTAVAIL || fd != -1 {
-		t.Errorf("from an address of somebody else: %d, %v", fd, err)
+		t.Errorf("from an address of another machine: got %d, %v; want -1, EADDRNOTAVAIL", fd, err)
 	}
 }
 
-// Whoever is refused is told by what it does next, or when it asks.
-func TestConnectToNobody(t *testing.T) {
+// ConnectError and Send report that the connection was refused.
+func TestConnectReportsARefusal(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	to := netip.MustParseAddrPort(l.Addr.String())
-	if err := unix.Shutdown(l.FD, unix.SHUT_RD); err != nil { // the port stays ours
+	if err := unix.Shutdown(l.FD, unix.SHUT_RD); err != nil { // the port stays bound, but does not listen
 		t.Fatal(err)
 	}
 	for _, asks := range []func(int) error{ConnectError, func(fd int) error { _, err := Send(fd, []byte("hello")); return err }} {
@@ -64,7 +64,7 @@ func TestConnectToNobody(t *testing.T) {
 			Close(fd)
 		}
 		if err != unix.ECONNREFUSED {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want ECONNREFUSED", err)
 		}
 	}
 }

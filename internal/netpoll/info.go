@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer returns the address of a socket's peer (see addressOf). It fails once the peer has reset the
-// connection: to name a connection in a log, keep the address that AcceptFrom returned.
+// Peer returns the address of a socket's peer, which is the zero AddrPort for a unix socket. It
+// returns an error if the peer has reset the connection. To name a connection in a log, use the
+// address that AcceptFrom returned instead.
 func Peer(fd int) (netip.AddrPort, error) {
 	var peer unix.RawSockaddrAny
 	size := uint32(unsafe.Sizeof(peer))
@@ -20,11 +21,10 @@ func Peer(fd int) (netip.AddrPort, error) {
 	return addressOf(&peer), nil
 }
 
-// Unacknowledged returns how much of what was sent the peer has not taken yet: the bytes of a TCP
-// connection that the peer's kernel has not acknowledged, its FIN included (SIOCOUTQ, tcp(7)). On a
-// unix socket it is the kernel memory that holds what the peer has not read, which shrinks in steps
-// of about 36 KiB; of that, unixReceiveBuffer counts as acknowledged. It is 0 if the kernel does not
-// tell.
+// Unacknowledged returns the number of bytes of a TCP connection that were sent but that the peer's
+// kernel has not acknowledged, the FIN included (SIOCOUTQ, tcp(7)). On a unix socket it is the
+// kernel memory of the bytes that the peer has not read, less unixReceiveBuffer; it shrinks in
+// steps of about 36 KiB. Unacknowledged returns 0 if the ioctl fails.
 func Unacknowledged(fd int) uint32 {
 	var n int32
 	if _, _, errno := syscall.RawSyscall(unix.SYS_IOCTL,
@@ -39,12 +39,13 @@ func Unacknowledged(fd int) uint32 {
 	return uint32(n)
 }
 
-// unixReceiveBuffer is how much unread output of a unix socket is treated as lying at the peer, in
-// bytes: a TCP peer has a receive buffer, and acknowledges what it has not read.
+// unixReceiveBuffer is the number of unread bytes of a unix socket that count as acknowledged. It
+// stands for the receive buffer of a TCP peer, whose kernel acknowledges bytes that the peer has
+// not read yet.
 const unixReceiveBuffer = 64 << 10
 
-// Sent is how many bytes have been sent on a TCP connection, acknowledged or not, each counted once. Of
-// another socket it is not known.
+// Sent returns the number of bytes sent on a TCP connection, acknowledged or not, without
+// retransmissions (TCP_INFO, tcp(7)). It returns false for other sockets.
 func Sent(fd int) (n uint64, ok bool) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {

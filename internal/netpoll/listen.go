@@ -14,16 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Listener is a listening socket, non-blocking.
+// A Listener is a non-blocking listening socket.
 type Listener struct {
 	FD   int
 	Addr net.Addr
 
-	dualStack bool   // the wildcard address of IPv6, which takes IPv4 too
-	file      fileID // that Listen has made, and Close removes; zero: none, or not ours
+	dualStack bool   // the wildcard address of IPv6, which accepts IPv4 too
+	file      fileID // the file that Listen created and Close removes; zero: none, or not ours
 }
 
-// ListenConfig holds what an Address does not say. Its zero value leaves unix sockets to the umask.
+// ListenConfig holds the permissions of unix sockets. With the zero value, the umask determines
+// them.
 type ListenConfig struct {
 	SetMode  bool // gives unix sockets Mode
 	Mode     fs.FileMode
@@ -33,7 +34,8 @@ type ListenConfig struct {
 	lookUp lookup // nil: the resolver of package net
 }
 
-// Listen opens the listening socket of an address that has only one, with the zero ListenConfig.
+// Listen opens the listening socket of an address, with the zero ListenConfig. It returns an error
+// if the address needs several sockets.
 func Listen(text string) (Listener, error) {
 	a, err := ParseAddress(text)
 	if err != nil {
@@ -50,13 +52,13 @@ func Listen(text string) (Listener, error) {
 	return all[0], nil
 }
 
-// Listen opens the listening sockets of an address: one, or one for each address of a name.
-// Connections accepted from them send small messages at once (TCP_NODELAY) and
-// notice that their peer has disappeared (SO_KEEPALIVE).
+// Listen opens the listening sockets of an address: one, or one for each address of a host name.
+// Connections accepted from them send small messages without delay (TCP_NODELAY) and detect that
+// their peer is unreachable (SO_KEEPALIVE).
 //
-// A name may have addresses that this machine does not have, as localhost has ::1 where IPv6 is
-// disabled. Listen leaves them out and returns their errors in unavailable, as long as one
-// address is left. Any other error closes what was opened.
+// A host name may resolve to addresses that this machine does not have: localhost resolves to ::1
+// even if IPv6 is disabled. Listen leaves these out and returns their errors in unavailable. If no
+// address is available, or after any other error, it closes all sockets and returns err.
 func (c ListenConfig) Listen(a Address) (all []Listener, unavailable []error, err error) {
 	if !a.IsTCP() {
 		l, err := c.listenUnix(a.path)
@@ -73,7 +75,8 @@ func (c ListenConfig) Listen(a Address) (all []Listener, unavailable []error, er
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen %s: %w", a, err)
 	}
-	// The kernel chooses port 0 for the first address only. Another address may have it taken.
+	// If the port is 0, the kernel chooses one for the first address. For the next addresses that
+	// port may be in use.
 	const tries = 32
 	for range tries {
 		all, unavailable, err = listenAll(ips, a.port)
@@ -84,7 +87,7 @@ func (c ListenConfig) Listen(a Address) (all []Listener, unavailable []error, er
 	return all, unavailable, err
 }
 
-// listenAll opens a socket for each address, all of them on one port.
+// listenAll opens a socket for each address, all on the same port.
 func listenAll(ips []netip.Addr, port uint16) (all []Listener, unavailable []error, err error) {
 	for _, ip := range ips {
 		l, err := listenTCP(ip, port)
@@ -104,12 +107,12 @@ func listenAll(ips []netip.Addr, port uint16) (all []Listener, unavailable []err
 	return all, unavailable, nil
 }
 
-// listenTCP opens a listening socket of one family, or of both for the zero Addr: IPv6 with
-// IPV6_V6ONLY off, or IPv4 where the machine has no IPv6.
+// listenTCP opens a listening socket of one address family. For the zero Addr it opens one of both:
+// IPv6 with IPV6_V6ONLY off, or IPv4 if the machine has no IPv6.
 //
-// Package net opens it, since it knows zones, families and the length of the kernel's queue. The
-// descriptor is then taken away from it, because Go's own poller watches a socket that package
-// net accepts from.
+// Package net opens the socket, since it handles zones, address families and the length of the
+// backlog. listenTCP returns a duplicate of the descriptor and closes the net.Listener, so that
+// Go's own poller does not watch the socket.
 func listenTCP(ip netip.Addr, port uint16) (Listener, error) {
 	network, host := "tcp", ""
 	switch {
@@ -119,7 +122,7 @@ func listenTCP(ip netip.Addr, port uint16) (Listener, error) {
 		network, host = "tcp6", ip.String() // IPV6_V6ONLY on
 	}
 	config := net.ListenConfig{Control: setOptions}
-	config.SetMultipathTCP(false) // it costs every message, and no flag asks for it
+	config.SetMultipathTCP(false) // MPTCP makes every message slower
 	l, err := config.Listen(context.Background(), network, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {
 		return Listener{}, err
@@ -132,7 +135,7 @@ func listenTCP(ip netip.Addr, port uint16) (Listener, error) {
 	return Listener{FD: fd, Addr: l.Addr(), dualStack: isDualStack(fd, l.Addr())}, nil
 }
 
-// isDualStack reports whether a socket takes IPv4 and IPv6 at every address of the machine.
+// isDualStack reports whether a socket accepts IPv4 and IPv6 at every address of the machine.
 func isDualStack(fd int, at net.Addr) bool {
 	tcp, isTCP := at.(*net.TCPAddr)
 	if !isTCP || tcp.IP.To4() != nil || !tcp.IP.IsUnspecified() {
@@ -142,8 +145,8 @@ func isDualStack(fd int, at net.Addr) bool {
 	return err == nil && v6only == 0
 }
 
-// String returns the address as ParseAddress takes it, but the path alone of a unix socket:
-// ":8080" is IPv6 and IPv4, "[::]:8080" is IPv6 only, "0.0.0.0:8080" is IPv4 only.
+// String returns the address in the syntax of ParseAddress: ":8080" is IPv6 and IPv4, "[::]:8080"
+// is IPv6 only, "0.0.0.0:8080" is IPv4 only. For a unix socket it returns the path without "unix:".
 func (l Listener) String() string {
 	if l.dualStack {
 		return fmt.Sprint(":", l.Addr.(*net.TCPAddr).Port)
@@ -151,14 +154,14 @@ func (l Listener) String() string {
 	return l.Addr.String()
 }
 
-// IsLoopback reports whether only this machine can reach the listener.
+// IsLoopback reports whether only clients on this machine can reach the listener.
 func (l Listener) IsLoopback() bool {
 	tcp, isTCP := l.Addr.(*net.TCPAddr)
 	return !isTCP || tcp.IP.IsLoopback()
 }
 
-// Excludes reports whether an address cannot be listened on because of l. It takes the address
-// from the error of Listen: where the socket could not be bound.
+// Excludes reports whether err, an error of Listen, was caused by l: whether Listen could not bind
+// its socket because l occupies the address. It takes the address from err.
 func (l Listener) Excludes(err error) bool {
 	failed, isNet := errors.AsType[*net.OpError](err)
 	if !isNet || !errors.Is(err, unix.EADDRINUSE) {
@@ -172,7 +175,7 @@ func (l Listener) Excludes(err error) bool {
 	if mine.Port != theirs.Port {
 		return false
 	}
-	// An IP of length 0 is that of ":port": IPv6 and IPv4.
+	// An IP of length 0 stands for ":port", which is IPv6 and IPv4.
 	families := func(at *net.TCPAddr, both bool) (v4, v6 bool) {
 		is4 := at.IP.To4() != nil
 		return is4 || both, !is4 || both
@@ -183,7 +186,7 @@ func (l Listener) Excludes(err error) bool {
 	return (mine4 && theirs4 || mine6 && theirs6) && (isAll(mine) || isAll(theirs) || mine.IP.Equal(theirs.IP))
 }
 
-// Net returns a listener of package net, and closes l.
+// Net converts l to a listener of package net. It closes l.FD, also if it returns an error.
 func (l Listener) Net() (net.Listener, error) {
 	f := os.NewFile(uintptr(l.FD), l.String())
 	defer f.Close()
@@ -196,8 +199,8 @@ func closeAll(listeners []Listener) {
 	}
 }
 
-// setOptions sets what accepted sockets inherit from the listening one, which
-// saves a system call for each of them.
+// setOptions sets socket options on a listening socket. Accepted sockets inherit them, which saves
+// system calls per connection.
 func setOptions(_, _ string, c syscall.RawConn) (err error) {
 	controlErr := c.Control(func(fd uintptr) { err = setTCPOptions(int(fd)) })
 	return errors.Join(controlErr, err)
@@ -210,7 +213,7 @@ func setTCPOptions(fd int) error {
 	)
 }
 
-// duplicate is a descriptor of our own for c's socket, so that c can be closed.
+// duplicate returns a new descriptor for the socket of c, which stays open when c is closed.
 func duplicate(c syscall.Conn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -222,11 +225,12 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 	return fd, errors.Join(controlErr, err)
 }
 
-// Inherit makes a listener of a listening socket that this process was started
-// with: TCP or a unix stream. It takes a descriptor of its own, so that f is still to be closed.
+// Inherit returns a listener for a listening socket that this process inherited, as from systemd:
+// TCP or a unix stream socket. The listener has its own descriptor, and the caller must close f.
 //
-// The socket is one open file description, which whoever started the process has as well:
-// that it is non-blocking is theirs, too, and Close ends neither the socket nor its name in the file system.
+// The process that passed the socket may keep a descriptor of the same open file description.
+// Inherit makes the socket non-blocking for that process, too. Close removes no file, and the
+// socket itself stays open as long as another process has it.
 func Inherit(f *os.File) (Listener, error) {
 	fd, err := duplicate(f)
 	if err != nil {
@@ -240,8 +244,8 @@ func Inherit(f *os.File) (Listener, error) {
 	return Listener{FD: fd, Addr: addr, dualStack: isDualStack(fd, addr)}, nil
 }
 
-// adoptListening checks that fd is what Listen would have made, does to it what Listen does,
-// and says what address it listens at. f is the same socket.
+// adoptListening checks that fd is a listening socket of a supported kind, sets the options that
+// Listen sets, and returns its address. f is the same socket.
 func adoptListening(fd int, f *os.File) (net.Addr, error) {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
@@ -260,7 +264,7 @@ func adoptListening(fd int, f *os.File) (net.Addr, error) {
 		return nil, err
 	}
 	if listening == 0 {
-		return nil, errors.New("a socket that does not listen")
+		return nil, errors.New("the socket is not listening")
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, err
@@ -281,10 +285,10 @@ func adoptListening(fd int, f *os.File) (net.Addr, error) {
 	return l.Addr(), nil
 }
 
-// Close closes the socket. It removes the file of a unix socket that Listen has made, but no
-// other that has taken its place. A socket that is inherited goes on listening.
+// Close closes the socket. It removes the file of a unix socket that Listen created, unless another
+// file has replaced it. An inherited socket goes on listening as long as another process has it.
 func (l Listener) Close() {
-	// The kernel may give the number of the file to another once the socket is closed.
+	// Once the socket is closed, the kernel may give its inode number to another file.
 	if l.file != (fileID{}) {
 		l.file.remove(l.Addr.String())
 	}

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasIPv6 skips a test where the host has no IPv6.
+// hasIPv6 skips a test if the machine has no IPv6.
 func hasIPv6(t *testing.T) {
 	t.Helper()
 	l, err := net.Listen("tcp", "[::1]:0")
@@ -25,8 +25,8 @@ func hasIPv6(t *testing.T) {
 	l.Close()
 }
 
-// converses shows that a listener can be reached at where, and that small
-// messages of what it accepts are sent at once and a vanished peer is noticed.
+// converses checks that a listener can be reached at where, and that accepted sockets have the
+// options TCP_NODELAY and SO_KEEPALIVE.
 func converses(t *testing.T, l Listener, where unix.Sockaddr) {
 	t.Helper()
 	p := &pair{t: t, far: dialsTo(t, where)}
@@ -60,15 +60,15 @@ func TestListenOnAllAddresses(t *testing.T) {
 	converses(t, l, &unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}})
 }
 
-// refuses shows that nothing listens on an address.
+// refuses checks that no socket listens on an address.
 func refuses(t *testing.T, network string, addr netip.AddrPort) {
 	t.Helper()
 	c, err := net.Dial(network, addr.String())
 	if err == nil {
 		c.Close()
-		t.Errorf("%s is connected", addr)
+		t.Errorf("connecting to %s: got a connection, want ECONNREFUSED", addr)
 	} else if !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("connecting to %s: %v, want ECONNREFUSED", addr, err)
+		t.Errorf("connecting to %s: got %v, want ECONNREFUSED", addr, err)
 	}
 }
 
@@ -79,8 +79,8 @@ var (
 
 func portOf(l Listener) uint16 { return uint16(l.Addr.(*net.TCPAddr).Port) }
 
-// A literal address is of its own family alone, and an address without a host is of both. The
-// listener says which.
+// An IP address listens on its own family only, and an address without a host on both. String shows
+// which.
 func TestListenFamilies(t *testing.T) {
 	hasIPv6(t)
 	for addr, want := range map[string]struct {
@@ -100,7 +100,7 @@ func TestListenFamilies(t *testing.T) {
 			l := listens(t, addr)
 			port := portOf(l)
 			if got := l.String(); got != want.is+strconv.Itoa(int(port)) {
-				t.Errorf("it is at %s, want %s and its port", got, want.is)
+				t.Errorf("String: got %s, want %s%d", got, want.is, port)
 			}
 			if at4 := netip.AddrPortFrom(loopback4, port); want.v4 {
 				converses(t, l, &unix.SockaddrInet4{Port: int(port), Addr: loopback4.As4()})
@@ -112,25 +112,25 @@ func TestListenFamilies(t *testing.T) {
 			} else {
 				refuses(t, "tcp6", at6)
 			}
-			// What it says can be listened on again, and is the same.
-			said := l.String()
+			// Listen accepts the result of String, and gives the same address.
+			text := l.String()
 			l.Close()
-			again, err := Listen(said)
+			again, err := Listen(text)
 			if errors.Is(err, unix.EADDRINUSE) {
-				return // another process was faster
+				return // another process has taken the port
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			if again.String() != said {
-				t.Errorf("%s is %s again", said, again)
+			if again.String() != text {
+				t.Errorf("listening on %s again: got %s", text, again)
 			}
 		})
 	}
 }
 
-// Both families can have a listener of their own on one port.
+// Two listeners, one of each family, can share a port.
 func TestListenOnBothWildcards(t *testing.T) {
 	hasIPv6(t)
 	var v4, v6 Listener
@@ -148,7 +148,7 @@ func TestListenOnBothWildcards(t *testing.T) {
 	converses(t, v6, &unix.SockaddrInet6{Port: int(portOf(v4)), Addr: loopback6.As16()})
 }
 
-// named listens on a name with the given addresses.
+// named listens on a host name with the given addresses.
 func named(t *testing.T, port uint16, addrs ...string) ([]Listener, []error, error) {
 	t.Helper()
 	var ips []netip.Addr
@@ -157,7 +157,7 @@ func named(t *testing.T, port uint16, addrs ...string) ([]Listener, []error, err
 	}
 	c := ListenConfig{lookUp: func(_ context.Context, network, host string) ([]netip.Addr, error) {
 		if network != "ip" || host != "name.example" {
-			t.Errorf("%s of %s is looked up", network, host)
+			t.Errorf("lookup: got %s, %s; want ip, name.example", network, host)
 		}
 		return ips, nil
 	}}
@@ -173,7 +173,7 @@ func named(t *testing.T, port uint16, addrs ...string) ([]Listener, []error, err
 // absent is an address for documentation (RFC 5737), which no machine has.
 const absent = "198.51.100.1"
 
-// A name is all of its addresses, each once, and all on one port.
+// Listen opens a socket for each address of a host name, without duplicates, all on one port.
 func TestListenOnAName(t *testing.T) {
 	all, unavailable, err := named(t, 0, "127.0.0.2", "127.0.0.3", "::ffff:127.0.0.2", "127.0.0.3")
 	if err != nil || len(unavailable) > 0 || len(all) != 2 {
@@ -183,7 +183,7 @@ func TestListenOnAName(t *testing.T) {
 	for i, l := range all {
 		want := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 2)}), port)
 		if l.String() != want.String() {
-			t.Errorf("%s, want %s", l, want)
+			t.Errorf("listener %d: got %s, want %s", i, l, want)
 		}
 		converses(t, l, &unix.SockaddrInet4{Port: int(port), Addr: want.Addr().As4()})
 	}
@@ -200,36 +200,37 @@ func TestListenOnANameOfBothFamilies(t *testing.T) {
 	converses(t, all[1], &unix.SockaddrInet4{Port: int(portOf(all[0])), Addr: loopback4.As4()})
 }
 
-// An address that the machine does not have is left out, as long as there is another.
-func TestListenOnANameThatIsPartlyHere(t *testing.T) {
+// Listen leaves out an address that the machine does not have, if another one is available.
+func TestListenLeavesOutUnavailableAddresses(t *testing.T) {
 	all, unavailable, err := named(t, 0, absent, "127.0.0.1")
 	if err != nil || len(all) != 1 || len(unavailable) != 1 || !strings.Contains(unavailable[0].Error(), absent) {
-		t.Errorf("%v, %v, %v; want 127.0.0.1, and that %s is unavailable", all, unavailable, err, absent)
+		t.Errorf("got %v, %v, %v; want 127.0.0.1, and %s in unavailable", all, unavailable, err, absent)
 	}
 	all, _, err = named(t, 0, absent, "198.51.100.2")
 	if !errors.Is(err, unix.EADDRNOTAVAIL) || !strings.Contains(err.Error(), absent) || !strings.Contains(err.Error(), "198.51.100.2") {
-		t.Errorf("%v, %v; want an error that names both addresses", all, err)
+		t.Errorf("got %v, %v; want an error that names both addresses", all, err)
 	}
 }
 
-// An address that is taken is an error, which names it, and nothing is left open.
-func TestListenOnANameThatIsPartlyTaken(t *testing.T) {
+// If one address is in use, the error names it, and Listen closes the sockets of the others.
+func TestListenFailsIfOneAddressIsInUse(t *testing.T) {
 	taken := listens(t, "127.0.0.3:0")
 	port := portOf(taken)
 	all, _, err := named(t, port, "127.0.0.2", "127.0.0.3")
 	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), taken.String()) {
-		t.Errorf("%v, %v; want EADDRINUSE and %s", all, err, taken)
+		t.Errorf("got %v, %v; want EADDRINUSE with %s", all, err, taken)
 	}
 	refuses(t, "tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port))
-	// Port 0 is tried again, but not for ever: these two exclude each other on every port.
+	// Listen tries several ports for port 0, but not for ever: these two addresses exclude each
+	// other on every port.
 	if all, _, err := named(t, 0, "127.0.0.1", "0.0.0.0"); !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("%v, %v; want EADDRINUSE", all, err)
+		t.Errorf("got %v, %v; want EADDRINUSE", all, err)
 	}
 }
 
 func TestListenOnANameWithoutAddresses(t *testing.T) {
 	if all, _, err := named(t, 0); err == nil || !strings.Contains(err.Error(), "name.example:0") {
-		t.Errorf("%v, %v; want an error with the name", all, err)
+		t.Errorf("got %v, %v; want an error with the name", all, err)
 	}
 	a, err := ParseAddress("name.example:80")
 	if err != nil {
@@ -238,15 +239,15 @@ func TestListenOnANameWithoutAddresses(t *testing.T) {
 	failed := errors.New("no such host")
 	c := ListenConfig{lookUp: func(context.Context, string, string) ([]netip.Addr, error) { return nil, failed }}
 	if all, _, err := c.Listen(a); !errors.Is(err, failed) || !strings.Contains(err.Error(), "name.example:80") {
-		t.Errorf("%v, %v; want the resolver's error with the name", all, err)
+		t.Errorf("got %v, %v; want the resolver's error with the name", all, err)
 	}
 }
 
-// Excludes finds which of several listeners is in the way of another.
+// Excludes reports which of several listeners occupies an address.
 func TestExcludes(t *testing.T) {
 	hasIPv6(t)
 	path := filepath.Join(t.TempDir(), "socket")
-	for there, all := range map[string]map[string]bool{ // whether each is excluded
+	for there, all := range map[string]map[string]bool{ // by listener: the addresses that it excludes
 		":":          {":": true, "0.0.0.0:": true, "[::]:": true, "127.0.0.1:": true, "[::1]:": true},
 		"0.0.0.0:":   {":": true, "0.0.0.0:": true, "[::]:": false, "127.0.0.1:": true, "[::1]:": false},
 		"[::]:":      {":": true, "0.0.0.0:": false, "[::]:": true, "127.0.0.1:": false, "[::1]:": true},
@@ -270,7 +271,7 @@ func TestExcludes(t *testing.T) {
 					another.Close()
 				}
 				if excluded && err == nil || l.Excludes(err) != excluded || other.Excludes(err) {
-					t.Errorf("%s%s: %v, excluded by %s: %v, want %v", addr, port, err, l, l.Excludes(err), excluded)
+					t.Errorf("%s%s: %v; excluded by %s: got %v, want %v", addr, port, err, l, l.Excludes(err), excluded)
 				}
 			}
 		})
@@ -288,7 +289,7 @@ func TestNetListener(t *testing.T) {
 	}
 	defer n.Close()
 	if n.Addr().String() != l.String() {
-		t.Errorf("it is at %s, want %s", n.Addr(), l)
+		t.Errorf("got address %s, want %s", n.Addr(), l)
 	}
 	far, err := net.Dial("tcp", l.String())
 	if err != nil {
@@ -309,16 +310,16 @@ func TestListenUnix(t *testing.T) {
 		t.Fatal(err)
 	}
 	if l.Addr.String() != path {
-		t.Errorf("address is %v", l.Addr)
+		t.Errorf("got address %v, want %s", l.Addr, path)
 	}
 	converses(t, l, &unix.SockaddrUnix{Name: path})
 	l.Close()
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket is still in the file system: %v", err)
+		t.Errorf("after Close: got %v, want no file", err)
 	}
 }
 
-func TestListenUnixWhereAKilledProcessDid(t *testing.T) {
+func TestListenReplacesTheSocketOfAKilledProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	killed, err := Listen("unix:" + path)
 	if err != nil {
@@ -329,18 +330,17 @@ func TestListenUnixWhereAKilledProcessDid(t *testing.T) {
 	converses(t, l, &unix.SockaddrUnix{Name: path})
 }
 
-func TestListenUnixWhereSomebodyDoes(t *testing.T) {
+func TestListenFailsIfAnotherListenerUsesThePath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	theirs := listens(t, "unix:"+path)
 	if _, err := Listen("unix:" + path); !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("listening where somebody listens: %v", err)
+		t.Errorf("listening on the same path: got %v, want EADDRINUSE", err)
 	}
-	Close(accepts(t, theirs)) // of whoever looked whether they are alive
+	Close(accepts(t, theirs)) // the connection by which Listen checked whether the socket is stale
 	converses(t, theirs, &unix.SockaddrUnix{Name: path})
 }
 
-// Connecting to what is no socket is refused just as to a socket that nobody
-// listens at.
+// connect(2) gives the same error for a file that is not a socket as for a stale socket.
 func TestListenUnixLeavesFilesAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
@@ -350,14 +350,14 @@ func TestListenUnixLeavesFilesAlone(t *testing.T) {
 		if err == nil {
 			l.Close()
 		}
-		t.Errorf("listening where a file is: %v", err)
+		t.Errorf("listening at the path of a file: got %v, want EADDRINUSE", err)
 	}
 	if content, err := os.ReadFile(path); string(content) != "precious" {
-		t.Errorf("the file is %q, %v", content, err)
+		t.Errorf("the file contains %q, %v; want %q", content, err, "precious")
 	}
 }
 
-func TestListenSaysWhatFailed(t *testing.T) {
+func TestListenErrorsWrapTheErrno(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	for addr, want := range map[string]error{
 		l.Addr.String():            unix.EADDRINUSE,
@@ -365,15 +365,15 @@ func TestListenSaysWhatFailed(t *testing.T) {
 		"unix:/nonexistent/socket": unix.ENOENT,
 	} {
 		if _, err := Listen(addr); !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", addr, err, want)
+			t.Errorf("%s: got %v, want %v", addr, err, want)
 		}
 	}
 	if _, err := Listen("no port"); err == nil {
-		t.Error("listening without a port")
+		t.Error("listening without a port: got no error, want one")
 	}
 }
 
-// opens makes a socket as another process would have, which this one is started with.
+// opens opens a socket as another process would, for this one to inherit.
 func opens(t *testing.T, family, kind int, at unix.Sockaddr) *os.File {
 	t.Helper()
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
@@ -390,8 +390,8 @@ func opens(t *testing.T, family, kind int, at unix.Sockaddr) *os.File {
 	return f
 }
 
-// An inherited listener is as good as one of our own; and when we close it, it
-// is still whoever's who opened it, and the next one can inherit it.
+// An inherited listener works like one of Listen. Close does not affect the original descriptor, so
+// the socket can be inherited again.
 func TestInherit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	for name, f := range map[string]*os.File{
@@ -409,10 +409,10 @@ func TestInherit(t *testing.T) {
 					t.Fatal(err)
 				}
 				if fd, _, err := AcceptFrom(l.FD); fd >= 0 || err != nil {
-					t.Errorf("accepted %d, %v although nobody has come", fd, err)
+					t.Errorf("accepted %d, %v without a connection, want -1 and no error", fd, err)
 				}
 				if want := map[string]string{"IPv4": "127.0.0.1", "unix": path}[name]; !strings.HasPrefix(l.Addr.String(), want) {
-					t.Errorf("address is %v, want %s", l.Addr, want)
+					t.Errorf("got address %v, want %s", l.Addr, want)
 				}
 				converses(t, l, where)
 				l.Close()
@@ -421,7 +421,7 @@ func TestInherit(t *testing.T) {
 	}
 }
 
-func TestInheritSaysWhatIsWrong(t *testing.T) {
+func TestInheritErrorsNameTheFault(t *testing.T) {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -430,10 +430,10 @@ func TestInheritSaysWhatIsWrong(t *testing.T) {
 	for want, f := range map[string]*os.File{
 		"not a socket":                           file,
 		"neither a TCP nor a unix stream socket": opens(t, unix.AF_INET, unix.SOCK_DGRAM, nil),
-		"does not listen":                        opens(t, unix.AF_INET, unix.SOCK_STREAM, nil),
+		"is not listening":                       opens(t, unix.AF_INET, unix.SOCK_STREAM, nil),
 	} {
 		if l, err := Inherit(f); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, %v; want an error with %q", l, err, want)
+			t.Errorf("got %v, %v; want an error with %q", l, err, want)
 		}
 	}
 }

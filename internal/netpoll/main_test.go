@@ -7,5 +7,5 @@ import (
 	"wsecho/internal/leak"
 )
 
-// TestMain checks once, for all tests, that nothing is left open or running.
+// TestMain checks after all tests that they have leaked no goroutines and descriptors.
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

@@ -1,37 +1,34 @@
-// Package netpoll is descriptors and their readiness, for Linux: an epoll
-// poller, and the non-blocking calls on the sockets that it watches. It knows
-// nothing of what the bytes mean.
+// Package netpoll contains an epoll poller for Linux, and the non-blocking system calls on the
+// sockets that it watches. It does not interpret the bytes that the sockets carry.
 //
 // # The poller's contract
 //
-// A [Poller] belongs to one goroutine, its owner. Only Wake may be called by others.
+// A [Poller] belongs to one goroutine, its owner. Other goroutines may only call Wake.
 //
-//   - Add(fd, gen, interest) begins to watch a descriptor. Its events carry fd
-//     and gen, so that the owner can tell an event for a descriptor that it
-//     has since closed, and the kernel given out again, from one for the descriptor's new
-//     life. Descriptors are non-blocking, and owned by whoever added them.
-//   - Modify(fd, gen, interest) replaces what is watched for. What is ready at
-//     that moment is reported, even if it had been before.
-//   - Remove(fd) ends the watching. It comes before close: epoll watches the open file
-//     description, which outlives the descriptor if anybody has a duplicate.
-//   - Wait(events, timeout) fills events with what has happened and says whether
-//     somebody called Wake. While there are events it waits for a moment before it blocks in the
-//     scheduler's eyes: see shortWait. It may return nothing before the timeout.
-//   - Wake() makes the current or the next Wait return. Any number of wakes before
-//     that return are one. What was done before Wake is seen after that Wait.
-//   - Close() ends it, once nobody will call Wake again.
+//   - Add(fd, gen, interest) registers a descriptor, which must be non-blocking. The caller keeps
+//     the ownership of fd. Events carry fd and the generation gen. With gen the owner recognizes a
+//     stale event: one of a descriptor that it has closed, whose number the kernel has given to a
+//     new one.
+//   - Modify(fd, gen, interest) replaces the interest and the generation of a descriptor. If the
+//     descriptor is ready, the next Wait reports that, even if an earlier Wait has reported it.
+//   - Remove(fd) unregisters a descriptor. Call it before close(2): epoll watches the open file
+//     description, which outlives the descriptor if a duplicate exists.
+//   - Wait(events, timeout) waits for events and reports whether Wake was called. It may return
+//     without events before the timeout. After a wait that found events, it does not tell Go's
+//     scheduler about the first milliseconds: see shortWait.
+//   - Wake() makes the current or the next Wait return. Several calls before that return count as
+//     one. Memory writes before Wake are visible after that Wait.
+//   - Close() closes the poller. No goroutine may call Wake afterwards.
 //
-// [Read] and [ReadWrite] are edge-triggered: an event says that something has
-// arrived since the last one, and is not repeated for what the owner leaves
-// unread. So whoever stops reading early must remember to read again. The same holds for
-// writing: after a Send that took less than all, an event says that
-// there is room again.
+// [Read] and [ReadWrite] are edge-triggered: an event reports that input has arrived since the last
+// event, and is not repeated for input that the owner leaves unread. An owner that stops reading
+// early must therefore remember to read again. In the same way, after a Send that sent only a part,
+// an event reports that the socket has room again.
 //
-// EINTR and EAGAIN stop here: no function of this package returns either.
+// No function of this package returns EINTR or EAGAIN.
 //
-// Calls that cannot block are made as raw system calls, without telling Go's scheduler, which
-// is a good part of the cost of a small message. Only a wait that blocks for long
-// goes the ordinary way.
+// System calls that cannot block bypass Go's scheduler, whose bookkeeping is a good part of the
+// cost of a small message. Only long waits use the scheduler's ordinary path.
 package netpoll
 
 import (
@@ -45,58 +42,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Interest is what a descriptor is watched for.
+// Interest is the set of epoll events that a descriptor is watched for.
 type Interest uint32
 
 const (
-	// Read watches for input and the peer's end of it, edge-triggered.
+	// Read watches for input and for the end of the input, edge-triggered.
 	Read Interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
 	// ReadWrite watches for room to write as well.
 	ReadWrite = Read | unix.EPOLLOUT
 
-	// Accept watches a listening socket together with other pollers. It is
-	// level-triggered, and of the pollers that wait only one or a few are told of a
-	// connection (EPOLLEXCLUSIVE, epoll_ctl(2)). It cannot be Modified.
+	// Accept watches a listening socket that several pollers share. It is level-triggered, and a
+	// new connection wakes only one or a few of the waiting pollers (EPOLLEXCLUSIVE, epoll_ctl(2)).
+	// A descriptor with this interest cannot be passed to Modify.
 	Accept Interest = unix.EPOLLIN | unix.EPOLLEXCLUSIVE
 )
 
-// Event is readiness of one descriptor.
+// Event reports that a descriptor is ready.
 type Event unix.EpollEvent
 
-// FD is the descriptor, as given to Add.
+// FD returns the descriptor, as given to Add.
 func (e *Event) FD() int { return int(e.Fd) }
 
-// Gen is the generation given to Add.
+// Gen returns the generation, as given to Add or Modify.
 func (e *Event) Gen() uint32 { return uint32(e.Pad) }
 
-// Readable says that there may be something to read: bytes, the end of
-// them, or an error.
+// Readable reports whether a read may return bytes, the end of the input, or an error.
 func (e *Event) Readable() bool {
 	return e.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 }
 
-// Ended says that the peer has ended its side, or the connection has failed:
-// there is an end or an error to be read behind what bytes there are.
+// Ended reports whether the peer has closed its side, or the connection has failed. A read returns
+// the remaining bytes, and then the end of the input or an error.
 func (e *Event) Ended() bool {
 	return e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 }
 
-// Writable says that there may be room to write, or an error in its place.
+// Writable reports whether a write may send bytes or return an error.
 func (e *Event) Writable() bool {
 	return e.Events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0
 }
 
-// A Poller watches descriptors. See the package comment.
+// A Poller watches descriptors for readiness. The package comment has its contract.
 type Poller struct {
 	epoll   int
-	eventfd int  // edge-triggered and never read: every write is an event
-	busy    bool // the last wait had events, beside a wake
+	eventfd int  // edge-triggered and never read: every write causes an event
+	busy    bool // the last Wait returned events other than a wake
 
-	awake atomic.Bool // a wake is on its way; the next ones need not be sent
+	awake atomic.Bool // a wake is pending; further ones need no system call
 }
 
-// New makes a poller.
+// New creates a poller. Its error is that of epoll_create1(2), eventfd(2) or epoll_ctl(2).
 func New() (*Poller, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -115,17 +111,18 @@ func New() (*Poller, error) {
 	return p, nil
 }
 
-// Add begins to watch fd.
+// Add registers fd. Its error is that of epoll_ctl(2), with the descriptor.
 func (p *Poller) Add(fd int, gen uint32, i Interest) error {
 	return p.control(unix.EPOLL_CTL_ADD, "add", fd, gen, i)
 }
 
-// Modify replaces what fd is watched for.
+// Modify replaces the interest and the generation of fd. Its error is that of epoll_ctl(2), with
+// the descriptor.
 func (p *Poller) Modify(fd int, gen uint32, i Interest) error {
 	return p.control(unix.EPOLL_CTL_MOD, "modify", fd, gen, i)
 }
 
-// Remove ends the watching of fd.
+// Remove unregisters fd. Its error is that of epoll_ctl(2), with the descriptor.
 func (p *Poller) Remove(fd int) error {
 	return p.control(unix.EPOLL_CTL_DEL, "remove", fd, 0, 0)
 }
@@ -140,25 +137,26 @@ func (p *Poller) control(op int, name string, fd int, gen uint32, i Interest) er
 	return nil
 }
 
-// Wait fills events, says how many there are, and whether Wake was called. A
-// negative timeout is forever; any other is rounded up to whole milliseconds.
+// Wait fills events and returns their number n. It reports in woken whether Wake was called. A
+// negative timeout means no timeout; any other is rounded up to whole milliseconds. The error is
+// that of epoll_pwait(2).
 func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool, err error) {
-	patience := milliseconds(timeout)
-	short := 0
+	timeoutMS := milliseconds(timeout)
+	shortMS := 0
 	if p.busy {
-		short = shortWait
+		shortMS = shortWait
 	}
-	if patience >= 0 {
-		short = min(short, patience)
+	if timeoutMS >= 0 {
+		shortMS = min(shortMS, timeoutMS)
 	}
 	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
-		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(short), 0, 0)
-	if (r == 0 && errno == 0 || errno == unix.EINTR) && patience != short { // the scheduler's signal wants to be let in
-		if errno == 0 && patience > 0 {
-			patience -= short
+		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(shortMS), 0, 0)
+	if (r == 0 && errno == 0 || errno == unix.EINTR) && timeoutMS != shortMS { // after EINTR, let the scheduler's signal in
+		if errno == 0 && timeoutMS > 0 {
+			timeoutMS -= shortMS
 		}
 		r, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT,
-			uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(patience), 0, 0)
+			uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(timeoutMS), 0, 0)
 	}
 	switch errno {
 	case 0:
@@ -171,8 +169,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	p.busy = n > 0
 	for i := range events[:n] {
 		if int(events[i].Fd) == p.eventfd {
-			// From here on a wake is sent again. What was done before those that
-			// were not sent is seen from here on, for they swapped, too.
+			// Later wakes need a system call again. This swap also makes visible the
+			// writes before wakes that needed none, because these swapped, too.
 			p.awake.Swap(false)
 			n--
 			p.busy = n > 0
@@ -183,12 +181,18 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	return n, false, nil
 }
 
-// shortWait, in milliseconds, is how long the calling thread waits by itself before Go's scheduler is told that it blocks, if
-// something has come the last time. While something comes more often than that, the runtime's monitor finds the goroutine running and looks
-// every 10 ms. A goroutine that it finds in a system call it looks at every 20 µs, on a processor that the worker could have
-// had. The collector need not wait for the end of it: it sends a signal; and so does the monitor after 10 ms, for other goroutines.
-// It is longer than the kernel's clock tick as a rule is: a wait that ends before the next tick has a timer set for it and taken back, which
-// costs a virtual machine more than all else about the wait.
+// shortWait is the time in milliseconds that Wait blocks before it tells Go's scheduler, if the
+// last Wait returned events.
+//
+// As long as events arrive more often, the runtime's monitor thread finds the goroutine running and
+// checks it every 10 ms. It would check a goroutine in a system call every 20 µs, using CPU time
+// that the worker could have had. The garbage collector does not have to wait for the end of the
+// raw system call: it sends a signal, which interrupts the call. So does the monitor after 10 ms if
+// other goroutines are waiting.
+//
+// The raw wait is 10 ms because that is longer than a kernel tick on most machines. A wait that
+// ends before the next tick arms and cancels a timer, which in a virtual machine costs more than
+// everything else in the wait.
 const shortWait = 10
 
 func milliseconds(d time.Duration) int {
@@ -199,7 +203,7 @@ func milliseconds(d time.Duration) int {
 	return int((min(d, most) + time.Millisecond - 1) / time.Millisecond)
 }
 
-// Wake makes Wait return. Any goroutine may call it.
+// Wake makes the current or the next Wait return. Any goroutine may call it.
 func (p *Poller) Wake() {
 	if p.awake.Swap(true) {
 		return
@@ -210,18 +214,18 @@ func (p *Poller) Wake() {
 		switch errno {
 		case unix.EINTR:
 			continue
-		case 0: // the counter is full after 584 years
+		case 0: // the counter overflows only after 584 years of one wake per ns
 			return
 		case unix.EBADF, unix.EINVAL, unix.EFAULT:
 			panic("netpoll: write to eventfd: " + errno.Error())
-		default: // a security module forbids it: the next wake tries again
+		default: // a security module denies the write: the next wake tries again
 			p.awake.Store(false)
 			return
 		}
 	}
 }
 
-// Close releases the poller's own descriptors.
+// Close closes the poller's own descriptors, but none of those that it watches.
 func (p *Poller) Close() error {
 	return errors.Join(unix.Close(p.eventfd), unix.Close(p.epoll))
 }

@@ -10,15 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Recv reads what has arrived into p. It returns 0 and no error if there is
-// nothing, and io.EOF after the peer's last byte. p is not empty.
+// Recv reads bytes that have arrived into p, which must not be empty, and returns their number. It
+// returns 0 and no error if none have arrived, and io.EOF after the peer's last byte. Other errors
+// are errnos of recv(2).
 func Recv(fd int, p []byte) (int, error) { return recv(fd, p, 0) }
 
-// Peek is Recv, but leaves what it reads to be read again.
+// Peek does what Recv does, but leaves the bytes in the socket: the next call returns them again.
 func Peek(fd int, p []byte) (int, error) { return recv(fd, p, unix.MSG_PEEK) }
 
-// recvfrom and sendto do the same as read and write on a socket, and reach it
-// by a shorter way: BenchmarkSystemCalls, docs/measurements.md.
+// recv and Send call recvfrom and sendto, which take a shorter path through the kernel than read
+// and write: see BenchmarkSystemCalls and docs/measurements.md.
 func recv(fd int, p []byte, flags int) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM,
@@ -37,7 +38,8 @@ func recv(fd int, p []byte, flags int) (int, error) {
 	}
 }
 
-// Send writes p and says how much of it the kernel took, which may be nothing.
+// Send writes p, which must not be empty, and returns the number of bytes that the kernel accepted.
+// It returns 0 and no error if the socket has no room. Errors are errnos of send(2).
 func Send(fd int, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO,
@@ -54,8 +56,8 @@ func Send(fd int, p []byte) (int, error) {
 	}
 }
 
-// Writable says whether the kernel has room for a good part of what a socket
-// may queue: a third of it (tcp(7) and sk_stream_is_writeable).
+// Writable reports whether a third of a socket's send buffer is free, which is when poll(2) reports
+// POLLOUT (sk_stream_is_writeable in the kernel).
 func Writable(fd int) bool {
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
 	for {
@@ -67,27 +69,30 @@ func Writable(fd int) bool {
 	}
 }
 
-// Widen lets the peer send more although what it has sent is not read. A few
-// unread bytes may be the last of a run of segments that the kernel has put together, whose
-// memory it does not give back before; that can be all that the receive buffer
-// may have, and then there is no window. The kernel enlarges the buffer for
-// somebody who says that he wakes only for more (tcp_set_rcvlowat), and without
-// ending its own tuning of it, as SO_RCVBUF would. It may report once more what is there to read.
+// Widen enlarges the receive buffer of a socket, so that the peer can send more although its
+// earlier bytes are still unread.
+//
+// The kernel merges segments, and frees the memory of merged segments only when all their bytes are
+// read. A few unread bytes can therefore fill the whole receive buffer, and the receive window
+// stays closed. Raising SO_RCVLOWAT makes the kernel enlarge the buffer (tcp_set_rcvlowat). Unlike
+// SO_RCVBUF, it does not disable the kernel's tuning of the buffer size. The poller may report the
+// socket as readable once more.
 func Widen(fd int) {
-	const enough = 1 << 20 // more than one run of segments can hold
+	const enough = 1 << 20 // bytes; more than merged segments can hold
 	for _, n := range []int{enough, 1} {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 	}
 }
 
-// ErrExhausted means that a connection could not be accepted because the
-// process or the system is out of descriptors or of memory. The connection
-// waits in the backlog.
+// ErrExhausted means that a connection could not be accepted because the process or the system has
+// no free descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM). The connection stays in the
+// backlog.
 var ErrExhausted = errors.New("out of descriptors or memory")
 
-// AcceptFrom takes a connection from a listening socket and returns its descriptor, which is
-// non-blocking, and the address of its peer (see addressOf). The descriptor is -1 without an error if
-// no connection waits, and -1 with an error if accept4 fails: ErrExhausted, or the errno.
+// AcceptFrom accepts a connection from a listening socket. It returns the descriptor, which is
+// non-blocking, and the address of the peer, which is the zero AddrPort for a unix socket. If no
+// connection is waiting, the descriptor is -1 and the error is nil. If accept4(2) fails, the
+// descriptor is -1 and the error is ErrExhausted or the errno.
 func AcceptFrom(listener int) (int, netip.AddrPort, error) {
 	for {
 		var from unix.RawSockaddrAny
@@ -109,9 +114,9 @@ func AcceptFrom(listener int) (int, netip.AddrPort, error) {
 	}
 }
 
-// FailedInBacklog reports whether an error of AcceptFrom is about the connection that it took from the
-// backlog, not about the listening socket: the next connection may be accepted at once. accept(2) has
-// the list, as far as it goes.
+// FailedInBacklog reports whether an error of AcceptFrom concerns the connection that it took from
+// the backlog, not the listening socket. The caller may accept the next connection at once.
+// accept(2) lists most of these errors.
 func FailedInBacklog(err error) bool {
 	switch err {
 	case unix.ECONNABORTED, unix.ECONNRESET, unix.ETIMEDOUT, unix.EPROTO, unix.EPERM, unix.ENETDOWN, unix.ENOPROTOOPT,
@@ -121,8 +126,8 @@ func FailedInBacklog(err error) bool {
 	return false
 }
 
-// addressOf returns the IP address and the port in a socket address: the zero AddrPort if it has
-// none, as that of a unix socket.
+// addressOf returns the IP address and the port in a socket address, or the zero AddrPort for a
+// unix socket.
 func addressOf(sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:
@@ -135,8 +140,8 @@ func addressOf(sa *unix.RawSockaddrAny) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// ShutdownWrite ends our side of a connection: the peer reads to the end of
-// what was sent. An error means that there is no connection any more.
+// ShutdownWrite closes our side of a connection: after the bytes that were sent, the peer reads the
+// end of the input. The error is the errno of shutdown(2): the socket is not connected any more.
 func ShutdownWrite(fd int) error {
 	if _, _, errno := syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
 		return errno
@@ -144,14 +149,14 @@ func ShutdownWrite(fd int) error {
 	return nil
 }
 
-// Close closes a socket. The descriptor is gone whatever close(2) says, and
-// may be somebody else's at once.
+// Close closes a socket. It ignores the error of close(2), since the kernel frees the descriptor in
+// any case. Another goroutine may get the same descriptor at once.
 func Close(fd int) {
 	syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
-// Prepare makes a socket that somebody else has opened such as AcceptFrom and Listen
-// would have made it: non-blocking, and small messages are sent at once.
+// Prepare sets the options of an accepted socket on one that another package has opened: it makes
+// the socket non-blocking, and sets TCP_NODELAY unless it is a unix socket.
 func Prepare(fd int) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return err

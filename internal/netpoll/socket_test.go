@@ -14,7 +14,7 @@ import (
 	"wsecho/internal/leak"
 )
 
-// pair is a connection by TCP over loopback: our end, and the peer's.
+// pair is a TCP connection over loopback: near is our end, far the peer's.
 type pair struct {
 	t         testing.TB
 	near, far int
@@ -35,7 +35,7 @@ func (p *pair) farSends(s string) {
 	}
 }
 
-// nearReceives reads until it has as much as it wants.
+// nearReceives reads as many bytes as want has, and compares them.
 func (p *pair) nearReceives(want string) {
 	p.t.Helper()
 	if got := receive(p.t, p.near, len(want)); string(got) != want {
@@ -43,7 +43,7 @@ func (p *pair) nearReceives(want string) {
 	}
 }
 
-// nearFills sends until the kernel refuses, and says what.
+// nearFills sends until the socket has no room, and returns the bytes that were sent.
 func (p *pair) nearFills() []byte {
 	p.t.Helper()
 	var sent []byte
@@ -63,7 +63,7 @@ func (p *pair) nearFills() []byte {
 func (p *pair) farReceives(want []byte) {
 	p.t.Helper()
 	if got := receive(p.t, p.far, len(want)); !bytes.Equal(got, want) {
-		p.t.Fatalf("%d bytes arrived otherwise than they were sent", len(got))
+		p.t.Fatalf("the %d bytes received differ from those sent", len(got))
 	}
 }
 
@@ -76,7 +76,7 @@ func (p *pair) farResets() {
 	if err := unix.Shutdown(p.far, unix.SHUT_RD); err != nil {
 		p.t.Fatal(err)
 	}
-	// The test closes it once more at its end; another socket takes the number until then.
+	// The test closes p.far again at its end. Until then another socket has that descriptor.
 	other, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.t.Fatal(err)
@@ -91,7 +91,7 @@ func (p *pair) farResets() {
 func receive(t testing.TB, fd, n int) []byte {
 	t.Helper()
 	got, p := []byte{}, make([]byte, 1<<16)
-	for end := time.Now().Add(soon); len(got) < n; {
+	for end := time.Now().Add(testTimeout); len(got) < n; {
 		k, err := Recv(fd, p[:min(len(p), n-len(got))])
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("received %d of %d bytes: %v", len(got), n, err)
@@ -101,7 +101,7 @@ func receive(t testing.TB, fd, n int) []byte {
 	return got
 }
 
-// listens listens until the end of the test.
+// listens returns a listener, which is closed at the end of the test.
 func listens(t testing.TB, addr string) Listener {
 	t.Helper()
 	l, err := Listen(addr)
@@ -112,7 +112,7 @@ func listens(t testing.TB, addr string) Listener {
 	return l
 }
 
-// dials connects to a listener, until the end of the test.
+// dials connects to a listener. The connection is closed at the end of the test.
 func dials(t testing.TB, l Listener) int {
 	t.Helper()
 	where, err := unix.Getsockname(l.FD)
@@ -149,11 +149,10 @@ func dialsTo(t testing.TB, where unix.Sockaddr) int {
 	return fd
 }
 
-// accepts takes the connection that somebody has dialled, until the end of
-// the test.
+// accepts waits for a connection and accepts it. The connection is closed at the end of the test.
 func accepts(t testing.TB, l Listener) int {
 	t.Helper()
-	for end := time.Now().Add(soon); time.Now().Before(end); {
+	for end := time.Now().Add(testTimeout); time.Now().Before(end); {
 		fd, _, err := AcceptFrom(l.FD)
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +162,7 @@ func accepts(t testing.TB, l Listener) int {
 			return fd
 		}
 	}
-	t.Fatal("nobody has come")
+	t.Fatal("got no connection, want one")
 	return -1
 }
 
@@ -171,7 +170,7 @@ func TestRecv(t *testing.T) {
 	p := newPair(t)
 	buffer := make([]byte, 16)
 	if n, err := Recv(p.near, buffer); n != 0 || err != nil {
-		t.Errorf("nothing has arrived: %d, %v", n, err)
+		t.Errorf("before input: got %d, %v; want 0 and no error", n, err)
 	}
 	p.farSends("hello")
 	p.nearReceives("hello")
@@ -180,11 +179,11 @@ func TestRecv(t *testing.T) {
 	}
 	for range 2 {
 		if n, err := untilSomething(p.near, Recv); n != 0 || err != io.EOF {
-			t.Errorf("behind the last byte: %d, %v", n, err)
+			t.Errorf("after the last byte: got %d, %v; want 0, EOF", n, err)
 		}
 	}
 	if n, err := Recv(-1, buffer); n != 0 || err != unix.EBADF {
-		t.Errorf("of no descriptor: %d, %v", n, err)
+		t.Errorf("of a bad descriptor: got %d, %v; want 0, EBADF", n, err)
 	}
 }
 
@@ -192,28 +191,28 @@ func TestRecvAfterReset(t *testing.T) {
 	p := newPair(t)
 	p.farResets()
 	if n, err := untilSomething(p.near, Recv); n != 0 || err != unix.ECONNRESET {
-		t.Errorf("%d, %v", n, err)
+		t.Errorf("got %d, %v; want 0, ECONNRESET", n, err)
 	}
 }
 
 // untilSomething reads until there is a byte or an error.
 func untilSomething(fd int, read func(int, []byte) (int, error)) (n int, err error) {
-	for end := time.Now().Add(soon); n == 0 && err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(testTimeout); n == 0 && err == nil && time.Now().Before(end); {
 		n, err = read(fd, make([]byte, 16))
 	}
 	return n, err
 }
 
-func TestPeekLeavesWhatItReads(t *testing.T) {
+func TestPeekLeavesInputUnread(t *testing.T) {
 	p := newPair(t)
 	buffer := make([]byte, 16)
 	if n, err := Peek(p.near, buffer); n != 0 || err != nil {
-		t.Errorf("nothing has arrived: %d, %v", n, err)
+		t.Errorf("before input: got %d, %v; want 0 and no error", n, err)
 	}
 	p.farSends("hello")
 	for range 2 {
 		if n, err := untilSomething(p.near, Peek); n != 5 || err != nil {
-			t.Errorf("%d, %v", n, err)
+			t.Errorf("got %d, %v; want 5 and no error", n, err)
 		}
 	}
 	p.nearReceives("hello")
@@ -221,33 +220,33 @@ func TestPeekLeavesWhatItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := untilSomething(p.near, Peek); n != 0 || err != io.EOF {
-		t.Errorf("behind the last byte: %d, %v", n, err)
+		t.Errorf("after the last byte: got %d, %v; want 0, EOF", n, err)
 	}
 }
 
-func TestSendTakesWhatTheKernelHasRoomFor(t *testing.T) {
+func TestSendReturnsZeroWithoutRoom(t *testing.T) {
 	p := newPair(t)
 	sent := p.nearFills()
 	if n, err := Send(p.near, []byte("x")); n != 0 || err != nil {
-		t.Errorf("there is no room: %d, %v", n, err)
+		t.Errorf("without room: got %d, %v; want 0 and no error", n, err)
 	}
 	p.farReceives(sent)
 }
 
-func TestSendToNobody(t *testing.T) {
+func TestSendAfterAResetReturnsEPIPE(t *testing.T) {
 	p := newPair(t)
 	p.farResets()
 	_, _ = untilSomething(p.near, Recv)
-	if n, err := Send(p.near, []byte("x")); n != 0 || err != unix.EPIPE {
-		t.Errorf("%d, %v", n, err) // and no SIGPIPE
+	if n, err := Send(p.near, []byte("x")); n != 0 || err != unix.EPIPE { // and no SIGPIPE
+		t.Errorf("Send: got %d, %v; want 0, EPIPE", n, err)
 	}
 	if err := ShutdownWrite(p.near); err != unix.ENOTCONN {
-		t.Errorf("shutdown: %v", err)
+		t.Errorf("ShutdownWrite: got %v, want ENOTCONN", err)
 	}
 }
 
-// What is sent before the end arrives before the end, and the other direction
-// goes on.
+// Bytes sent before ShutdownWrite arrive before the end of the input, and the other direction stays
+// open.
 func TestShutdownWriteEndsOneDirection(t *testing.T) {
 	p := newPair(t)
 	if _, err := Send(p.near, []byte("bye")); err != nil {
@@ -258,32 +257,33 @@ func TestShutdownWriteEndsOneDirection(t *testing.T) {
 	}
 	p.farReceives([]byte("bye"))
 	if n, err := untilSomething(p.far, Recv); n != 0 || err != io.EOF {
-		t.Errorf("behind the last byte: %d, %v", n, err)
+		t.Errorf("after the last byte: got %d, %v; want 0, EOF", n, err)
 	}
 	p.farSends("see you")
 	p.nearReceives("see you")
 }
 
-func TestWritableIsFalseForWhatIsNoDescriptor(t *testing.T) {
-	// poll(2) reports it as an event, so a turn is taken and finds out.
+func TestWritableIsTrueForABadDescriptor(t *testing.T) {
+	// poll(2) reports an event for a bad descriptor, so the worker tries to write and gets the
+	// error.
 	if !Writable(1 << 20) {
-		t.Skip("the kernel does not report it")
+		t.Skip("the kernel reports no event")
 	}
 }
 
-func TestAcceptedAreNonBlockingAndNotInherited(t *testing.T) {
+func TestAcceptedSocketsAreNonBlockingAndCloseOnExec(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	dials(t, l)
 	fd := accepts(t, l)
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
-		t.Errorf("flags %#x, %v: it blocks", flags, err)
+		t.Errorf("got flags %#x, %v; want O_NONBLOCK", flags, err)
 	}
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-		t.Errorf("flags %#x, %v: a child process would have it", flags, err)
+		t.Errorf("got flags %#x, %v; want FD_CLOEXEC", flags, err)
 	}
 }
 
-func TestAcceptSkipsWhatHasGoneAgain(t *testing.T) {
+func TestAcceptContinuesAfterAResetConnection(t *testing.T) {
 	l := listens(t, "127.0.0.1:0")
 	gone := &pair{t: t, far: dials(t, l)}
 	gone.farResets()
@@ -293,7 +293,7 @@ func TestAcceptSkipsWhatHasGoneAgain(t *testing.T) {
 		if n, err := Send(far, []byte("x")); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
-		// Linux hands out a connection that was reset in the backlog; reading it tells.
+		// Linux also accepts a connection that was reset in the backlog. Recv returns its error.
 		if n, err := untilSomething(fd, Recv); n > 0 && err == nil {
 			return
 		}
@@ -316,13 +316,13 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 	}
 	for range 3 {
 		if fd, err := untilAccepted(l); fd != -1 || err != ErrExhausted {
-			t.Fatalf("accepted %d without a descriptor, error: %v", fd, err)
+			t.Fatalf("without a free descriptor: got %d, %v; want -1, ErrExhausted", fd, err)
 		}
 	}
 	Close(fillers[0])
 	fd, err := untilAccepted(l)
 	if err != nil {
-		t.Fatalf("the connection has not waited in the backlog: %v", err)
+		t.Fatalf("with a free descriptor: got %v, want the connection from the backlog", err)
 	}
 	Close(fd)
 	for _, fd := range fillers[1:] {
@@ -332,16 +332,16 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 
 func untilAccepted(l Listener) (fd int, err error) {
 	fd = -1
-	for end := time.Now().Add(soon); fd < 0 && err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(testTimeout); fd < 0 && err == nil && time.Now().Before(end); {
 		fd, _, err = AcceptFrom(l.FD)
 	}
 	return fd, err
 }
 
-func TestAcceptFromWhatIsNoListener(t *testing.T) {
+func TestAcceptFromAConnectedSocketFails(t *testing.T) {
 	p := newPair(t)
 	if fd, _, err := AcceptFrom(p.near); fd != -1 || err != unix.EINVAL {
-		t.Errorf("accepted %d, error: %v", fd, err)
+		t.Errorf("got %d, %v; want -1, EINVAL", fd, err)
 	}
 }
 
@@ -355,7 +355,7 @@ func TestPrepare(t *testing.T) {
 			t.Errorf("family %d: %v", family, err)
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
-			t.Errorf("family %d: flags %#x, %v: it blocks", family, flags, err)
+			t.Errorf("family %d: got flags %#x, %v; want O_NONBLOCK", family, flags, err)
 		}
 		if family == unix.AF_INET {
 			wantsOption(t, fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, "TCP_NODELAY")
@@ -363,7 +363,7 @@ func TestPrepare(t *testing.T) {
 		Close(fd)
 	}
 	if err := Prepare(-1); err == nil {
-		t.Error("prepared what is no descriptor")
+		t.Error("Prepare of a bad descriptor: got no error, want one")
 	}
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
@@ -371,13 +371,13 @@ func TestPrepare(t *testing.T) {
 	}
 	defer f.Close()
 	if err := Prepare(int(f.Fd())); !errors.Is(err, unix.ENOTSOCK) {
-		t.Errorf("prepared a file: %v", err)
+		t.Errorf("Prepare of a file: got %v, want ENOTSOCK", err)
 	}
 }
 
 func wantsOption(t *testing.T, fd, level, option int, name string) {
 	t.Helper()
 	if on, err := unix.GetsockoptInt(fd, level, option); on == 0 || err != nil {
-		t.Errorf("%s is %d, %v", name, on, err)
+		t.Errorf("%s: got %d, %v; want it on", name, on, err)
 	}
 }

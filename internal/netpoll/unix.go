@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGroup means that a unix socket could not be given its group.
+// ErrGroup means that ListenConfig.Listen could not change the group of a unix socket.
 var ErrGroup = errors.New("cannot set the group of the socket")
 
 // listenUnix opens a unix socket at a path, or at "@name" in the abstract namespace.
@@ -33,8 +33,8 @@ func (c ListenConfig) listenUnix(path string) (Listener, error) {
 	return l, nil
 }
 
-// serveUnix binds l and has it listen. The file has its mode and group before listen(2) is called:
-// until then connect(2) is refused, so other permissions never admit a connection.
+// serveUnix binds l and calls listen(2). The file gets its mode and group before listen(2). The
+// kernel refuses connections until then, so none is accepted with other permissions.
 func (c ListenConfig) serveUnix(l *Listener, path string) error {
 	if !strings.HasPrefix(path, "@") {
 		defer lockDirectory(path)()
@@ -44,7 +44,7 @@ func (c ListenConfig) serveUnix(l *Listener, path string) error {
 	} else if err := bind(l.FD, path); err != nil {
 		return err
 	}
-	// The kernel reduces the queue to net.core.somaxconn.
+	// The kernel limits the backlog to net.core.somaxconn.
 	return os.NewSyscallError("listen", unix.Listen(l.FD, math.MaxInt32))
 }
 
@@ -52,9 +52,9 @@ func (c ListenConfig) serveUnix(l *Listener, path string) error {
 // a stale socket.
 func (c ListenConfig) createSocket(l *Listener, path string) error {
 	if c.SetMode {
-		// The umask gives the file its mode. chmod(2) afterwards would follow a symbolic link that
-		// another process may have put in its place. The umask belongs to the whole process, so
-		// Listen is called at its start, when nothing else creates files.
+		// The umask sets the mode of the file. chmod(2) after bind(2) would follow a symbolic link
+		// that another process may have put in the place of the file. The umask affects the whole
+		// process, so Listen must be called at the start, when nothing else creates files.
 		defer unix.Umask(unix.Umask(int(^c.Mode & fs.ModePerm)))
 	}
 	err := bind(l.FD, path)
@@ -82,21 +82,21 @@ func (c ListenConfig) createSocket(l *Listener, path string) error {
 	return nil
 }
 
-// bind binds a socket to a path or an abstract name. It calls package syscall, since package unix
-// refuses the longest abstract name.
+// bind binds a socket to a path or an abstract name. It uses package syscall, since package unix
+// does not accept the longest abstract name.
 func bind(fd int, path string) error {
 	return os.NewSyscallError("bind", syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
 }
 
-// removeStale removes a socket that a killed process has left behind: one that refuses
-// connections. Its error says why the file must stay.
+// removeStale removes the socket file of a process that has not removed it, because it was killed:
+// a socket that refuses connections. The error tells why the file must stay.
 //
-// A socket between bind(2) and listen(2) refuses connections too. This server holds the lock of
-// the directory meanwhile.
+// A socket between bind(2) and listen(2) refuses connections too. serveUnix holds the lock of the
+// directory during that time.
 func removeStale(path string) error {
 	stale, _, err := socketAt(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its owner has removed it
+		return nil // the other server has removed it
 	}
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func removeStale(path string) error {
 	c, err := net.Dial("unix", path)
 	if err == nil {
 		c.Close()
-		return errors.New("a process listens on it")
+		return errors.New("another process is listening on it")
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return err
@@ -115,7 +115,7 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// A fileID identifies a file as long as the file exists or a socket that is bound to it is open.
+// A fileID identifies a file, as long as the file exists or a socket bound to it is open.
 type fileID struct{ dev, ino uint64 }
 
 // socketAt returns the identity and the permissions of the socket at path. It follows no symbolic
@@ -145,24 +145,24 @@ func (id fileID) remove(path string) {
 	}
 }
 
-// lockPatience is how long lockDirectory waits. Servers hold the lock for a few system calls.
-const lockPatience = time.Second
+// lockTimeout limits the wait of lockDirectory. Servers hold the lock for a few system calls only.
+const lockTimeout = time.Second
 
-// lockDirectory locks the directory of a socket against other servers, which must not change the
-// file between this one's finding it stale and replacing it, or recognizing and removing it. The
-// lock is that of the directory itself, and leaves no lock file behind.
+// lockDirectory locks the directory of a socket, so that other servers do not change the file while
+// this one checks and then replaces or removes it. It locks the directory itself and needs no lock
+// file.
 //
-// It is best effort: the caller goes on without it if it may not read the directory, if the file
-// system has no flock(2), and after lockPatience.
+// The lock is best effort. The caller continues without it after lockTimeout, if it has no
+// permission to read the directory, or if the file system does not support flock(2).
 func lockDirectory(path string) (unlock func()) {
 	fd, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return func() {}
 	}
-	for end := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(lockTimeout); ; time.Sleep(time.Millisecond) {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(end) {
-			return func() { Close(fd) } // the lock ends with it
+			return func() { Close(fd) } // which also releases the lock
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listens is the function of that name with permissions.
+// listens returns a listener with the permissions of c, which is closed at the end of the test.
 func (c ListenConfig) listens(t *testing.T, addr string) Listener {
 	t.Helper()
 	a, err := ParseAddress(addr)
@@ -30,7 +30,7 @@ func (c ListenConfig) listens(t *testing.T, addr string) Listener {
 	return all[0]
 }
 
-// opensUnix returns a listener that the test closes itself.
+// opensUnix returns a listener on a unix socket, which the test must close.
 func opensUnix(t *testing.T, path string) Listener {
 	t.Helper()
 	l, err := Listen("unix:" + path)
@@ -43,12 +43,11 @@ func opensUnix(t *testing.T, path string) Listener {
 func wantsNoFile(t *testing.T, path string) {
 	t.Helper()
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is still in the file system: %v", path, err)
+		t.Errorf("%s: got %v, want no file", path, err)
 	}
 }
 
-// A server that stops removes the socket it has made, and not that of the server that has taken
-// its place.
+// Close removes the socket file that Listen created, but not that of a server that has replaced it.
 func TestCloseLeavesTheSuccessorsSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	first := opensUnix(t, path)
@@ -62,7 +61,7 @@ func TestCloseLeavesTheSuccessorsSocket(t *testing.T) {
 	wantsNoFile(t, path)
 }
 
-func TestCloseLeavesWhatIsNotItsSocket(t *testing.T) {
+func TestCloseLeavesOtherFiles(t *testing.T) {
 	for name, replace := range map[string]func(path string) error{
 		"file":      func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) },
 		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
@@ -89,13 +88,13 @@ func TestCloseLeavesWhatIsNotItsSocket(t *testing.T) {
 			}
 			l.Close()
 			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
-				t.Errorf("it is gone: %v", err)
+				t.Errorf("after Close: got %v, want the same file", err)
 			}
 		})
 	}
 }
 
-// A link to the socket is not the socket.
+// Close removes neither a symbolic link to its socket nor the socket under another name.
 func TestCloseLeavesALinkToItsSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	l := opensUnix(t, path)
@@ -103,8 +102,8 @@ func TestCloseLeavesALinkToItsSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	for _, left := range []string{path, path + ".moved"} {
-		if _, err := os.Lstat(left); err != nil {
+	for _, kept := range []string{path, path + ".moved"} {
+		if _, err := os.Lstat(kept); err != nil {
 			t.Error(err)
 		}
 	}
@@ -114,11 +113,11 @@ func TestCloseTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	l := opensUnix(t, path)
 	l.file.remove(path)
-	l.Close() // the file is gone already
+	l.Close() // the file does not exist any more
 	wantsNoFile(t, path)
 }
 
-// An abstract name is not in the file system: a file that is called like it is another's.
+// An abstract socket has no file. Listen and Close do not affect a file with the same name.
 func TestAbstractSocket(t *testing.T) {
 	t.Chdir(t.TempDir())
 	short := fmt.Sprintf("@wsecho-test-%d", os.Getpid())
@@ -134,18 +133,18 @@ func TestAbstractSocket(t *testing.T) {
 		c.Close()
 		Close(accepts(t, l))
 		if _, err := Listen("unix:" + name); !errors.Is(err, unix.EADDRINUSE) {
-			t.Errorf("listening twice: %v", err)
+			t.Errorf("listening twice: got %v, want EADDRINUSE", err)
 		}
 		if l.String() != name {
-			t.Errorf("it is at %s", l)
+			t.Errorf("String: got %s, want %s", l, name)
 		}
 		l.Close()
 		if c, err := net.Dial("unix", name); err == nil {
 			c.Close()
-			t.Error("it still listens")
+			t.Error("connecting after Close: got a connection, want an error")
 		}
 		if content, err := os.ReadFile(name); string(content) != "precious" {
-			t.Errorf("the file is %q, %v", content, err)
+			t.Errorf("the file contains %q, %v; want %q", content, err, "precious")
 		}
 	}
 }
@@ -158,8 +157,8 @@ func TestRelativePath(t *testing.T) {
 	wantsNoFile(t, "socket")
 }
 
-// What is in the way of a socket is left alone, and the error says what it is.
-func TestListenUnixSaysWhatIsInTheWay(t *testing.T) {
+// Listen does not remove what occupies the path, unless it is a stale socket. The error names it.
+func TestListenErrorNamesWhatOccupiesThePath(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	stale := opensUnix(t, at("stale"))
@@ -176,7 +175,7 @@ func TestListenUnixSaysWhatIsInTheWay(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"file": "not a socket", "directory": "not a socket", "link": "not a socket", "dangling": "not a socket",
-		"live": "a process listens", "datagrams": "wrong type",
+		"live": "another process is listening", "datagrams": "wrong type",
 	} {
 		before, err := os.Lstat(at(name))
 		if err != nil {
@@ -187,17 +186,18 @@ func TestListenUnixSaysWhatIsInTheWay(t *testing.T) {
 			l.Close()
 		}
 		if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), at(name)) {
-			t.Errorf("%s: %v, want EADDRINUSE, its path and %q", name, err, want)
+			t.Errorf("%s: got %v, want EADDRINUSE with the path and %q", name, err, want)
 		}
 		if after, err := os.Lstat(at(name)); err != nil || !os.SameFile(before, after) {
-			t.Errorf("%s was removed: %v", name, err)
+			t.Errorf("%s: got %v, want the same file as before", name, err)
 		}
 	}
 	Close(accepts(t, live))
 }
 
-// Of many servers that start at once where one was killed, one listens, and clients reach it.
-func TestManyFindAStaleSocket(t *testing.T) {
+// If many servers start at once at the path of a killed one, exactly one listens, and clients reach
+// it.
+func TestOnlyOneServerReplacesAStaleSocket(t *testing.T) {
 	for range 20 {
 		path := filepath.Join(t.TempDir(), "socket")
 		Close(opensUnix(t, path).FD)
@@ -220,9 +220,9 @@ func TestManyFindAStaleSocket(t *testing.T) {
 		}
 		servers.Wait()
 		if len(listening) != 1 || !listening[0].file.isAt(path) {
-			t.Fatalf("%d servers listen, want one that has the path", len(listening))
+			t.Fatalf("got %d listening servers, want one that owns the path", len(listening))
 		}
-		// The probes of the others come first.
+		// First come the connections by which the other servers checked the socket.
 		for fd := 0; fd >= 0; {
 			var err error
 			if fd, _, err = AcceptFrom(listening[0].FD); err != nil {
@@ -237,7 +237,7 @@ func TestManyFindAStaleSocket(t *testing.T) {
 	}
 }
 
-// A directory that another process keeps locked delays the start, and does not prevent it.
+// If another process keeps the directory locked, Listen waits for lockTimeout, then continues.
 func TestLockedDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	unlock := lockDirectory(path)
@@ -271,16 +271,16 @@ func TestUnixMode(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "socket")
 		l := c.config.listens(t, "unix:"+path)
 		if mode, _ := permissions(t, path); mode != c.want {
-			t.Errorf("the mode is %#o, want %#o", mode, c.want)
+			t.Errorf("got mode %#o, want %#o", mode, c.want)
 		}
 		if umask := unix.Umask(0o027); umask != 0o027 {
-			t.Errorf("the umask is %#o afterwards", umask)
+			t.Errorf("after Listen: got umask %#o, want 027", umask)
 		}
 		l.Close()
 	}
 }
 
-// The permissions are there before anything can connect.
+// The file gets its permissions before a client can connect.
 func TestPermissionsComeBeforeConnections(t *testing.T) {
 	const group = 12345
 	if os.Getuid() != 0 {
@@ -298,14 +298,14 @@ func TestPermissionsComeBeforeConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	if mode, gid := permissions(t, path); mode != 0o660 || gid != group {
-		t.Errorf("mode %#o, group %d before listen(2)", mode, gid)
+		t.Errorf("before listen(2): got mode %#o, group %d; want %#o, %d", mode, gid, 0o660, group)
 	}
 	if _, err := net.Dial("unix", path); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("connecting before listen(2): %v", err)
+		t.Errorf("connecting before listen(2): got %v, want ECONNREFUSED", err)
 	}
 }
 
-// A group that cannot be set leaves no socket behind.
+// If Listen cannot set the group, it removes the socket.
 func TestGroupFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	a, err := ParseAddress("unix:" + path)
@@ -315,12 +315,13 @@ func TestGroupFails(t *testing.T) {
 	defer withoutCapability(t, unix.CAP_CHOWN)()
 	_, _, err = ListenConfig{SetGroup: true, Group: 12345}.Listen(a)
 	if !errors.Is(err, ErrGroup) || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "12345") {
-		t.Errorf("%v, want ErrGroup with EPERM and the group", err)
+		t.Errorf("got %v, want ErrGroup with EPERM and the group", err)
 	}
 	wantsNoFile(t, path)
 }
 
-// withoutCapability takes a capability from this thread, if it has any.
+// withoutCapability removes a capability from this thread, if the thread has it, and locks the
+// goroutine to the thread until restore is called.
 func withoutCapability(t *testing.T, capability int) (restore func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -342,7 +343,7 @@ func withoutCapability(t *testing.T, capability int) (restore func()) {
 	}
 }
 
-// An inherited socket is its owner's: it keeps its file, its mode and its group.
+// Inherit and Close do not change the file of an inherited socket.
 func TestInheritedSocketIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	f := opens(t, unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: path})
@@ -356,6 +357,6 @@ func TestInheritedSocketIsLeftAlone(t *testing.T) {
 	converses(t, l, &unix.SockaddrUnix{Name: path})
 	l.Close()
 	if mode, _ := permissions(t, path); mode != 0o640 {
-		t.Errorf("its mode is %#o", mode)
+		t.Errorf("got mode %#o, want %#o", mode, 0o640)
 	}
 }

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mapped reports whether the memory is mapped, so that it costs nothing until it is written to.
+// Mapped reports whether the memory comes from mmap(2), so that a page uses memory only after it
+// has been written to.
 const Mapped = true
 
-// Make returns a slice of n zero elements. T must not contain a pointer: the garbage collector
-// does not look here. The error is that of mmap(2), with the size in bytes.
+// Make returns a slice of n zero elements. T must not contain a pointer, since the garbage
+// collector does not scan the slice. The error is that of mmap(2), with the size in bytes.
 func Make[T any](n int) ([]T, error) {
 	var zero T
 	size := max(n, 1) * int(unsafe.Sizeof(zero))

@@ -20,11 +20,11 @@ func TestMakeReturnsZeroElements(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(table) != n {
-			t.Errorf("%d elements, want %d", len(table), n)
+			t.Errorf("got %d elements, want %d", len(table), n)
 		}
 		for i := range table {
 			if table[i] != (entry{}) {
-				t.Errorf("element %d is %+v", i, table[i])
+				t.Errorf("element %d: got %+v, want zero", i, table[i])
 			}
 			table[i] = entry{1, 2}
 		}
@@ -33,13 +33,13 @@ func TestMakeReturnsZeroElements(t *testing.T) {
 	offheap.Free[entry](nil)
 }
 
-func TestMakeReportsASizeThatCannotBeMapped(t *testing.T) {
+func TestMakeReportsTheSizeThatCannotBeMapped(t *testing.T) {
 	if !offheap.Mapped {
 		t.Skip("under the race detector the memory comes from Go's heap")
 	}
 	_, err := offheap.Make[byte](math.MaxInt64 >> 1)
 	if err == nil || !strings.Contains(err.Error(), "4611686018427387903 bytes") {
-		t.Errorf("half of the address space: %v", err)
+		t.Errorf("half of the address space: got %v, want an error with the size", err)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestDiscardedPagesReadAsZero(t *testing.T) {
 	offheap.Discard(table[page : 3*page])
 	for i, want := range []byte{1, 0, 0, 1} {
 		if got := table[i*page]; got != want {
-			t.Errorf("page %d reads as %d, want %d", i, got, want)
+			t.Errorf("page %d: got %d, want %d", i, got, want)
 		}
 	}
 }
@@ -81,6 +81,6 @@ func TestUntouchedPagesUseNoMemory(t *testing.T) {
 		n += int(r & 1)
 	}
 	if n != 1 {
-		t.Errorf("%d of 64 pages are resident, want the one that was written to", n)
+		t.Errorf("got %d of 64 pages resident, want only the one that was written to", n)
 	}
 }

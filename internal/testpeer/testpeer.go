@@ -1,6 +1,6 @@
-// Package testpeer is for tests: the other end of a connection to a server, over a blocking socket.
-// A test reads as a conversation: the peer sends, and wants an answer. The first answer that does not
-// come ends the test.
+// Package testpeer provides the client's end of a connection for tests, over a blocking socket. A
+// test reads like a conversation: the peer sends bytes, and wants an answer. A missing answer ends
+// the test.
 package testpeer
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The opening handshake of RFC 6455, section 1.3, a text message and its echo, and a close frame.
+// The opening handshake of RFC 6455, section 1.3, and a text message with its echo.
 const (
 	Key    = "dGhlIHNhbXBsZSBub25jZQ=="
 	Accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -25,17 +25,17 @@ const (
 	Hello       = "\x81\x05hello"
 )
 
-// patience is longer than anything takes that happens at all.
-const patience = 10 * time.Second
+// timeout is the time limit of a whole conversation. It is long, so that a busy machine meets it.
+const timeout = 10 * time.Second
 
-// A Peer is one connection.
+// A Peer is the client of one connection.
 type Peer struct {
 	net.Conn
 	t testing.TB
 	r *bufio.Reader
 }
 
-// Dial connects. The test closes the connection at its end.
+// Dial connects to a server. The connection is closed at the end of the test.
 func Dial(t testing.TB, network, addr string) *Peer {
 	t.Helper()
 	c, err := net.Dial(network, addr)
@@ -45,11 +45,11 @@ func Dial(t testing.TB, network, addr string) *Peer {
 	return New(t, c)
 }
 
-// New makes a peer of a connection, which it closes at the end of the test.
+// New returns a peer that uses the connection c. It closes c at the end of the test.
 func New(t testing.TB, c net.Conn) *Peer {
 	t.Helper()
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		t.Fatal(err)
 	}
 	return &Peer{c, t, bufio.NewReaderSize(c, 256)}
@@ -63,7 +63,7 @@ func (p *Peer) Upgrades() *Peer {
 	return p
 }
 
-// Sends sends all of it.
+// Sends sends all bytes.
 func (p *Peer) Sends(bytes string) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.Conn, bytes); err != nil {
@@ -80,16 +80,17 @@ func (p *Peer) Wants(bytes, why string) {
 	}
 }
 
-// WantsEnd waits for the server to end TCP without saying anything more, and ends it too.
+// WantsEnd waits until the server closes the TCP connection, without sending more bytes, and closes
+// it as well.
 func (p *Peer) WantsEnd() {
 	p.t.Helper()
 	defer p.Close()
-	if rest, err := io.ReadAll(p.r); err != nil || len(rest) > 0 {
-		p.t.Fatalf("want the end of the connection, got %q, %v", rest, err)
+	if more, err := io.ReadAll(p.r); err != nil || len(more) > 0 {
+		p.t.Fatalf("got %q, %v; want the end of the connection", more, err)
 	}
 }
 
-// Response waits for the answer to a request, with its body.
+// Response waits for an HTTP response, and returns it with its body.
 func (p *Peer) Response() (*http.Response, string) {
 	p.t.Helper()
 	r, err := http.ReadResponse(p.r, nil)
@@ -111,7 +112,7 @@ func (p *Peer) WantsUpgrade() *http.Response {
 	p.t.Helper()
 	r, body := p.Response()
 	if r.StatusCode != http.StatusSwitchingProtocols || r.Header.Get("Sec-WebSocket-Accept") != Accept {
-		p.t.Fatalf("%s, %v, %q", r.Status, r.Header, body)
+		p.t.Fatalf("got %s, %v, %q; want 101 with Sec-WebSocket-Accept %s", r.Status, r.Header, body, Accept)
 	}
 	return r
 }
@@ -121,6 +122,6 @@ func (p *Peer) WantsRefusal(status int, reason string) {
 	p.t.Helper()
 	r, body := p.Response()
 	if r.StatusCode != status || !strings.Contains(body, reason) {
-		p.t.Errorf("refused with %s, %q; want %d, %q", r.Status, body, status, reason)
+		p.t.Errorf("got %s, %q; want %d with a body that contains %q", r.Status, body, status, reason)
 	}
 }
