@@ -132,7 +132,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.mode, "mode", string(generate.Echo), flags.Word(string(generate.Echo), string(generate.Idle), string(generate.Connect)),
 		"`mode` of the connections: echo sends messages and compares the replies until the end of -duration; idle echoes one message and then stays silent, to measure memory; connect opens a connection, echoes one message, closes the connection, and repeats")
 	flags.Var(fs, &s.connections, "connections", 100, flags.Int(1, mostConnections),
-		"`number` of connections; in mode connect, the number that are open at the same time")
+		"`number` of connections; in mode connect, the number open at a time")
 	flags.Var(fs, &s.ramp, "ramp", 0, parseNumber(0, 1e7),
 		"connections to open `per second`. 0: as fast as -handshakes allows")
 	flags.Var(fs, &s.handshakes, "handshakes", 128, flags.Int(1, mostConnections),

@@ -9,7 +9,7 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// bufferSize is the greatest number of bytes that one read returns.
+// bufferSize is the maximum number of bytes that one read returns.
 const bufferSize = 256 << 10
 
 // conns holds the connections of one worker and handles them once they are open. It belongs to the

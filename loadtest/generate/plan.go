@@ -30,10 +30,10 @@ type Plan struct {
 
 	Connections int
 	Workers     int
-	Handshakes  int  // greatest number outstanding per worker
+	Handshakes  int  // maximum number outstanding per worker
 	Ramp        Pace // of opening connections
 	Rate        Pace // of messages, or in mode Connect of connections; 0: closed loop
-	InFlight    int  // greatest number of outstanding messages per connection
+	InFlight    int  // maximum number of outstanding messages per connection
 	Reopen      bool // reopen connections that the server closes or loses
 	Leave       bool // at the end, close TCP without the close handshake
 	Payloads    *wire.PayloadSet

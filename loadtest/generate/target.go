@@ -20,7 +20,7 @@ type Target struct {
 	Addrs []netip.AddrPort // of the URL's host, in the order in which they are tried
 }
 
-// mostAddresses is the greatest number of addresses of a name that are tried.
+// mostAddresses is the maximum number of addresses of a name that are tried.
 const mostAddresses = 16
 
 // ParseURL parses the URL of a server. It does not resolve the name. Its error is the predicate of

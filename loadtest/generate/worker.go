@@ -5,7 +5,7 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// eventBatch is the greatest number of events that one wait returns.
+// eventBatch is the maximum number of events that one wait returns.
 const eventBatch = 256
 
 // A worker is an event loop with a part of the connections. Everything but mail belongs to the
@@ -57,18 +57,18 @@ func (w *worker) close() {
 	w.alarm.close()
 }
 
-// start begins sending. The measured time is from from to until. By now the first opening of every
-// connection has succeeded or failed: traffic on some would slow down the opening of the others. At
-// a fixed rate, message 0 is due at the time at.
-func (w *worker) start(at, from, until int64) {
+// start begins sending. The measured time begins at from. It ends at until, and sending with it.
+// The first opening of every connection has succeeded or failed by now, since traffic on some would
+// slow down the opening of the others. At a fixed rate, message 0 is due at begin.
+func (w *worker) start(begin, from, until int64) {
 	cs := &w.conns
 	cs.period.until = until
-	if cs.Mode != Idle { // the echo after opening is measured
+	if cs.Mode != Idle { // in mode Idle, the echo after opening counts
 		cs.period.from = from
 	}
-	cs.readClock() // now is at or later
+	cs.readClock() // now is begin or later
 	cs.period.started = true
-	cs.period.rateFrom = at
+	cs.period.rateFrom = begin
 	if cs.Mode != Echo || cs.Paced() {
 		return
 	}

@@ -6,13 +6,13 @@ import "wsecho/loadtest/stats"
 type Workers struct {
 	all    []*worker
 	failed chan error
-	spare  *stats.Counts // empty
+	empty  *stats.Counts // replaces the counts of the next worker in Collect
 }
 
 // NewWorkers returns the workers of a plan. It returns an error if the descriptor limit is reached.
 // The caller has to call Close.
 func NewWorkers(p *Plan) (*Workers, error) {
-	ws := &Workers{failed: make(chan error, p.Workers), spare: stats.NewCounts()}
+	ws := &Workers{failed: make(chan error, p.Workers), empty: stats.NewCounts()}
 	for number := range p.Workers {
 		w, err := newWorker(p, number)
 		if err != nil {
@@ -56,10 +56,10 @@ func (ws *Workers) Settled() (all []<-chan struct{}) {
 	return all
 }
 
-// Start begins sending at the time at. The measured time is from from to until, when sending ends.
-// All are times of the plan's clock.
-func (ws *Workers) Start(at, from, until int64) {
-	ws.each(func(w *worker) { w.start(at, from, until) })
+// Start begins sending at begin. The measured time begins at from. It ends at until, and sending
+// with it. All are times of the plan's clock.
+func (ws *Workers) Start(begin, from, until int64) {
+	ws.each(func(w *worker) { w.start(begin, from, until) })
 }
 
 // Open returns the number of connections that are open.
@@ -72,10 +72,10 @@ func (ws *Workers) Open() (n int) {
 // after it returns.
 func (ws *Workers) Collect(take func(*stats.Counts)) {
 	ws.each(func(w *worker) {
-		counts := w.exchange(ws.spare)
+		counts := w.exchange(ws.empty)
 		take(counts)
 		counts.Reset()
-		ws.spare = counts
+		ws.empty = counts
 	})
 }
 
@@ -93,8 +93,8 @@ func (ws *Workers) Finished() (all []<-chan struct{}) {
 // Last returns the counts of a finished worker since the last call of Collect.
 func (ws *Workers) Last(worker int) *stats.Counts { return ws.all[worker].conns.counts }
 
-// each runs do on the goroutine of every worker, one after the other, and waits for it. Workers
-// that have finished are skipped.
+// each runs a function on the goroutine of every worker, one after the other, and waits for it.
+// Workers that have finished are skipped.
 func (ws *Workers) each(do func(*worker)) {
 	for _, w := range ws.all {
 		done := make(chan struct{})

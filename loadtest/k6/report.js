@@ -1,6 +1,5 @@
 // The reports of a run: text on stdout and, if REPORTS names a directory, files there with text,
-// JSON and JUnit XML. k6's own text summary is not available to scripts, and k6 has no JUnit
-// report.
+// JSON and JUnit XML. Scripts cannot use k6's own text summary, and k6 has no JUnit report.
 
 // report returns a script's handleSummary. what describes the work of the sockets, for the first
 // line.

@@ -56,9 +56,9 @@ func AcceptKey(key string) string {
 // A Field is a header field of the opening request.
 type Field struct{ Name, Value string }
 
-// reservedFields holds the fields that ParseField refuses, because wsload sets them itself or they
+// refusedFields holds the fields that ParseField refuses, because wsload sets them itself or they
 // would change the meaning of the request. The value is the reason, or the flag to use instead.
-var reservedFields = map[string]string{
+var refusedFields = map[string]string{
 	"Upgrade":                  "wsload sets it",
 	"Connection":               "wsload sets it",
 	"Sec-Websocket-Key":        "wsload sets it",
@@ -70,13 +70,13 @@ var reservedFields = map[string]string{
 }
 
 // ParseField parses a header field such as "Name: value" (RFC 9110, sections 5.1 and 5.5). It
-// refuses the reserved fields. Its error is the predicate of a sentence whose subject is the field:
+// refuses refusedFields. Its error is the predicate of a sentence whose subject is the field:
 // "has a control character in its value".
 func ParseField(text string) (f Field, err error) {
 	name, value, found := strings.Cut(text, ":")
 	value = strings.Trim(value, " \t")
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
-	reason := reservedFields[canonical]
+	reason := refusedFields[canonical]
 	if strings.HasPrefix(canonical, "Sec-Websocket-") {
 		reason = cmp.Or(reason, "RFC 6455 defines no such request field")
 	}

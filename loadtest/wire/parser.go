@@ -1,4 +1,4 @@
-// Package wire implements the bytes that a WebSocket client and an echo server exchange, without
+// Package wire implements the protocol between a WebSocket client and an echo server, without
 // sockets: the opening handshake, the payload set that provides messages, and the parser that
 // compares replies with them.
 package wire

@@ -45,18 +45,18 @@ func (m *Message) headSize() int { return m.frame.end - m.frame.start - len(m.pa
 // frameSize returns the length of the whole frame.
 func (m *Message) frameSize() int { return m.headSize() + m.size }
 
-// A PayloadSet is what every connection sends, in an endless cycle: some messages, made and masked
-// once, whose frames are contiguous so that several can be sent at once. Connections begin at
-// different places (their base), and neighbouring messages differ. A late reply, a duplicate and
-// another connection's reply are therefore mismatches, unless the payload is too short to differ.
-// A PayloadSet does not change, so all workers share it.
+// A PayloadSet holds the messages that every connection sends in an endless cycle. They are masked
+// once, and their frames are contiguous, so that several can be sent in one write. Each connection
+// begins at a different message (its base), and consecutive messages differ. A late reply, a
+// duplicate and another connection's reply are therefore mismatches, unless the payload is too
+// short to differ. A PayloadSet does not change, so all workers share it.
 type PayloadSet struct {
 	messages []Message
 	frames   []byte // of all messages, then again of the first ones (overlap)
 	replies  []byte // the same messages, each echoed in one unmasked frame
 	long     bool   // a message repeats its stored part, so each message is sent separately
 	mask     uint64 // the number of messages minus 1 if it is a power of two; otherwise 0
-	overlap  int    // number of messages that are stored again, so that runs across the end are contiguous
+	overlap  int    // number of messages stored again, so that runs across the end are contiguous
 }
 
 // A Portion is a part of a mix of sizes. Its share of the messages is Weight divided by the sum of
@@ -237,13 +237,13 @@ func (s *PayloadSet) place(n uint64) uint64 {
 }
 
 // Run returns the frames of a connection's messages from n on: as many as are contiguous, and at
-// most most. It leaves out the first offset bytes of the first frame. It also returns the number of
-// messages, or 0 if p is a piece of one message.
-func (s *PayloadSet) Run(base, n, most uint64, offset int) (p []byte, messages uint64) {
+// most limit. It leaves out the first offset bytes of the first frame. It also returns the number
+// of messages, or 0 if p is a piece of one message.
+func (s *PayloadSet) Run(base, n, limit uint64, offset int) (p []byte, messages uint64) {
 	if s.long {
 		return s.piece(s.Message(base, n), offset), 0
 	}
-	first, beyond := s.span(base+n, most)
+	first, beyond := s.span(base+n, limit)
 	end, _ := s.ends(beyond - 1)
 	return s.frames[s.messages[first].frame.start+offset : end], beyond - first
 }
@@ -267,10 +267,10 @@ func (s *PayloadSet) Advance(base, sent uint64, offset int32, n, of int, message
 }
 
 // span returns the indexes of the messages from n of the endless cycle on: as many as are
-// contiguous, and at most most.
-func (s *PayloadSet) span(n, most uint64) (first, beyond uint64) {
+// contiguous, and at most limit.
+func (s *PayloadSet) span(n, limit uint64) (first, beyond uint64) {
 	first = s.place(n)
-	return first, min(first+most, uint64(len(s.messages)+s.overlap))
+	return first, min(first+limit, uint64(len(s.messages)+s.overlap))
 }
 
 // ends returns the ends of the frame and the reply with the given index, which may be in the
@@ -284,13 +284,13 @@ func (s *PayloadSet) ends(place uint64) (frame, reply int) {
 }
 
 // Replied returns the number of complete replies at the start of p to a connection's messages from
-// n on, at most most, and their length in bytes. If a byte is wrong or a reply is fragmented, it
+// n on, at most limit, and their length in bytes. If a byte is wrong or a reply is fragmented, it
 // returns 0, and the caller uses a [Parser].
-func (s *PayloadSet) Replied(p []byte, base, n, most uint64) (size int, messages uint64) {
+func (s *PayloadSet) Replied(p []byte, base, n, limit uint64) (size int, messages uint64) {
 	if s.long {
 		return 0, 0
 	}
-	first, beyond := s.span(base+n, most)
+	first, beyond := s.span(base+n, limit)
 	start := s.messages[first].reply.start
 	for place := first; place < beyond; place++ {
 		_, end := s.ends(place)

@@ -29,14 +29,14 @@ func TestPayloadSetHoldsItsMessages(t *testing.T) {
 }
 
 // wantMessages checks count messages that a connection with the given base sends, if the kernel
-// takes at most takes bytes at a time.
-func wantMessages(t *testing.T, set *PayloadSet, base, count uint64, takes int) {
+// takes at most chunk bytes at a time.
+func wantMessages(t *testing.T, set *PayloadSet, base, count uint64, chunk int) {
 	t.Helper()
 	var sent bytes.Buffer
 	written, offset := uint64(0), int32(0)
 	for written < count {
 		p, messages := set.Run(base, written, count-written, int(offset))
-		n, _ := sent.Write(p[:min(len(p), takes)])
+		n, _ := sent.Write(p[:min(len(p), chunk)])
 		written, offset = set.Advance(base, written, offset, n, len(p), messages)
 	}
 	for n := range count {
