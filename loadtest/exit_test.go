@@ -19,7 +19,7 @@ import (
 	"wsecho/loadtest/generate"
 )
 
-// everyMode has the flags for every kind of run.
+// everyMode holds the flags of every kind of run.
 var everyMode = map[string][]string{
 	"echo":            {},
 	"pipelined":       {"-inflight", "4"},
@@ -31,57 +31,58 @@ var everyMode = map[string][]string{
 	"leave":           {"-leave"},
 }
 
-func echoes(c *wrongConn) {
+// echoes upgrades the connection and echoes all messages.
+func echoes(c *fakeConn) {
 	c.upgrades()
 	for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 		c.sends(ws.NewFrame(op, true, p))
 	}
 }
 
-// The exit status is 0 only if something was measured and nothing failed. A run that measured
-// nothing still writes a report, and says so.
+// The exit status is 0 only if something was measured without errors. A run that measured nothing
+// says so.
 func TestExitStatusOfEveryMode(t *testing.T) {
 	right, refusing := startServer(t), startServer(t, "-max-message", "100")
-	silent := startWrong(t, func(c *wrongConn) {
+	silent := startFake(t, func(c *fakeConn) {
 		c.upgrades()
 		for _, _, ok := c.receives(); ok; _, _, ok = c.receives() {
 		}
 	})
-	once := func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) }
+	once := func(c *fakeConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) }
 	for name, args := range everyMode {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := wsloadText(t, shortly(right.url, args...)...)
+			r := wsloadText(t, shortRun(right.url, args...)...)
 			if r.status != exitMeasured || r.stderr != "" {
-				t.Errorf("a server that echoes: exit status %d, %q", r.status, r.stderr)
+				t.Errorf("a server that echoes: got exit status %d, %q", r.status, r.stderr)
 			}
 			for what, url := range map[string]string{"refuses every message": refusing.url, "answers no message": silent.url} {
-				r = wsloadText(t, append(shortly(url, args...), "-timeout", "300ms")...)
-				report := strings.Contains(r.stdout, "nothing to measure") || strings.Contains(r.stderr, "no connection is open any more")
+				r = wsloadText(t, append(shortRun(url, args...), "-timeout", "300ms")...)
+				report := strings.Contains(r.stdout, "none measured") || strings.Contains(r.stderr, "all connections have ended")
 				if r.status != exitFailed || !strings.Contains(r.stderr, "nothing was measured") || !report {
-					t.Errorf("a server that %s: exit status %d, %q\n%s", what, r.status, r.stderr, r.stdout)
+					t.Errorf("a server that %s: got exit status %d, %q\n%s", what, r.status, r.stderr, r.stdout)
 				}
-				r = wsloadText(t, append(shortly(url, args...), "-timeout", "300ms", "-fail-if", "p99>1h", "-fail-if", "errors>1e9")...)
+				r = wsloadText(t, append(shortRun(url, args...), "-timeout", "300ms", "-fail-if", "p99>1h", "-fail-if", "errors>1e9")...)
 				if r.status != exitFailed || !strings.Contains(r.stderr, "nothing was measured") {
-					t.Errorf("a server that %s, with -fail-if: exit status %d, %q", what, r.status, r.stderr)
+					t.Errorf("a server that %s, with -fail-if: got exit status %d, %q", what, r.status, r.stderr)
 				}
 			}
 			if name == "idle" || strings.HasPrefix(name, "connect") {
-				return // no connection has three messages
+				return // a connection sends fewer than three messages
 			}
-			r = wsloadText(t, shortly(startWrong(t, once).url, args...)...)
+			r = wsloadText(t, shortRun(startFake(t, once).url, args...)...)
 			if r.status != exitFailed || !strings.Contains(r.stderr, "errors") || strings.Contains(r.stderr, "nothing was measured") {
-				t.Errorf("a server that ends in the middle: exit status %d, %q", r.status, r.stderr)
+				t.Errorf("a server that ends connections: got exit status %d, %q", r.status, r.stderr)
 			}
-			r = wsloadText(t, append(shortly(startWrong(t, once).url, args...), "-fail-if", "errors>1e9")...)
+			r = wsloadText(t, append(shortRun(startFake(t, once).url, args...), "-fail-if", "errors>1e9")...)
 			if r.status != exitMeasured {
-				t.Errorf("with so many errors allowed: exit status %d, %q", r.status, r.stderr)
+				t.Errorf("with -fail-if errors>1e9: got exit status %d, %q", r.status, r.stderr)
 			}
 		})
 	}
 }
 
-// running is wsload in a process of its own.
+// running is a wsload that runs in a separate process.
 type running struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -89,6 +90,7 @@ type running struct {
 	stderr bytes.Buffer
 }
 
+// start starts wsload in a separate process.
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, cmd: wsloadProcess(t, args...)}
@@ -99,18 +101,18 @@ func start(t *testing.T, args ...string) *running {
 	return r
 }
 
-// ended waits for the end of the process.
+// ended waits for the process to exit and returns its exit status.
 func (r *running) ended() (status int) {
 	r.t.Helper()
-	watchdog := time.AfterFunc(6*soon, func() { r.cmd.Process.Kill() })
+	watchdog := time.AfterFunc(6*testTimeout, func() { r.cmd.Process.Kill() })
 	defer watchdog.Stop()
 	r.cmd.Wait()
 	return r.cmd.ProcessState.ExitCode()
 }
 
-// Each of the signals ends the measuring. The status depends on whether anything was measured
-// before.
-func TestSignals(t *testing.T) {
+// SIGINT, SIGTERM and SIGHUP end the measurement. The exit status depends on whether anything was
+// measured before.
+func TestSignalsEndTheMeasurement(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		for _, x := range []struct {
 			name    string
@@ -130,15 +132,15 @@ func TestSignals(t *testing.T) {
 		} {
 			t.Run(signal.String()+" "+x.name, func(t *testing.T) {
 				t.Parallel()
-				// The third message is sent when replies to two have come. In mode connect the
-				// measured time begins some connections after the first.
+				// The third message is sent after two replies. In mode connect, some connections
+				// are opened before the measured time begins.
 				var messages atomic.Int64
 				enough := int64(3)
 				if slices.Contains(x.args, "connect") {
 					enough = 200
 				}
-				begun := make(chan struct{}) // closed at the message after which the signal comes
-				s := startWrong(t, func(c *wrongConn) {
+				begun := make(chan struct{}) // closed when the signal may be sent
+				s := startFake(t, func(c *fakeConn) {
 					c.upgrades()
 					for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 						if x.replies {
@@ -149,36 +151,36 @@ func TestSignals(t *testing.T) {
 						}
 					}
 				})
-				r := start(t, shortly(s.url, append([]string{"-connections", "1", "-duration", "1h", "-timeout", "300ms"}, x.args...)...)...)
+				r := start(t, shortRun(s.url, append([]string{"-connections", "1", "-duration", "1h", "-timeout", "300ms"}, x.args...)...)...)
 				select {
 				case <-begun:
-				case <-time.After(3 * soon):
-					t.Error("no message came")
+				case <-time.After(3 * testTimeout):
+					t.Error("the server received no message")
 				}
 				r.cmd.Process.Signal(signal)
-				if status := r.ended(); status != x.status || !strings.Contains(r.stdout.String(), "It was interrupted") {
-					t.Errorf("exit status %d, want %d\n%s%s", status, x.status, r.stdout.Bytes(), r.stderr.Bytes())
+				if status := r.ended(); status != x.status || !strings.Contains(r.stdout.String(), "The run was interrupted") {
+					t.Errorf("got exit status %d, want %d and a report\n%s%s", status, x.status, r.stdout.Bytes(), r.stderr.Bytes())
 				}
 			})
 		}
 	}
 }
 
-// The second signal does not wait for replies.
-func TestSecondSignal(t *testing.T) {
+// A second signal ends wsload while replies are outstanding.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
 	begun := make(chan struct{}, 10)
-	s := startWrong(t, func(c *wrongConn) {
+	s := startFake(t, func(c *fakeConn) {
 		c.upgrades()
 		for _, _, ok := c.receives(); ok; _, _, ok = c.receives() {
 			begun <- struct{}{}
 		}
 	})
-	r := start(t, shortly(s.url, "-connections", "1", "-duration", "1h", "-timeout", "1h")...)
+	r := start(t, shortRun(s.url, "-connections", "1", "-duration", "1h", "-timeout", "1h")...)
 	<-begun
 	gone := make(chan int, 1)
 	go func() { gone <- r.ended() }()
 	var status int
-	for waits := true; waits; { // as often as a user would
+	for waits := true; waits; { // repeatedly, as a user would
 		r.cmd.Process.Signal(syscall.SIGINT)
 		select {
 		case status = <-gone:
@@ -187,27 +189,27 @@ func TestSecondSignal(t *testing.T) {
 		}
 	}
 	if status != exitFailed || !strings.Contains(r.stderr.String(), "interrupted") {
-		t.Errorf("exit status %d, %s", status, r.stderr.Bytes())
+		t.Errorf("got exit status %d, %s", status, r.stderr.Bytes())
 	}
 }
 
-// A run under nohup(1) ignores SIGHUP.
-func TestIgnoredHangUp(t *testing.T) {
-	s := startWrong(t, echoes)
+// A SIGHUP that the parent ignores, as nohup(1) does, stays ignored.
+func TestInheritedIgnoreOfSIGHUP(t *testing.T) {
+	s := startFake(t, echoes)
 	cmd := wsloadProcess(t)
-	cmd.Args = append([]string{"sh", "-c", `trap "" HUP; "$0" "$@" & sleep 0.1; kill -HUP $!; wait $!`, cmd.Path}, shortly(s.url)...)
+	cmd.Args = append([]string{"sh", "-c", `trap "" HUP; "$0" "$@" & sleep 0.1; kill -HUP $!; wait $!`, cmd.Path}, shortRun(s.url)...)
 	path, err := exec.LookPath("sh")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd.Path = path
-	if r := ran(t, cmd); r.status != exitMeasured || strings.Contains(r.stdout, "interrupted") {
-		t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	if r := runProcess(t, cmd); r.status != exitMeasured || strings.Contains(r.stdout, "interrupted") {
+		t.Errorf("got exit status %d\n%s%s", r.status, r.stdout, r.stderr)
 	}
 }
 
-// If the server's process ends during the run, what was measured until then is reported.
-func TestServerGone(t *testing.T) {
+// If the server's process ends during the run, the report has what was measured until then.
+func TestServerProcessEndsDuringTheRun(t *testing.T) {
 	for _, args := range [][]string{{}, {"-rate", "500"}, {"-mode", "connect"}, {"-reopen"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
@@ -228,21 +230,21 @@ func TestServerGone(t *testing.T) {
 				"-pid", strconv.Itoa(server.Process.Pid), "-fail-if", "cpu>1h")...)
 			<-killed
 			if r.status != exitFailed || r.Errors.Total == 0 || r.Messages == 0 || r.Server != nil {
-				t.Errorf("exit status %d, %d messages, %+v, %+v", r.status, r.Messages, r.Errors, r.Server)
+				t.Errorf("got exit status %d, %d messages, errors %+v, server %+v", r.status, r.Messages, r.Errors, r.Server)
 			}
 			if !strings.Contains(r.stderr, "has ended") || !r.Verdicts[0].Failed {
-				t.Errorf("%q, %+v", r.stderr, r.Verdicts)
+				t.Errorf("got %q, %+v; want an error and a failed condition", r.stderr, r.Verdicts)
 			}
 			if page, err := os.ReadFile(html); err != nil || !bytes.Contains(page, []byte("<svg")) {
-				t.Errorf("no page: %v", err)
+				t.Errorf("got no HTML page with charts: %v", err)
 			}
 		})
 	}
 }
 
-// An output that cannot be written makes the status 1, and does not affect the other outputs.
+// An output that cannot be written sets exit status 1 and does not affect the other outputs.
 func TestOutputsThatCannotBeWritten(t *testing.T) {
-	s := startWrong(t, echoes)
+	s := startFake(t, echoes)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip(err)
@@ -250,12 +252,12 @@ func TestOutputsThatCannotBeWritten(t *testing.T) {
 	defer full.Close()
 	html := filepath.Join(t.TempDir(), "report.html")
 	for name, args := range map[string][]string{
-		"text": shortly(s.url), "JSON": shortly(s.url, "-json"), "help": {"-h"}, "version": {"-version"}, "page": shortly(s.url, "-html", html),
+		"text": shortRun(s.url), "JSON": shortRun(s.url, "-json"), "help": {"-h"}, "version": {"-version"}, "page": shortRun(s.url, "-html", html),
 	} {
 		cmd := wsloadProcess(t, args...)
 		cmd.Stdout = full
-		if r := ran(t, cmd); r.status != exitFailed || !strings.Contains(r.stderr, "no space left on device") {
-			t.Errorf("%s: exit status %d, %q", name, r.status, r.stderr)
+		if r := runProcess(t, cmd); r.status != exitFailed || !strings.Contains(r.stderr, "no space left on device") {
+			t.Errorf("%s to a full device: got exit status %d, %q", name, r.status, r.stderr)
 		}
 		read, write, err := os.Pipe()
 		if err != nil {
@@ -264,56 +266,56 @@ func TestOutputsThatCannotBeWritten(t *testing.T) {
 		read.Close()
 		cmd = wsloadProcess(t, args...)
 		cmd.Stdout = write
-		if r := ran(t, cmd); r.status != exitFailed || !strings.Contains(r.stderr, "broken pipe") {
-			t.Errorf("%s into a pipe that is closed: exit status %d, %q", name, r.status, r.stderr)
+		if r := runProcess(t, cmd); r.status != exitFailed || !strings.Contains(r.stderr, "broken pipe") {
+			t.Errorf("%s to a closed pipe: got exit status %d, %q", name, r.status, r.stderr)
 		}
 		write.Close()
 	}
 	if page, err := os.ReadFile(html); err != nil || !bytes.Contains(page, []byte("<svg")) {
-		t.Errorf("the page is not written when stdout is full: %v", err)
+		t.Errorf("got no HTML page when stdout is full: %v", err)
 	}
-	r := wsloadText(t, shortly(s.url, "-html", "/dev/full")...)
+	r := wsloadText(t, shortRun(s.url, "-html", "/dev/full")...)
 	if r.status != exitFailed || !strings.Contains(r.stderr, "-html /dev/full: no space left") || !strings.Contains(r.stdout, "3 of 3 at the end") {
-		t.Errorf("a page that is full: exit status %d, %q\n%s", r.status, r.stderr, r.stdout)
+		t.Errorf("HTML page to a full device: got exit status %d, %q\n%s", r.status, r.stderr, r.stdout)
 	}
 }
 
-// Without stderr, the report and the status are the same.
-func TestStderrIsGone(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
+// If stderr is a closed pipe, the exit status is the same.
+func TestClosedStderr(t *testing.T) {
+	s := startFake(t, func(c *fakeConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
 	for args, want := range map[string]int{"": exitFailed, "-fail-if max>1h,errors>0": exitThreshold, "-html /nowhere/x": exitFailed, "-rate x": exitUsage} {
 		read, write, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
 		read.Close()
-		cmd := wsloadProcess(t, shortly(s.url, strings.Fields(args)...)...)
+		cmd := wsloadProcess(t, shortRun(s.url, strings.Fields(args)...)...)
 		cmd.Stderr = write
-		if r := ran(t, cmd); r.status != want {
-			t.Errorf("%q: exit status %d, want %d", args, r.status, want)
+		if r := runProcess(t, cmd); r.status != want {
+			t.Errorf("%q: got exit status %d, want %d", args, r.status, want)
 		}
 		write.Close()
 	}
 }
 
-// A page that cannot be written ends wsload before the run. A run that fails leaves an earlier
-// page.
+// A page that cannot be written is an error before the run. A run that fails does not change an
+// existing page.
 func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 	var connections atomic.Int64
-	s := startWrong(t, func(c *wrongConn) { connections.Add(1); echoes(c) })
+	s := startFake(t, func(c *fakeConn) { connections.Add(1); echoes(c) })
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{"/nowhere/x": "no such file", dir: "is a directory", fifo: "no such device"} {
-		r := wsloadText(t, shortly(s.url, "-html", path)...)
+		r := wsloadText(t, shortRun(s.url, "-html", path)...)
 		if r.status != exitFailed || r.stdout != "" || !strings.Contains(r.stderr, "-html "+path+": "+want) {
-			t.Errorf("%s: exit status %d, %q, %q", path, r.status, r.stdout, r.stderr)
+			t.Errorf("%s: got exit status %d, stdout %q, stderr %q; want error %q", path, r.status, r.stdout, r.stderr, want)
 		}
 	}
 	if n := connections.Load(); n > 0 {
-		t.Errorf("%d connections were opened for nothing", n)
+		t.Errorf("%d connections were opened, want 0", n)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -327,32 +329,32 @@ func TestPageIsOpenedBeforeTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{created, kept} {
-		if r := wsloadText(t, shortly(closed, "-html", path)...); r.status != exitFailed {
-			t.Errorf("exit status %d", r.status)
+		if r := wsloadText(t, shortRun(closed, "-html", path)...); r.status != exitFailed {
+			t.Errorf("a server that refuses: got exit status %d, want %d", r.status, exitFailed)
 		}
 	}
 	if _, err := os.Stat(created); err == nil {
-		t.Error("an empty page is left")
+		t.Error("the created page was not removed")
 	}
 	if text, err := os.ReadFile(kept); err != nil || string(text) != long {
-		t.Errorf("the earlier report has %d bytes, %v", len(text), err)
+		t.Errorf("the existing page was changed: %d bytes, %v", len(text), err)
 	}
-	if r := wsloadText(t, shortly(s.url, "-html", kept)...); r.status != exitMeasured {
-		t.Errorf("exit status %d, %s", r.status, r.stderr)
+	if r := wsloadText(t, shortRun(s.url, "-html", kept)...); r.status != exitMeasured {
+		t.Errorf("got exit status %d, %s", r.status, r.stderr)
 	}
 	if text, err := os.ReadFile(kept); err != nil || !bytes.HasPrefix(text, []byte("<!doctype")) || !bytes.HasSuffix(text, []byte("</html>\n")) {
-		t.Errorf("the page is not the whole file: %d bytes, %v", len(text), err)
+		t.Errorf("the file is not exactly the page: %d bytes, %v", len(text), err)
 	}
 }
 
-// The series ends with the measured time, while all connections are still open.
+// The series ends with the measured time, before connections are closed.
 func TestSeriesEndsWhileConnectionsAreOpen(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) {
+	s := startFake(t, func(c *fakeConn) {
 		c.upgrades()
 		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 			c.sends(ws.NewFrame(op, true, p))
 		}
-		time.Sleep(300 * time.Millisecond) // several intervals, in which the client's connections are closing
+		time.Sleep(300 * time.Millisecond) // several intervals, during which the client waits for the end of TCP
 	})
 	for _, x := range []struct{ args, last string }{
 		{"-duration 300ms", ""}, {"-duration 370ms", ""}, {"-duration 320ms", ""}, {"-duration 300ms -rate 300", ""}, {"-mode idle -duration 300ms", ""}, {"-leave -duration 350ms", ""},
@@ -362,43 +364,43 @@ func TestSeriesEndsWhileConnectionsAreOpen(t *testing.T) {
 			r := wsload(t, s.url, append(strings.Fields(x.args), "-interval", "100ms")...)
 			r.wantErrors()
 			if len(r.Series) < 2 {
-				t.Fatalf("%+v", r.Series)
+				t.Fatalf("got series %+v, want at least 2 points", r.Series)
 			}
 			last, before := r.Series[len(r.Series)-1], r.Series[len(r.Series)-2]
 			if last.Open != 3 || last.At > r.Duration+0.001 || last.At < r.Duration/2 {
-				t.Errorf("the last point of %v s is %+v", r.Duration, last)
+				t.Errorf("measured for %v s: got last point %+v, want 3 open", r.Duration, last)
 			}
 			if last.At-before.At < 0.049 {
-				t.Errorf("the last interval is %v s long", last.At-before.At)
+				t.Errorf("the last interval is %v s long, want at least half of 0.1 s", last.At-before.At)
 			}
 			if r.Mode != generate.Idle && last.Rate == 0 {
-				t.Errorf("the rate drops to 0 at the end: %+v", r.Series)
+				t.Errorf("the last point has rate 0: %+v", r.Series)
 			}
 		})
 	}
 }
 
-// The report of an interrupted run counts the connections that were open at the interrupt.
+// The report of an interrupted run has the number of connections that were open at the signal.
 func TestOpenWhenInterrupted(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	var upgraded atomic.Int64
-	s := startWrong(t, func(c *wrongConn) {
+	s := startFake(t, func(c *fakeConn) {
 		if upgraded.Add(1) == 3 {
-			signals <- syscall.SIGINT // the third is never answered
+			signals <- syscall.SIGINT // the third handshake is never answered
 			c.receives()
 			return
 		}
 		echoes(c)
 	})
-	r := wsloadUntil(t, signals, shortly(s.url, "-json", "-mode", "idle", "-handshakes", "1", "-fail-if", "open<2")...).parsed()
+	r := wsloadWithSignals(t, signals, shortRun(s.url, "-json", "-mode", "idle", "-handshakes", "1", "-fail-if", "open<2")...).parsed()
 	if r.Open != 2 || r.Verdicts[0].Failed || !r.Interrupted || len(r.Series) == 0 {
-		t.Errorf("%d open, %+v", r.Open, r.Verdicts)
+		t.Errorf("got %d open, interrupted %v, %+v; want 2 open", r.Open, r.Interrupted, r.Verdicts)
 	}
 }
 
-// The descriptors that a run needs are checked before it; an error that comes later is reported.
+// The descriptor limit is checked before the run. If descriptors run out later, that is an error.
 func TestTooFewDescriptors(t *testing.T) {
-	s := startWrong(t, echoes)
+	s := startFake(t, echoes)
 	limited := func(limit string, inherited int, args ...string) result {
 		cmd := wsloadProcess(t)
 		cmd.Args = append([]string{"sh", "-c", "ulimit -n " + limit + `; exec "$0" "$@"`, cmd.Path}, append([]string{"-url", s.url}, args...)...)
@@ -415,15 +417,15 @@ func TestTooFewDescriptors(t *testing.T) {
 		for range inherited {
 			cmd.ExtraFiles = append(cmd.ExtraFiles, null)
 		}
-		return ran(t, cmd)
+		return runProcess(t, cmd)
 	}
 	r := limited("110", 0, "-connections", "20", "-workers", "20", "-duration", "100ms")
 	if r.status != exitFailed || !strings.Contains(r.stderr, "-connections 20: the descriptor limit 110 allows") {
-		t.Errorf("exit status %d, %q", r.status, r.stderr)
+		t.Errorf("got exit status %d, %q", r.status, r.stderr)
 	}
-	// Descriptors that the parent has left open cannot be foreseen: a worker cannot be made.
+	// The check does not count inherited descriptors, so creating a worker fails.
 	r = limited("110", 90, "-connections", "10", "-workers", "10", "-duration", "100ms")
 	if r.status != exitFailed || !strings.Contains(r.stderr, "too many open files") || strings.Contains(r.stderr, "panic") {
-		t.Errorf("exit status %d, %q", r.status, r.stderr)
+		t.Errorf("got exit status %d, %q", r.status, r.stderr)
 	}
 }

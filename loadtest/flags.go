@@ -23,7 +23,7 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// settings are the values of the flags, from the command line or the environment.
+// settings holds the values of the flags, from the command line or the environment.
 type settings struct {
 	url         string
 	mode        string
@@ -58,16 +58,16 @@ const (
 
 	mostConnections = 4 << 20
 	mostInFlight    = 4096
-	mostWeight      = 1000 // of a mix, in all
+	mostWeight      = 1000 // sum of the weights of a mix
 	mostGreetings   = 100
 	longest         = 30 * 24 * time.Hour
 
-	// minInterval keeps the progress line readable and the figures of a point meaningful.
+	// minInterval keeps the progress line readable and gives each point enough messages.
 	minInterval = 100 * time.Millisecond
 )
 
-// parse returns the settings. Its errors name the flag or variable, its value, and the cause. They
-// contain no password.
+// parse returns the settings. Its errors name the flag or variable, its value and the reason, and
+// never contain a password.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
 	err := s.parse(fs, args)
@@ -80,7 +80,7 @@ func parse(args []string) (*settings, error) {
 	return s, err
 }
 
-// parse sets the flags. The URL may also be an argument, anywhere between them.
+// parse sets the flags. The URL may also be given as an argument, anywhere among the flags.
 func (s *settings) parse(fs *flag.FlagSet, args []string) error {
 	arguments, err := flags.Arguments(fs, joinGreeting(args))
 	if err != nil {
@@ -91,19 +91,19 @@ func (s *settings) parse(fs *flag.FlagSet, args []string) error {
 		fs.Visit(func(f *flag.Flag) { given = given || f.Name == "url" })
 		switch {
 		case len(arguments) > 1:
-			return fmt.Errorf("unexpected argument %q: the one argument is the server's URL", arguments[1])
+			return fmt.Errorf("unexpected argument %q: the only argument is the server's URL", arguments[1])
 		case given:
-			return fmt.Errorf("unexpected argument %q: -url is given as well", arguments[0])
+			return fmt.Errorf("unexpected argument %q: the URL is also given by -url", arguments[0])
 		}
-		if err := fs.Set("url", arguments[0]); err != nil { // before WSLOAD_URL, as any flag
+		if err := fs.Set("url", arguments[0]); err != nil { // takes precedence over WSLOAD_URL, like any flag
 			return fmt.Errorf("argument %w", err)
 		}
 	}
 	return flags.Parse(fs, nil, envPrefix)
 }
 
-// joinGreeting joins -greeting and a number that follows it to one argument. Without a number,
-// -greeting is a flag like -json, so the flag package would take the number for the URL.
+// joinGreeting joins -greeting and a number that follows it into one argument. Since -greeting is
+// also valid without a value, the flag package would not take the next argument as its value.
 func joinGreeting(args []string) (joined []string) {
 	for _, arg := range args {
 		last := len(joined) - 1
@@ -122,67 +122,67 @@ func newSettings() (*settings, *flag.FlagSet) {
 	fs := flags.NewSet("wsload")
 
 	flags.Var(fs, &s.url, "url", "ws://127.0.0.1:8080/", checkURL,
-		"server, as a `URL` ws://host:port/path; the same as the argument. The addresses of a name are tried in turn. A user name and password in it are sent as Basic authorization, and are in no report")
+		"`URL` of the server, ws://host:port/path; may also be given as the argument. All addresses of a host name are tried in turn. A user name and password in the URL are sent as Basic authorization and appear in no report")
 	s.header.set(fs, "header",
-		"header `field` 'Name: value' of the opening request; may be repeated. Host replaces the URL's; those that wsload sets itself are refused")
+		"header `field` of the opening request, 'Name: value'; may be repeated. Host replaces the host of the URL. Fields that wsload sets itself are refused")
 	flags.Var(fs, &s.subprotocol, "subprotocol", nil, parseSubprotocols,
-		"subprotocols to offer, a `list` with commas. The server may choose one of them, or none")
+		"comma-separated `list` of subprotocols to offer. The server may choose one of them or none")
 	fs.Var(&greetingFlag{&s.greeting}, "greeting",
-		"`number` of messages that the server sends before the first echo, on each connection; -greeting alone is 1. Nothing is sent before they have come")
+		"`number` of messages that the server sends on each connection before the first echo; -greeting alone means 1. wsload sends no message until they have arrived")
 	flags.Var(fs, &s.mode, "mode", string(generate.Echo), flags.Word(string(generate.Echo), string(generate.Idle), string(generate.Connect)),
-		"`what` connections do: echo sends and awaits replies for as long as it lasts; idle echoes once and stays silent, to measure memory; connect opens, echoes once, closes, and begins again")
+		"`mode` of the connections: echo sends messages and compares the replies until the end of -duration; idle echoes one message and then stays silent, to measure memory; connect opens a connection, echoes one message, closes the connection, and repeats")
 	flags.Var(fs, &s.connections, "connections", 100, flags.Int(1, mostConnections),
-		"`number` of connections; in mode connect, of those at a time")
+		"`number` of connections; in mode connect, the number open at a time")
 	flags.Var(fs, &s.ramp, "ramp", 0, parseNumber(0, 1e7),
-		"connections to open, `a second`. 0: as fast as -handshakes allows")
+		"connections to open `per second`. 0: as fast as -handshakes allows")
 	flags.Var(fs, &s.handshakes, "handshakes", 128, flags.Int(1, mostConnections),
-		"`number` of handshakes that may be outstanding; more than the server's listen queue takes make each other wait")
+		"maximum `number` of outstanding handshakes. If it exceeds the server's listen queue, some connections are delayed by 1s or more")
 	flags.Var(fs, &s.sources, "source", nil, parseSourceList,
-		"local `addresses`, in turn: a list with commas, or a number of them from 127.0.0.1 on. Each has some 28000 ports for one server address. None: the kernel chooses")
+		"local `addresses` to connect from, used in turn: a comma-separated list, or the number of addresses from 127.0.0.1 on. Each has about 28000 ports for one server address. None: the kernel chooses")
 	flags.Var(fs, &s.payload, "payload", payloadMix{{Size: 128, Weight: 1}}, parseMix,
-		"length of messages, in `bytes`; or a mix of lengths with their parts, such as 128:90,64KiB:10")
+		"length of messages in `bytes`, or a mix of lengths with weights, such as 128:90,64KiB:10")
 	flags.Var(fs, &s.kind, "type", string(wire.Binary), flags.Word(string(wire.Binary), string(wire.Text), string(wire.Unicode)),
-		"`kind` of messages: binary (random bytes), text (ASCII) or unicode (text of characters of one to four bytes)")
+		"`kind` of messages: binary (random bytes), text (ASCII) or unicode (text of characters that are one to four bytes long)")
 	flags.Var(fs, &s.inFlight, "inflight", 1, flags.Int(1, mostInFlight),
-		"`number` of messages that a connection may have sent without their replies")
+		"maximum `number` of outstanding messages per connection: sent, but not yet echoed")
 	flags.Var(fs, &s.rate, "rate", 0, parseNumber(0, 1e9),
-		"messages to send, `a second` on all connections together, whether or not replies have come; in mode connect, connections to open. Latency is then from the time at which a message was due. 0: a closed loop, the next message is sent when a reply has come")
+		"messages to send `per second` on all connections together, whether or not replies have arrived; in mode connect, connections to open. Latency is then measured from the time at which a message was due. 0: closed loop, a connection sends its next message when a reply arrives")
 	fs.BoolVar(&s.reopen, "reopen", false,
-		"open connections again that the server closes or loses, at once and then with pauses of up to 1s. To be closed with 1001 or 1012 is no error then; at a rate, what is due meanwhile is sent when the connection is open again. Messages that were sent and not echoed are lost, and counted")
+		"reopen connections that the server closes or loses: at once, then after pauses of up to 1s. Close codes 1001 and 1012 are no errors then. At a fixed rate, messages that become due meanwhile are sent when the connection is open again. Messages that were sent but not echoed are counted as lost")
 	fs.BoolVar(&s.leave, "leave", false,
-		"end connections, once the time is over, by closing TCP without the close handshake, and that after the report, as clients do that vanish; of a million it saves the time")
+		"at the end, close TCP without the close handshake, as clients that disconnect abruptly do, and only after the report is written. This saves time with a million connections")
 	flags.Var(fs, &s.duration, "duration", 10*time.Second, flags.Duration(time.Millisecond, longest),
 		"`time` to measure")
 	flags.Var(fs, &s.warmup, "warmup", time.Second, flags.Duration(0, longest),
 		"`time` to run before measuring, once all connections are open")
 	flags.Var(fs, &s.timeout, "timeout", 10*time.Second, flags.Duration(time.Millisecond, longest),
-		"`time` to wait for a handshake, for anything of an outstanding reply, and for the end of a connection")
+		"`time` to wait for a handshake, for the next bytes while a reply is outstanding, and for the end of a connection")
 	flags.Var(fs, &s.workers, "workers", max(1, runtime.GOMAXPROCS(0)/2), flags.Int(1, 4096),
-		"`number` of event loops; the default is half of the CPUs that may be used, the other half being the server's")
+		"`number` of event loops; the default is half of the CPUs that the process may use, which leaves the other half to the server")
 	flags.Var(fs, &s.pid, "pid", 0, flags.Int(0, math.MaxInt32),
-		"the server's process `number`, to report its CPU a message and its resident memory a connection. 0: unknown")
+		"process `ID` of the server, to report its CPU time per message and its resident memory per connection. 0: not reported")
 	flags.Var(fs, &s.interval, "interval", time.Second, flags.Duration(minInterval, time.Hour),
-		"`time` from one progress line, and one point of the time series, to the next")
+		"`time` between two progress lines, and between two points of the time series")
 	flags.Var(fs, &s.paused, "paused", "", flags.Text,
-		"`file` of 8 bytes where whoever stops this process (SIGSTOP) keeps for how many nanoseconds in all, in the machine's byte order, before it goes on (SIGCONT). They are not counted as time, nor are latencies of messages that were on their way then; make bench so measures servers by turns. None: all time counts")
-	fs.BoolVar(&s.json, "json", false, "write the report as JSON, for programs")
+		"`file` holding a native-endian int64: the total nanoseconds during which this process was stopped (SIGSTOP), updated before it continues (SIGCONT). This time is excluded from all timings, and messages outstanding during it are excluded from the latencies. make bench uses this to measure servers in turn. None: all time counts")
+	fs.BoolVar(&s.json, "json", false, "write the report to stdout as JSON instead of text")
 	flags.Var(fs, &s.html, "html", "", flags.Text,
-		"`file` to write a report with pictures to, with nothing outside of it")
+		"`file` to write a self-contained HTML report with charts to")
 	s.failIf.set(fs, "fail-if",
-		"`condition` on which the exit status is 3, such as p99>5ms; may be repeated, or a list with commas. What was not measured fails. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (a second), open (connections), lost (messages), cpu (the server's a message, a time), rss (the server's a connection, bytes); < <= > >=")
+		"`condition` under which the exit status is 3, such as p99>5ms; may be repeated, or be a comma-separated list. A metric that was not measured also gives status 3. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (per second), open (connections), lost (messages), cpu (time of the server per message), rss (bytes of the server per connection). Operators: < <= > >=")
 	flags.Version(fs, &s.version)
 	return s, fs
 }
 
-// check checks the flags against each other.
+// check returns an error if the flags contradict each other.
 func (s *settings) check() error {
 	switch {
 	case s.mode == string(generate.Idle) && s.rate > 0:
-		return fmt.Errorf("-rate %v: nothing is sent at a rate in mode idle", s.rate)
+		return fmt.Errorf("-rate %v: mode idle sends no messages at a rate (-mode)", s.rate)
 	case s.mode != string(generate.Echo) && s.inFlight > 1:
-		return fmt.Errorf("-inflight %d: there is one message a connection in mode %s", s.inFlight, s.mode)
+		return fmt.Errorf("-inflight %d: a connection sends only one message in mode %s (-mode)", s.inFlight, s.mode)
 	case s.connections*s.inFlight > 1<<28:
-		return fmt.Errorf("-inflight %d: with -connections %d more than %d messages could be outstanding", s.inFlight, s.connections, 1<<28)
+		return fmt.Errorf("-inflight %d: with -connections %d, more than the limit of %d messages could be outstanding", s.inFlight, s.connections, 1<<28)
 	}
 	hosts, authorizations := 0, 0
 	for _, f := range s.header {
@@ -198,9 +198,9 @@ func (s *settings) check() error {
 	case err != nil:
 		return fmt.Errorf("-url %q: %w", s.url, err)
 	case hosts > 1:
-		return errors.New("-header Host: is given twice")
+		return errors.New("-header Host is given twice")
 	case authorizations > 1 || authorizations > 0 && u.User != nil:
-		return errors.New("-header Authorization: is given twice, or user name and password are in the URL as well")
+		return errors.New("-header Authorization is given twice, or a user name and password are in the URL as well")
 	}
 	if _, err := wire.RequestHead(u, s.header, s.subprotocol); err != nil {
 		return fmt.Errorf("-url, -header and -subprotocol: %w", err)
@@ -210,13 +210,13 @@ func (s *settings) check() error {
 			return fmt.Errorf("-fail-if %q: %s is not measured in mode idle", t, t.Metric)
 		}
 		if s.pid == 0 && (t.Metric == "cpu" || t.Metric == "rss") {
-			return fmt.Errorf("-fail-if %q: %s is only known with -pid", t, t.Metric)
+			return fmt.Errorf("-fail-if %q: %s is measured only with -pid", t, t.Metric)
 		}
 	}
 	return nil
 }
 
-// plan returns the plan that the settings ask for. Addrs are the server's addresses.
+// plan returns the plan of the run. Addrs are the server's addresses.
 func (s *settings) plan(addrs []netip.AddrPort) (*generate.Plan, error) {
 	u, err := generate.ParseURL(s.url)
 	if err != nil {
@@ -259,12 +259,12 @@ func (s *settings) schedule() measure.Schedule {
 	return measure.Schedule{Warmup: s.warmup, Duration: s.duration, Interval: s.interval, PID: s.pid}
 }
 
-// subject returns what the report of a plan's run is about.
+// subject returns the settings that the report of a plan shows.
 func (s *settings) subject(p *generate.Plan) report.Subject {
 	return report.Subject{Plan: p, Payload: s.payload.String(), Type: s.kind, Warmup: s.warmup, PID: s.pid, FailIf: s.failIf}
 }
 
-// help writes an explanation of every flag.
+// help writes the output of -h.
 func help(w io.Writer) {
 	fmt.Fprint(w, `wsload measures a WebSocket echo server: it sends messages on many connections, compares every
 byte of the replies, and reports rates, latencies and errors.
@@ -275,10 +275,10 @@ usage: wsload [flags] [URL]
 	_, fs := newSettings()
 	flags.Explain(w, fs, envPrefix)
 	fmt.Fprint(w, `
-Each flag may be given by the environment variable beside it instead. Bytes are a
-number, or one with KiB, MiB or GiB; times are like 300us, 5ms, 10s or 1h30m.
+Each flag can be set by the environment variable beside it instead. Sizes are in bytes, or have
+the unit KiB, MiB or GiB; times are written 300us, 5ms, 10s or 1h30m.
 
-Errors are counted by kind, each with what the first one was, and each costs its connection:
+Errors are counted by kind, with the details of the first of each. An error ends its connection:
 `)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for kind := range stats.Failures {
@@ -286,24 +286,25 @@ Errors are counted by kind, each with what the first one was, and each costs its
 	}
 	t.Flush()
 	fmt.Fprint(w, `
-The report goes to stdout; a progress line goes to stderr if that is a terminal. SIGINT,
-SIGTERM and SIGHUP end the measuring early, a second one ends at once. The exit status is:
+The report is written to stdout, and a progress line to stderr if that is a terminal. SIGINT,
+SIGTERM and SIGHUP end the measurement early; a second signal ends wsload at once, without a
+report. The exit status is:
   0  messages were measured, there was no error, and all reports were written
   1  nothing was measured, a report could not be written, or there were errors
-  2  a flag is wrong
-  3  a condition of -fail-if holds, or is on what was not measured
+  2  a flag is invalid
+  3  a condition of -fail-if holds, or its metric was not measured
 
-With a condition on errors, only that decides how many there may be.
+If a condition is on errors, it alone decides how many errors are allowed.
 `)
 }
 
-// checkURL checks a URL as far as that is possible without a name server.
+// checkURL checks a URL without resolving its host name.
 func checkURL(text string) (string, error) {
 	_, err := generate.ParseURL(text)
 	return text, err
 }
 
-// headerFields is a flag that may be repeated.
+// headerFields is the value of a flag that may be repeated.
 type headerFields []wire.Field
 
 func (l *headerFields) set(fs *flag.FlagSet, name, usage string) {
@@ -321,7 +322,7 @@ func (l headerFields) String() string {
 	return strings.Join(items, "\n")
 }
 
-// subprotocols is a list of different tokens (RFC 6455, section 4.1, item 10).
+// subprotocols is a list of distinct tokens (RFC 6455, section 4.1, item 10).
 type subprotocols []string
 
 func parseSubprotocols(text string) (subprotocols, error) {
@@ -342,7 +343,7 @@ func parseSubprotocols(text string) (subprotocols, error) {
 
 func (l subprotocols) String() string { return strings.Join(l, ",") }
 
-// greetingFlag is a number that may be omitted, which makes it 1.
+// greetingFlag is the value of a flag whose number may be omitted, which means 1.
 type greetingFlag struct{ n *int }
 
 func (f *greetingFlag) IsBoolFlag() bool { return true }
@@ -377,7 +378,7 @@ func parseNumber(least, most float64) func(string) (float64, error) {
 	}
 }
 
-// payloadMix is the lengths of messages and their proportions.
+// payloadMix holds the lengths of messages and their weights.
 type payloadMix []wire.Portion
 
 func parseMix(text string) (mix payloadMix, err error) {
@@ -387,23 +388,23 @@ func parseMix(text string) (mix payloadMix, err error) {
 	}
 	total := 0
 	for _, item := range items {
-		length, part, mixed := strings.Cut(item, ":")
+		length, weightText, mixed := strings.Cut(item, ":")
 		if !mixed {
-			part = "1"
+			weightText = "1"
 		}
 		size, err := flags.Size(0, wire.LongestPayload)(length)
 		if err != nil {
 			return nil, fmt.Errorf("has a length %q that %w", length, err)
 		}
-		weight, err := flags.Int(1, mostWeight)(part)
+		weight, err := flags.Int(1, mostWeight)(weightText)
 		if err != nil {
-			return nil, fmt.Errorf("has a part %q that %w", part, err)
+			return nil, fmt.Errorf("has a weight %q that %w", weightText, err)
 		}
 		mix = append(mix, wire.Portion{Size: int(size), Weight: weight})
 		total += weight
 	}
 	if total > mostWeight {
-		return nil, fmt.Errorf("has parts of %d in all, more than %d", total, mostWeight)
+		return nil, fmt.Errorf("has weights of %d in total, the limit is %d", total, mostWeight)
 	}
 	return mix, nil
 }
@@ -440,7 +441,7 @@ func (l sourceList) String() string {
 	return strings.Join(items, ",")
 }
 
-// thresholds is a flag that may be repeated.
+// thresholds is the value of a flag that may be repeated.
 type thresholds []report.Threshold
 
 func (l *thresholds) set(fs *flag.FlagSet, name, usage string) {

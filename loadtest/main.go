@@ -1,12 +1,12 @@
-// Command loadtest is wsload: it measures a WebSocket echo server.
+// Command loadtest builds as wsload, a load generator for WebSocket echo servers.
 //
 //	wsload -connections 1000 -payload 1KiB -duration 10s
 //
-// See wsload -h for its flags, and docs/load.md for what it measures, and how.
+// See wsload -h for its flags, and docs/load.md for what it measures and how.
 //
-// The packages below it import one way: stats counts, wire knows the bytes, generate has the
-// connections and event loops, measure goes through the schedule, and report shows the outcome.
-// This one has the flags, the signals and the exit status.
+// Each of its packages imports only those before it: stats counts, wire implements the protocol,
+// generate runs the connections and event loops, measure runs the schedule, and report writes the
+// results. This package handles the flags, the signals and the exit status.
 package main
 
 import (
@@ -31,27 +31,27 @@ import (
 // Exit statuses.
 const (
 	exitMeasured  = 0
-	exitFailed    = 1 // nothing was measured, or there were errors, or a report could not be written
+	exitFailed    = 1 // nothing was measured, there were errors, or a report could not be written
 	exitUsage     = flags.ExitUsage
-	exitThreshold = 3 // a condition of -fail-if holds
+	exitThreshold = 3 // a condition of -fail-if holds, or its metric was not measured
 )
 
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup(1) ignores it
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup(1)
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	signal.Ignore(syscall.SIGPIPE) // a write to a closed pipe is an error like any other
+	signal.Ignore(syscall.SIGPIPE) // a write to a closed pipe returns an error instead
 	status := run(os.Args[1:], os.Stdout, os.Stderr, signals)
-	if err := os.Stdout.Close(); err != nil && status == exitMeasured { // some file systems report errors only now
+	if err := os.Stdout.Close(); err != nil && status == exitMeasured { // some file systems report write errors here
 		fmt.Fprintln(os.Stderr, "wsload:", err)
 		status = exitFailed
 	}
 	os.Exit(status)
 }
 
-// run is the program: from arguments to exit status.
+// run runs wsload with the given arguments and returns the exit status.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	s, err := parse(args)
 	if status, answered := flags.Answer("wsload", err, s.version, help, stdout, stderr); answered {
@@ -64,15 +64,15 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	}
 	defer page.Abandon()
 	r, end, err := load(s, stderr, signals)
-	defer end() // after the report, since with -leave this takes long
+	defer end() // after the report, because with -leave this takes long
 	if err != nil {
 		fmt.Fprintln(stderr, "wsload:", err)
 		return exitFailed
 	}
-	failed := append(deliver(r, s, stdout, page), r.Shortcomings()...)
+	failed := append(deliver(r, s, stdout, page), r.Problems()...)
 	status := exitMeasured
 	if n := r.UnjudgedErrors(); n > 0 {
-		fmt.Fprintf(stderr, "wsload: %s errors (-fail-if 'errors>N' allows N)\n", format.Thousands(int64(n)))
+		fmt.Fprintf(stderr, "wsload: %s errors (to allow N: -fail-if 'errors>N')\n", format.Thousands(int64(n)))
 		status = exitFailed
 	}
 	for _, v := range r.Verdicts {
@@ -88,7 +88,8 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	return status
 }
 
-// load does what the settings ask for. End closes what is still open then.
+// load runs the load that the settings describe. The caller has to call end, which closes the
+// remaining connections.
 func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report.Report, end func(), err error) {
 	end = func() {}
 	if err := allowDescriptors(s.connections, min(s.workers, s.connections)); err != nil {
@@ -115,7 +116,7 @@ func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report.Re
 	return report.New(s.subject(p), out), m.Close, nil
 }
 
-// lookUp finds the server's addresses, unless a signal comes first.
+// lookUp resolves the server's addresses. A signal interrupts it.
 func lookUp(s *settings, signals <-chan os.Signal) (addrs []netip.AddrPort, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
@@ -137,14 +138,14 @@ func lookUp(s *settings, signals <-chan os.Signal) (addrs []netip.AddrPort, err 
 	return addrs, nil
 }
 
-// deliver writes the report in the forms that were asked for. It writes each even if another
-// failed, and returns all errors.
+// deliver writes the report to stdout and to the HTML page. It writes each even if the other fails,
+// and returns all errors.
 func deliver(r *report.Report, s *settings, stdout io.Writer, page *report.Page) (failed []error) {
 	var text bytes.Buffer
 	if s.json {
 		e := json.NewEncoder(&text)
 		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false) // p99>5ms
+		e.SetEscapeHTML(false) // keeps the > of p99>5ms
 		if err := e.Encode(r); err != nil {
 			failed = append(failed, fmt.Errorf("-json: %w", err))
 		}
@@ -152,7 +153,7 @@ func deliver(r *report.Report, s *settings, stdout io.Writer, page *report.Page)
 		r.WriteText(&text)
 	}
 	if _, err := stdout.Write(text.Bytes()); err != nil {
-		failed = append(failed, fmt.Errorf("the report: %w", err))
+		failed = append(failed, fmt.Errorf("write report to stdout: %w", err))
 	}
 	if err := page.Write(r); err != nil {
 		failed = append(failed, fmt.Errorf("-html %s: %w", s.html, err))
@@ -161,22 +162,22 @@ func deliver(r *report.Report, s *settings, stdout io.Writer, page *report.Page)
 }
 
 const (
-	// ownDescriptors is more than the process opens besides connections and workers.
+	// ownDescriptors is an upper bound of the descriptors besides those of connections and workers.
 	ownDescriptors = 64
 
-	// workerDescriptors are a worker's epoll instance, its eventfd and its timer.
+	// workerDescriptors counts a worker's epoll instance, eventfd and timerfd.
 	workerDescriptors = 3
 )
 
-// allowDescriptors raises the soft limit of descriptors to the hard one, and returns an error if
-// that is too low.
+// allowDescriptors raises the soft descriptor limit to the hard one, and returns an error if that
+// is too low for the connections and workers.
 func allowDescriptors(connections, workers int) error {
 	limit, err := limits.RaiseFiles()
 	if err != nil {
-		return fmt.Errorf("descriptor limit: %w", err)
+		return fmt.Errorf("raise descriptor limit: %w", err)
 	}
 	if allowed := limit - ownDescriptors - workers*workerDescriptors; connections > allowed {
-		return fmt.Errorf("-connections %d: the descriptor limit %d allows %d (ulimit -Hn)", connections, limit, allowed)
+		return fmt.Errorf("-connections %d: the descriptor limit %d allows %d (hard limit: ulimit -Hn)", connections, limit, allowed)
 	}
 	return nil
 }

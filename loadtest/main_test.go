@@ -22,9 +22,9 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-const soon = 10 * time.Second // more than anything takes
+const testTimeout = 10 * time.Second // longer than any single step of a test takes
 
-// wsecho builds the real server when the first test needs it. TestMain removes it.
+// wsecho builds the server when the first test needs it. TestMain removes it.
 var wsecho = sync.OnceValues(func() (path string, err error) {
 	dir, err := os.MkdirTemp("", "wsload")
 	if err != nil {
@@ -38,10 +38,10 @@ var wsecho = sync.OnceValues(func() (path string, err error) {
 	return path, nil
 })
 
-var built string // directory; empty: none
+var built string // directory of the built server; empty: none
 
-// TestMain checks once, for all tests, that nothing is left open or running. In a process that
-// wsloadProcess has started, it is wsload.
+// TestMain runs the tests and then checks that no descriptor, goroutine or process has leaked. In a
+// process that wsloadProcess has started, it runs wsload instead.
 func TestMain(m *testing.M) {
 	if os.Getenv("BE_WSLOAD") != "" {
 		main()
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A server is a wsecho in a process of its own.
+// A server is a wsecho in a separate process.
 type server struct {
 	url string
 	pid int
@@ -77,7 +77,7 @@ func startServer(t *testing.T, args ...string) server {
 	return server{url, cmd.Process.Pid}
 }
 
-// serving starts a server and returns its URL.
+// serving starts a wsecho and returns its URL, which it logs.
 func serving(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	log, err := cmd.StderrPipe()
@@ -90,41 +90,41 @@ func serving(t *testing.T, cmd *exec.Cmd) string {
 	var serving struct{ Listen []string }
 	line, err := bufio.NewReader(log).ReadBytes('\n')
 	if err != nil || json.Unmarshal(line, &serving) != nil || len(serving.Listen) != 1 {
-		t.Fatalf("wsecho says %q, %v", line, err)
+		t.Fatalf("wsecho logs %q, %v; want its listen address", line, err)
 	}
 	return "ws://" + serving.Listen[0] + "/"
 }
 
-// A result is what a run of wsload returns and writes.
+// A result holds the exit status and the output of a run of wsload.
 type result struct {
 	t             *testing.T
 	status        int
 	stdout        string
 	stderr        string
-	report.Report // with -json, which wsload sets
+	report.Report // only with -json: see parsed
 }
 
-// wsloadText runs the program in this process.
+// wsloadText runs wsload in this process.
 func wsloadText(t *testing.T, args ...string) result {
 	t.Helper()
-	return wsloadUntil(t, nil, args...)
+	return wsloadWithSignals(t, nil, args...)
 }
 
-func wsloadUntil(t *testing.T, signals <-chan os.Signal, args ...string) result {
+func wsloadWithSignals(t *testing.T, signals <-chan os.Signal, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	status := run(args, &stdout, &stderr, signals)
 	return result{t: t, status: status, stdout: stdout.String(), stderr: stderr.String()}
 }
 
-// wsload runs the program for a short time and parses its report.
+// wsload runs wsload with -json for a short time and parses its report.
 func wsload(t *testing.T, url string, args ...string) result {
 	t.Helper()
-	return wsloadText(t, append(shortly(url, "-json"), args...)...).parsed()
+	return wsloadText(t, append(shortRun(url, "-json"), args...)...).parsed()
 }
 
-// wsloadProcess returns a command that runs the program in a process of its own, for what only a
-// process has: signals, descriptors, and processors that it does not share with the test's servers.
+// wsloadProcess returns a command that runs wsload in a separate process, for tests of signals and
+// descriptors, or tests whose server must not share its processors.
 func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -136,13 +136,13 @@ func wsloadProcess(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// shortly returns the flags of a run that measures for a short time.
-func shortly(url string, args ...string) []string {
+// shortRun returns the flags of a run that measures for a short time.
+func shortRun(url string, args ...string) []string {
 	return append([]string{"-url", url, "-connections", "3", "-warmup", "0s", "-duration", "200ms", "-workers", "1"}, args...)
 }
 
-// ran runs wsload in a process of its own.
-func ran(t *testing.T, cmd *exec.Cmd) result {
+// runProcess runs a command of wsloadProcess to its end.
+func runProcess(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if cmd.Stdout == nil {
@@ -160,24 +160,24 @@ func ran(t *testing.T, cmd *exec.Cmd) result {
 func (r result) parsed() result {
 	r.t.Helper()
 	if err := json.Unmarshal([]byte(r.stdout), &r.Report); err != nil {
-		r.t.Fatalf("exit status %d, %v\n%s\n%s", r.status, err, r.stdout, r.stderr)
+		r.t.Fatalf("exit status %d, invalid JSON: %v\n%s\n%s", r.status, err, r.stdout, r.stderr)
 	}
 	return r
 }
 
-// wantErrors checks that errors of exactly these kinds were counted.
+// wantErrors checks that errors of exactly the given kinds were counted.
 func (r result) wantErrors(kinds ...stats.Failure) {
 	r.t.Helper()
 	wanted := map[string]bool{}
 	for _, k := range kinds {
 		wanted[k.String()] = true
 		if r.Errors.Kinds[k.String()].Count == 0 {
-			r.t.Errorf("no error of kind %v was counted: %+v", k, r.Errors)
+			r.t.Errorf("got no error of kind %v, want some: %+v", k, r.Errors)
 		}
 	}
 	for kind, c := range r.Errors.Kinds {
 		if !wanted[kind] {
-			r.t.Errorf("%d errors of kind %s: %s", c.Count, kind, c.First)
+			r.t.Errorf("got %d errors of kind %s, want none: %s", c.Count, kind, c.First)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func (r result) wantErrors(kinds ...stats.Failure) {
 func (r result) wantMessages() {
 	r.t.Helper()
 	if r.Messages == 0 || r.Latency.Count == 0 || r.Latency.P50 <= 0 || r.Latency.Max < r.Latency.P50 {
-		r.t.Errorf("%d messages, %+v", r.Messages, r.Latency)
+		r.t.Errorf("got %d messages, latency %+v; want some", r.Messages, r.Latency)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestEcho(t *testing.T) {
 		{"-payload", "126", "-type", "unicode"},
 		{"-payload", "1KiB", "-inflight", "16"},
 		{"-payload", "64KiB", "-inflight", "3"},
-		{"-payload", "1MiB"}, // comes back in fragments
+		{"-payload", "1MiB"}, // wsecho echoes it in fragments
 		{"-payload", "300KiB", "-inflight", "40"},
 		{"-payload", "128:90,64KiB:10,1:7", "-type", "text", "-inflight", "7"},
 		{"-connections", "500", "-workers", "2"},
@@ -207,21 +207,21 @@ func TestEcho(t *testing.T) {
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
-			r := wsload(t, s.url, append([]string{"-duration", "1s"}, args...)...) // long enough for all of them at once
+			r := wsload(t, s.url, append([]string{"-duration", "1s"}, args...)...) // long enough for parallel subtests
 			r.wantErrors()
 			r.wantMessages()
 			if r.status != 0 || r.stderr != "" || r.Open != r.Connections || r.Loop != "closed" {
-				t.Errorf("exit status %d, %q, %d of %d open, loop %s", r.status, r.stderr, r.Open, r.Connections, r.Loop)
+				t.Errorf("got exit status %d, %q, %d of %d open, loop %s", r.status, r.stderr, r.Open, r.Connections, r.Loop)
 			}
 			if r.Handshake.Count != int64(r.Connections) {
-				t.Errorf("%d handshakes of %d connections", r.Handshake.Count, r.Connections)
+				t.Errorf("got %d handshakes, want %d", r.Handshake.Count, r.Connections)
 			}
 		})
 	}
 }
 
-// At a fixed rate every message that was due is accounted for, whatever the number of connections.
-func TestFixedRate(t *testing.T) {
+// At a fixed rate exactly the messages that are due are sent, for any number of connections.
+func TestFixedRateSendsWhatIsDue(t *testing.T) {
 	s := startServer(t)
 	for _, args := range [][]string{
 		{"-connections", "7", "-workers", "2"},
@@ -231,57 +231,57 @@ func TestFixedRate(t *testing.T) {
 		r := wsload(t, s.url, append(args, "-rate", "2000", "-warmup", "50ms", "-duration", "250ms")...)
 		r.wantErrors()
 		if n := r.Latency.Count; n < 499 || n > 501 {
-			t.Errorf("%v: %d messages were due in 250 ms at 2000 a second", args, n)
+			t.Errorf("%v: got %d messages in 250 ms at 2000 per second, want 500", args, n)
 		}
 		if r.Loop != "fixed rate" || r.RateAsked != 2000 {
-			t.Errorf("loop %q at %v", r.Loop, r.RateAsked)
+			t.Errorf("got loop %q at %v, want fixed rate at 2000", r.Loop, r.RateAsked)
 		}
 	}
 }
 
-func TestIdle(t *testing.T) {
+func TestIdleConnectionsEchoOnce(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-mode", "idle", "-connections", "400", "-pid", fmt.Sprint(s.pid))
 	r.wantErrors()
 	if r.Messages != 400 || r.Latency.Count != 400 || r.Open != 400 || r.Rate != 0 {
-		t.Errorf("%d messages, %d latencies, %d open, rate %v", r.Messages, r.Latency.Count, r.Open, r.Rate)
+		t.Errorf("got %d messages, %d latencies, %d open, rate %v; want 400, 400, 400 and 0", r.Messages, r.Latency.Count, r.Open, r.Rate)
 	}
 	if r.Server == nil || r.Server.RSS < 1<<20 || r.Server.User != nil {
-		t.Errorf("server %+v", r.Server)
+		t.Errorf("got server %+v, want its RSS and no CPU per message", r.Server)
 	}
 }
 
-func TestConnect(t *testing.T) {
+func TestConnectOpensAndCloses(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-mode", "connect", "-connections", "8", "-workers", "2")
 	r.wantErrors()
 	r.wantMessages()
 	if uint64(r.Handshake.Count) < r.Messages || r.Messages <= 8 {
-		t.Errorf("%d handshakes, %d messages", r.Handshake.Count, r.Messages)
+		t.Errorf("got %d handshakes and %d messages, want more than 8 of both", r.Handshake.Count, r.Messages)
 	}
 	r = wsload(t, s.url, "-mode", "connect", "-rate", "500", "-connections", "100", "-duration", "400ms")
 	r.wantErrors()
 	if n := r.Latency.Count; n < 199 || n > 201 {
-		t.Errorf("%d connections were due in 400 ms at 500 a second", n)
+		t.Errorf("got %d connections in 400 ms at 500 per second, want 200", n)
 	}
 }
 
-// The CPU time of the server and of the generator are reported separately.
-func TestUsage(t *testing.T) {
+// The report has the CPU time of the server and of the generator.
+func TestCPUOfServerAndGenerator(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-pid", fmt.Sprint(s.pid), "-connections", "50", "-inflight", "4", "-duration", "1s")
 	r.wantErrors()
 	for _, p := range []*report.Process{r.Server, &r.Generator} {
 		if p == nil || p.User == nil || *p.User+*p.System <= 0 || p.CPUs <= 0 || p.CPUs > float64(runtime.NumCPU())+1 {
-			t.Errorf("%+v", p)
+			t.Errorf("got %+v, want CPU time", p)
 		}
 	}
 	if r.Server.PID != s.pid || r.Server.RSS < 1<<20 || r.Generator.PID != os.Getpid() {
-		t.Errorf("%+v, %+v", r.Server, r.Generator)
+		t.Errorf("got server %+v, generator %+v", r.Server, r.Generator)
 	}
 }
 
-func TestSeries(t *testing.T) {
+func TestSeriesCoversWarmupAndMeasuredTime(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-interval", "100ms", "-duration", "600ms", "-warmup", "300ms")
 	var before, after int
@@ -292,40 +292,40 @@ func TestSeries(t *testing.T) {
 			after++
 		}
 		if i > 0 && p.At <= r.Series[i-1].At || p.Open > 3 || p.Errors > 0 {
-			t.Errorf("point %d: %+v", i, p)
+			t.Errorf("got point %d: %+v", i, p)
 		}
 	}
 	if before == 0 || after < 2 || r.Series[1].Rate == 0 || r.Series[1].P99 < r.Series[1].P50 {
-		t.Errorf("%+v", r.Series)
+		t.Errorf("got series %+v", r.Series)
 	}
 }
 
-func TestInterrupt(t *testing.T) {
+func TestInterruptReportsWhatWasMeasured(t *testing.T) {
 	s := startServer(t)
 	signals := make(chan os.Signal, 1)
 	time.AfterFunc(300*time.Millisecond, func() { signals <- syscall.SIGINT })
 	began := time.Now()
-	r := wsloadUntil(t, signals, "-json", "-url", s.url, "-duration", "1h", "-warmup", "10ms", "-connections", "3").parsed()
+	r := wsloadWithSignals(t, signals, "-json", "-url", s.url, "-duration", "1h", "-warmup", "10ms", "-connections", "3").parsed()
 	r.wantErrors()
 	r.wantMessages()
 	if !r.Interrupted || r.Duration > time.Since(began).Seconds() || r.Rate < float64(r.Messages)/2 || r.status != exitMeasured {
-		t.Errorf("interrupted %v after %v s, %v a second", r.Interrupted, r.Duration, r.Rate)
+		t.Errorf("got interrupted %v, duration %v s, rate %v per second", r.Interrupted, r.Duration, r.Rate)
 	}
 }
 
-func TestThresholdsDecideTheStatus(t *testing.T) {
+func TestThresholdsSetTheExitStatus(t *testing.T) {
 	s := startServer(t)
 	r := wsload(t, s.url, "-fail-if", "p99>1h", "-fail-if", "errors>0,rate<1", "-fail-if", "open<3")
 	if r.status != exitMeasured || len(r.Verdicts) != 4 {
-		t.Errorf("exit status %d, %+v", r.status, r.Verdicts)
+		t.Errorf("got exit status %d, %+v; want %d and 4 conditions", r.status, r.Verdicts, exitMeasured)
 	}
 	r = wsload(t, s.url, "-fail-if", "p99>1ns", "-fail-if", "errors>0")
 	if r.status != exitThreshold || !r.Verdicts[0].Failed || r.Verdicts[1].Failed || !strings.Contains(r.stderr, "p99>1ns: it is ") {
-		t.Errorf("exit status %d, %+v, %s", r.status, r.Verdicts, r.stderr)
+		t.Errorf("got exit status %d, %+v, %s; want %d", r.status, r.Verdicts, r.stderr, exitThreshold)
 	}
 }
 
-func TestNothingToMeasure(t *testing.T) {
+func TestRunThatCannotStart(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -342,30 +342,30 @@ func TestNothingToMeasure(t *testing.T) {
 	} {
 		r := wsloadText(t, strings.Fields(args)...)
 		if r.status != exitFailed || !strings.Contains(r.stderr, wants) || r.stdout != "" {
-			t.Errorf("%s: exit status %d, %q, %q", args, r.status, r.stderr, r.stdout)
+			t.Errorf("%s: got exit status %d, stderr %q, stdout %q; want %d, %q and no report", args, r.status, r.stderr, r.stdout, exitFailed, wants)
 		}
 	}
 	r := wsload(t, url, "-mode", "connect", "-connections", "1")
 	r.wantErrors(stats.ConnectFailed)
 	if n := r.Errors.Total; n > 20 {
-		t.Errorf("a connection that is refused is opened %d times in 200 ms", n)
+		t.Errorf("a refused connection was opened %d times in 200 ms, want at most 20", n)
 	}
 }
 
-// With -leave the run does not wait for the server to close, and no reply is lost.
-func TestConnectionsMayLeaveWithoutClosing(t *testing.T) {
+// With -leave the run ends without the close handshake, and no message is lost.
+func TestLeaveLosesNoMessage(t *testing.T) {
 	server := startServer(t)
 	for _, args := range [][]string{{"-leave"}, {"-leave", "-inflight", "8"}, {"-leave", "-mode", "idle"}, {"-leave", "-rate", "500"}} {
 		r := wsload(t, server.url, args...)
 		if r.wantErrors(); r.Messages == 0 && r.Mode != generate.Idle || r.Open != 3 || r.Lost != 0 {
-			t.Errorf("%q: %d messages, %d connections open until the end, %d messages lost", args, r.Messages, r.Open, r.Lost)
+			t.Errorf("%q: got %d messages, %d connections open at the end, %d messages lost; want 3 open and 0 lost", args, r.Messages, r.Open, r.Lost)
 		}
 	}
 }
 
-// With -leave the report comes before the sockets are closed, since many sockets take long to
-// close. In the end none is open.
-func TestTheReportComesBeforeThoseWhoLeaveAreClosed(t *testing.T) {
+// With -leave the sockets are closed after the report is written, since closing many takes long.
+// TestMain checks that none stays open.
+func TestLeaveClosesSocketsAfterTheReport(t *testing.T) {
 	server := startServer(t)
 	for leave, want := range map[string]int{"-leave": 3, "-leave=false": 0} {
 		before, then := openSockets(t), -1
@@ -378,7 +378,7 @@ func TestTheReportComesBeforeThoseWhoLeaveAreClosed(t *testing.T) {
 		var errs bytes.Buffer
 		status := run([]string{leave, "-url", server.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms", "-workers", "1"}, stdout, &errs, nil)
 		if status != exitMeasured || then != want {
-			t.Errorf("%s: exit status %d %s, %d connections open at the report, want %d", leave, status, errs.String(), then, want)
+			t.Errorf("%s: got exit status %d %s, %d connections open at the report, want %d", leave, status, errs.String(), then, want)
 		}
 	}
 }
@@ -387,7 +387,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// openSockets returns the number of this process's sockets.
+// openSockets returns the number of open sockets of this process.
 func openSockets(t *testing.T) (n int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/self/fd/*")
@@ -395,7 +395,7 @@ func openSockets(t *testing.T) (n int) {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own descriptor is closed by now
+		if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, "socket:") { // Glob's own descriptor is closed by now: Readlink fails
 			n++
 		}
 	}

@@ -28,10 +28,10 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// answersRaw calls before, answers the opening request with a proper 101 and the fields that before
-// has returned, and echoes.
-func answersRaw(before func(c *wrongConn, r *http.Request) (more string)) func(*wrongConn) {
-	return func(c *wrongConn) {
+// answersRaw returns a behaviour that calls before, responds with a valid 101 and the fields that
+// before has returned, and then echoes.
+func answersRaw(before func(c *fakeConn, r *http.Request) (more string)) func(*fakeConn) {
+	return func(c *fakeConn) {
 		r, err := http.ReadRequest(bufio.NewReader(c.Conn))
 		if err != nil {
 			return
@@ -57,53 +57,53 @@ func TestInterimResponses(t *testing.T) {
 		"one of each":    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + early,
 		"as many as fit": strings.Repeat(early, (wire.LongestResponse-300)/len(early)),
 	} {
-		for how, send := range map[string]func(c *wrongConn){
-			"together": func(c *wrongConn) { io.WriteString(c, before) },
-			"byte by byte": func(c *wrongConn) {
+		for how, send := range map[string]func(c *fakeConn){
+			"together": func(c *fakeConn) { io.WriteString(c, before) },
+			"byte by byte": func(c *fakeConn) {
 				byteByByte(c, before[:min(len(before), 400)])
 				io.WriteString(c, before[min(len(before), 400):])
 			},
 		} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				t.Parallel()
-				s := startWrong(t, answersRaw(func(c *wrongConn, _ *http.Request) string { send(c); return "" }))
+				s := startFake(t, answersRaw(func(c *fakeConn, _ *http.Request) string { send(c); return "" }))
 				r := wsload(t, s.url)
 				r.wantErrors()
 				r.wantMessages()
 				if r.Handshake.Count != 3 || r.status != exitMeasured {
-					t.Errorf("%d handshakes, exit status %d", r.Handshake.Count, r.status)
+					t.Errorf("got %d handshakes, exit status %d; want 3 and 0", r.Handshake.Count, r.status)
 				}
 			})
 		}
 	}
-	answers := func(response string) func(*wrongConn) {
-		return func(c *wrongConn) {
+	answers := func(response string) func(*fakeConn) {
+		return func(c *fakeConn) {
 			c.Read(make([]byte, 4096))
 			io.WriteString(c, response)
 			io.Copy(io.Discard, c)
 		}
 	}
 	for _, x := range []struct{ response, want string }{
-		{early + "HTTP/1.1 403 Forbidden\r\n\r\nno", `handshake: connection 0, message 0: the answer is "HTTP/1.1 403 Forbidden"`},
+		{early + "HTTP/1.1 403 Forbidden\r\n\r\nno", `handshake: connection 0, message 0: the response is "HTTP/1.1 403 Forbidden"`},
 		{early + "HTTP/1.1 101 Switching Protocols\r\n\r\n", "101 without Upgrade: websocket"},
-		{"HTTP/1.1 101 Switching Protocols\r\n\r\n" + early, "101 without Upgrade: websocket"}, // which is final
-		{"HTTP/1.1 100 Continue\r\nContent-Length: 4\r\n\r\nbodyHTTP/1.1 101 x\r\n\r\n", `the answer is "bodyHTTP/1.1 101 x"`},
-		{"HTTP/1.0 100 Continue\r\n\r\n", `the answer is "HTTP/1.0 100 Continue"`},
-		{"HTTP/1.1 1000 x\r\n\r\n", `the answer is "HTTP/1.1 1000 x"`},
-		{"HTTP/1.1 10 x\r\n\r\n", `the answer is "HTTP/1.1 10 x"`},
+		{"HTTP/1.1 101 Switching Protocols\r\n\r\n" + early, "101 without Upgrade: websocket"}, // a 101 is final
+		{"HTTP/1.1 100 Continue\r\nContent-Length: 4\r\n\r\nbodyHTTP/1.1 101 x\r\n\r\n", `the response is "bodyHTTP/1.1 101 x"`},
+		{"HTTP/1.0 100 Continue\r\n\r\n", `the response is "HTTP/1.0 100 Continue"`},
+		{"HTTP/1.1 1000 x\r\n\r\n", `the response is "HTTP/1.1 1000 x"`},
+		{"HTTP/1.1 10 x\r\n\r\n", `the response is "HTTP/1.1 10 x"`},
 		{strings.Repeat(early, 2*wire.LongestResponse/len(early)), "no end of the response in 16384 bytes"},
 		{early, "no response in 0.3 s"},
 	} {
-		r := wsloadText(t, shortly(startWrong(t, answers(x.response)).url, "-timeout", "300ms", "-connections", "1")...)
+		r := wsloadText(t, shortRun(startFake(t, answers(x.response)).url, "-timeout", "300ms", "-connections", "1")...)
 		if r.status != exitFailed || !strings.Contains(r.stderr, x.want) {
-			t.Errorf("%.60q: exit status %d, %q; want %q", x.response, r.status, r.stderr, x.want)
+			t.Errorf("%.60q: got exit status %d, %q; want %q", x.response, r.status, r.stderr, x.want)
 		}
 	}
 }
 
-// 1xx responses do not extend the time for the handshake.
-func TestEndlessInterimResponses(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) {
+// 1xx responses do not extend the timeout of the handshake.
+func TestInterimResponsesDoNotExtendTheTimeout(t *testing.T) {
+	s := startFake(t, func(c *fakeConn) {
 		for {
 			if _, err := io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\n"); err != nil {
 				return
@@ -111,9 +111,9 @@ func TestEndlessInterimResponses(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	})
-	r := wsloadText(t, shortly(s.url, "-timeout", "300ms", "-connections", "1")...)
+	r := wsloadText(t, shortRun(s.url, "-timeout", "300ms", "-connections", "1")...)
 	if r.status != exitFailed || !strings.Contains(r.stderr, "no response in 0.3 s") {
-		t.Errorf("exit status %d, %q", r.status, r.stderr)
+		t.Errorf("got exit status %d, %q", r.status, r.stderr)
 	}
 }
 
@@ -123,9 +123,9 @@ func byteByByte(w io.Writer, text string) {
 	}
 }
 
-// greets sends messages before it echoes.
-func greets(frames ...ws.Frame) func(*wrongConn) {
-	return func(c *wrongConn) {
+// greets returns a behaviour that sends frames before it echoes.
+func greets(frames ...ws.Frame) func(*fakeConn) {
+	return func(c *fakeConn) {
 		c.upgrades()
 		c.sends(frames...)
 		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
@@ -136,24 +136,24 @@ func greets(frames ...ws.Frame) func(*wrongConn) {
 	}
 }
 
-// The best known echo servers send a message first, on every connection. With -greeting it is
-// expected in every mode.
-func TestGreeting(t *testing.T) {
+// Well-known echo servers send a message first on every connection. With -greeting, wsload expects
+// it in every mode.
+func TestGreetingIsExpectedInEveryMode(t *testing.T) {
 	hello := ws.NewTextFrame([]byte("Request served by 1781505b56ee58"))
-	one := startWrong(t, greets(hello))
+	one := startFake(t, greets(hello))
 	for name, args := range everyMode {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := wsload(t, one.url, append(args, "-greeting")...)
 			r.wantErrors()
 			if r.status != exitMeasured || r.Messages == 0 || r.Latency.Count == 0 {
-				t.Errorf("exit status %d, %d messages, %q", r.status, r.Messages, r.stderr)
+				t.Errorf("got exit status %d, %d messages, %q", r.status, r.Messages, r.stderr)
 			}
 		})
 	}
 	for name, x := range map[string]struct {
 		arg    string
-		behave func(*wrongConn)
+		behave func(*fakeConn)
 	}{
 		"number":     {"-greeting 1", greets(hello)},
 		"with =":     {"-greeting=1", greets(hello)},
@@ -164,7 +164,7 @@ func TestGreeting(t *testing.T) {
 		"fragments":  {"-greeting", greets(ws.NewFrame(ws.OpText, false, []byte("Re")), ws.NewFrame(ws.OpContinuation, true, []byte("quest")))},
 		"with pings": {"-greeting", greets(ws.NewPingFrame([]byte("?")), ws.NewFrame(ws.OpText, false, []byte("Re")), ws.NewPingFrame(nil), ws.NewFrame(ws.OpContinuation, true, nil))},
 		"long":       {"-greeting", greets(ws.NewBinaryFrame(make([]byte, wire.LongestGreeting)))},
-		"late": {"-greeting", func(c *wrongConn) {
+		"late": {"-greeting", func(c *fakeConn) {
 			c.upgrades()
 			time.Sleep(100 * time.Millisecond)
 			c.sends(hello)
@@ -172,7 +172,7 @@ func TestGreeting(t *testing.T) {
 				c.sends(ws.NewFrame(op, true, p))
 			}
 		}},
-		"byte by byte": {"-greeting", func(c *wrongConn) {
+		"byte by byte": {"-greeting", func(c *fakeConn) {
 			c.upgrades()
 			for b := range slices.Chunk(ws.MustCompileFrame(hello), 1) {
 				c.Write(b)
@@ -181,7 +181,7 @@ func TestGreeting(t *testing.T) {
 				c.sends(ws.NewFrame(op, true, p))
 			}
 		}},
-		"with the response": {"-greeting", func(c *wrongConn) {
+		"with the response": {"-greeting", func(c *fakeConn) {
 			var b bytes.Buffer
 			ws.Upgrade(struct {
 				io.Reader
@@ -193,44 +193,44 @@ func TestGreeting(t *testing.T) {
 				c.sends(ws.NewFrame(op, true, p))
 			}
 		}},
-		"nothing is sent before it": {"-greeting -rate 1000", func(c *wrongConn) {
+		"nothing is sent before it": {"-greeting -rate 1000", func(c *fakeConn) {
 			c.upgrades()
 			c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
-				t.Error("a message has come before the greeting")
+				t.Error("wsload sent a message before the greeting")
 			}
-			c.SetReadDeadline(time.Now().Add(soon))
+			c.SetReadDeadline(time.Now().Add(testTimeout))
 			greets(hello)(c.upgraded())
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := wsload(t, startWrong(t, x.behave).url, strings.Fields(x.arg)...)
+			r := wsload(t, startFake(t, x.behave).url, strings.Fields(x.arg)...)
 			r.wantErrors()
 			r.wantMessages()
 		})
 	}
 	t.Setenv("WSLOAD_GREETING", "true")
 	if s, err := parse(nil); err != nil || s.greeting != 1 {
-		t.Errorf("%v, %v", s.greeting, err)
+		t.Errorf("WSLOAD_GREETING=true: got %v, %v; want 1", s.greeting, err)
 	}
 }
 
-// The report names what is wrong with a greeting.
-func TestMissingGreeting(t *testing.T) {
+// The first error says what is wrong with a greeting.
+func TestWrongGreeting(t *testing.T) {
 	text := func(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
 	for name, x := range map[string]struct {
 		args   string
 		kind   stats.Failure
 		first  string
-		behave func(*wrongConn)
+		behave func(*fakeConn)
 	}{
 		"none":                   {"-greeting", stats.TimedOut, "no greeting came in 1 s, and -greeting expects one", greets()},
 		"one of two":             {"-greeting 2", stats.TimedOut, "no greeting came in 1 s", greets(text("hi"))},
-		"two where one is":       {"-greeting", stats.Unasked, "use -greeting", func(c *wrongConn) { withResponse(c, text("hi"), text("again")) }},
-		"one where none is":      {"", stats.Unasked, "if the server sends a greeting first, use -greeting", func(c *wrongConn) { withResponse(c, text("hi")) }},
+		"two where one is":       {"-greeting", stats.Unasked, "use -greeting", func(c *fakeConn) { withResponse(c, text("hi"), text("again")) }},
+		"one where none is":      {"", stats.Unasked, "if the server sends a greeting first, use -greeting", func(c *fakeConn) { withResponse(c, text("hi")) }},
 		"closes instead":         {"-greeting", stats.Closed, "closed with 1013", greets(ws.NewCloseFrame(ws.NewCloseFrameBody(1013, "")))},
-		"ends instead":           {"-greeting", stats.Cut, "ended by the server before the greeting", func(c *wrongConn) { c.upgrades() }},
+		"ends instead":           {"-greeting", stats.Cut, "ended by the server before the greeting", func(c *fakeConn) { c.upgrades() }},
 		"masked":                 {"-greeting", stats.Violated, "masked", greets(ws.MaskFrame(text("hi")))},
 		"too long":               {"-greeting", stats.Unasked, "a greeting of more than 65536 bytes", greets(ws.NewBinaryFrame(make([]byte, wire.LongestGreeting+1)))},
 		"too long, in fragments": {"-greeting", stats.Unasked, "a greeting of more than 65536 bytes", greets(ws.NewFrame(ws.OpText, false, make([]byte, wire.LongestGreeting)), ws.NewFrame(ws.OpContinuation, true, []byte("x")))},
@@ -240,7 +240,7 @@ func TestMissingGreeting(t *testing.T) {
 			t.Run(name+" "+strings.Join(mode, " "), func(t *testing.T) {
 				t.Parallel()
 				var one sync.Once
-				s := startWrong(t, func(c *wrongConn) { // the other connections are right, so that there is a report
+				s := startFake(t, func(c *fakeConn) { // the other connections behave well, so that there is a report
 					wrong := false
 					if one.Do(func() { wrong = true }); wrong {
 						x.behave(c)
@@ -257,18 +257,18 @@ func TestMissingGreeting(t *testing.T) {
 				r := wsload(t, s.url, append(append(strings.Fields(x.args), mode...), "-timeout", "1s", "-duration", "1500ms", "-connections", "5", "-handshakes", "1")...)
 				c := r.Errors.Kinds[x.kind.String()]
 				if c.Count != 1 || !strings.Contains(c.First, x.first) || r.status != exitFailed || r.Messages == 0 {
-					t.Errorf("exit status %d, %d messages, %+v", r.status, r.Messages, r.Errors)
+					t.Errorf("got exit status %d, %d messages, %+v; want 1 error of kind %v with %q", r.status, r.Messages, r.Errors, x.kind, x.first)
 				}
 			})
 		}
 	}
 }
 
-// upgraded marks the connection as one whose request has been answered.
-func (c *wrongConn) upgraded() *wrongConn { c.isUpgraded = true; return c }
+// upgraded marks the connection as upgraded, so that upgrades does nothing.
+func (c *fakeConn) upgraded() *fakeConn { c.isUpgraded = true; return c }
 
-// withResponse sends frames in one segment with the response.
-func withResponse(c *wrongConn, frames ...ws.Frame) {
+// withResponse sends frames in the same segment as the opening response.
+func withResponse(c *fakeConn, frames ...ws.Frame) {
 	var b bytes.Buffer
 	ws.Upgrade(struct {
 		io.Reader
@@ -281,9 +281,9 @@ func withResponse(c *wrongConn, frames ...ws.Frame) {
 	io.Copy(io.Discard, c)
 }
 
-// A greeting is expected on reopened connections, too.
-func TestReopenedConnectionsAreGreeted(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) {
+// A greeting is also expected on reopened connections.
+func TestGreetingOnReopenedConnections(t *testing.T) {
+	s := startFake(t, func(c *fakeConn) {
 		c.upgrades()
 		c.sends(ws.NewTextFrame([]byte("hi")))
 		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
@@ -300,13 +300,13 @@ func TestReopenedConnectionsAreGreeted(t *testing.T) {
 		r.wantErrors()
 		r.wantMessages()
 		if r.Reopened < 3 {
-			t.Errorf("reopened %d times", r.Reopened)
+			t.Errorf("reopened %d times, want at least 3", r.Reopened)
 		}
 	}
 }
 
-// What the command line adds to the opening request arrives unchanged, and no report contains the
-// user name and password.
+// The flags' additions to the opening request arrive unchanged. No report contains the user name or
+// password.
 func TestOpeningRequest(t *testing.T) {
 	for name, x := range map[string]struct {
 		args []string
@@ -332,13 +332,13 @@ func TestOpeningRequest(t *testing.T) {
 		}},
 		"path":          {nil, "", "a%20b/é?q=1 2&x=%22", func(r *http.Request) bool { return r.RequestURI == "/a%20b/%C3%A9?q=1%202&x=%22" }},
 		"question mark": {nil, "", "?q", func(r *http.Request) bool { return r.RequestURI == "/?q" }},
-		"everything of the kind": {[]string{"-header", "Origin: https://app.example.com", "-greeting=0", "-subprotocol", "chat"}, "me:x@", "p", func(r *http.Request) bool {
+		"all together": {[]string{"-header", "Origin: https://app.example.com", "-greeting=0", "-subprotocol", "chat"}, "me:x@", "p", func(r *http.Request) bool {
 			return r.Header.Get("Origin") != "" && r.Header.Get("Authorization") != "" && r.RequestURI == "/p"
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var wrong sync.Map
-			s := startWrong(t, answersRaw(func(c *wrongConn, r *http.Request) string {
+			s := startFake(t, answersRaw(func(c *fakeConn, r *http.Request) string {
 				if !x.want(r) {
 					wrong.Store(fmt.Sprintf("%s %s %q", r.RequestURI, r.Host, r.Header), true)
 				}
@@ -361,18 +361,18 @@ func TestOpeningRequest(t *testing.T) {
 			for _, report := range []string{text.stdout, text.stderr, asJSON.stdout, string(page)} {
 				for _, secret := range []string{"//me", "s%3Acr", "s:cr", "token", "@"} {
 					if x.user != "" && strings.Contains(strings.ReplaceAll(report, "@media", ""), secret) {
-						t.Errorf("a report has %q: %s", secret, report)
+						t.Errorf("a report contains %q: %s", secret, report)
 					}
 				}
 				if report != "" && !strings.Contains(report, address) {
-					t.Error("a report does not say which server it is of")
+					t.Error("a report does not contain the server's address")
 				}
 			}
 		})
 	}
 }
 
-// No error contains the password.
+// Errors do not contain the password.
 func TestErrorsHideThePassword(t *testing.T) {
 	for _, args := range [][]string{
 		{"-url", "http://me:secret@x/"}, {"-url", "ws://me:sec ret@x/"}, {"-url", `ws://me:se"cret@x/`}, {"http://me:secret@x/"},
@@ -381,28 +381,29 @@ func TestErrorsHideThePassword(t *testing.T) {
 	} {
 		r := wsloadText(t, args...)
 		if r.status == exitMeasured || strings.Contains(r.stderr+r.stdout, "cret") || strings.Contains(r.stderr+r.stdout, "me:") {
-			t.Errorf("%q: exit status %d, %q", args, r.status, r.stderr)
+			t.Errorf("%q: got exit status %d, %q; want an error without user name and password", args, r.status, r.stderr)
 		}
 	}
 	t.Setenv("WSLOAD_URL", "http://me:secret@x/")
 	if r := wsloadText(t); r.status != exitUsage || strings.Contains(r.stderr, "cret") || !strings.Contains(r.stderr, "WSLOAD_URL") {
-		t.Errorf("exit status %d, %q", r.status, r.stderr)
+		t.Errorf("WSLOAD_URL: got exit status %d, %q", r.status, r.stderr)
 	}
 }
 
-// All addresses of a name are tried. One that refuses or does not answer delays the run only once.
+// All addresses of a name are tried. An address that refuses or does not answer delays the run
+// once.
 func TestEveryAddressOfANameIsTried(t *testing.T) {
-	s := startWrong(t, echoes)
+	s := startFake(t, echoes)
 	there := addressOf(t, s.url)
 	refuses := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), there.Port())
 	unreachable := netip.AddrPortFrom(netip.MustParseAddr("::1"), there.Port())
 	silent := silentAddress(t)
 	for name, addrs := range map[string][]netip.AddrPort{
-		"the second":             {refuses, there},
-		"IPv6, then IPv4":        {unreachable, there},
-		"the third":              {unreachable, refuses, there},
-		"after one that is mute": {silent, there},
-		"the first":              {there, refuses},
+		"the second":                     {refuses, there},
+		"IPv6, then IPv4":                {unreachable, there},
+		"the third":                      {unreachable, refuses, there},
+		"after one that does not answer": {silent, there},
+		"the first":                      {there, refuses},
 	} {
 		for _, args := range [][]string{{}, {"-mode", "connect"}, {"-rate", "50"}, {"-mode", "idle"}, {"-connections", "50", "-workers", "2", "-handshakes", "4"}} {
 			t.Run(name+" "+strings.Join(args, " "), func(t *testing.T) {
@@ -414,7 +415,7 @@ func TestEveryAddressOfANameIsTried(t *testing.T) {
 				r := measured(t, addrs, args...)
 				r.wantErrors()
 				if r.Messages == 0 || r.Open == 0 && r.Mode != generate.Connect {
-					t.Errorf("%d messages, %d open", r.Messages, r.Open)
+					t.Errorf("got %d messages, %d open; want some", r.Messages, r.Open)
 				}
 			})
 		}
@@ -422,15 +423,15 @@ func TestEveryAddressOfANameIsTried(t *testing.T) {
 	r := measured(t, []netip.AddrPort{unreachable, refuses}, "-mode", "connect", "-connections", "1")
 	r.wantErrors(stats.ConnectFailed)
 	if first := r.Errors.Kinds["connect"].First; !strings.Contains(first, unreachable.String()+": ") || !strings.Contains(first, refuses.String()+": connection refused") {
-		t.Errorf("not every address is named: %s", first)
+		t.Errorf("got %s, want the errors of both addresses", first)
 	}
 	if n := r.Errors.Total; n > 20 {
-		t.Errorf("addresses that refuse are tried %d times in 200 ms", n)
+		t.Errorf("refused connections were opened %d times in 200 ms, want at most 20", n)
 	}
 }
 
-// With -reopen a server that moves to another address of its name is found there.
-func TestReopenedOnAnotherAddress(t *testing.T) {
+// With -reopen, connections follow a server that moves to another address of its name.
+func TestReopenOnAnotherAddress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -442,32 +443,32 @@ func TestReopenedOnAnotherAddress(t *testing.T) {
 		t.Skip(err)
 	}
 	var all sync.WaitGroup
-	serve := func(l net.Listener, behave func(*wrongConn)) {
+	serve := func(l net.Listener, behave func(*fakeConn)) {
 		all.Go(func() {
 			for {
 				c, err := l.Accept()
 				if err != nil {
 					return
 				}
-				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(soon)); behave(&wrongConn{Conn: c}) })
+				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(testTimeout)); behave(&fakeConn{Conn: c}) })
 			}
 		})
 	}
-	serve(l, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { l.Close(); return false }) })
+	serve(l, func(c *fakeConn) { c.echoes(func(ws.OpCode, []byte) bool { l.Close(); return false }) })
 	serve(second, echoes)
 	r := measured(t, []netip.AddrPort{first, netip.MustParseAddrPort(second.Addr().String())}, "-reopen", "-connections", "1", "-duration", "500ms")
 	second.Close()
 	all.Wait()
 	r.wantErrors(stats.Cut)
 	if r.Reopened != 1 || r.Open != 1 {
-		t.Errorf("reopened %d times, %d open", r.Reopened, r.Open)
+		t.Errorf("got %d reopened, %d open; want 1 and 1", r.Reopened, r.Open)
 	}
 }
 
-// measured returns the report of a run against a server with these addresses.
+// measured returns the report of a run against a server with the given addresses.
 func measured(t *testing.T, addrs []netip.AddrPort, args ...string) result {
 	t.Helper()
-	s, err := parse(shortly("ws://example.com/", args...))
+	s, err := parse(shortRun("ws://example.com/", args...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -496,7 +497,7 @@ func addressOf(t *testing.T, text string) netip.AddrPort {
 	return netip.MustParseAddrPort(u.Host)
 }
 
-// silentAddress returns an address at which no SYN is answered: its listen queue is full.
+// silentAddress returns an address where SYNs are not answered, because the listen queue is full.
 func silentAddress(t *testing.T) netip.AddrPort {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -512,7 +513,7 @@ func silentAddress(t *testing.T) netip.AddrPort {
 		t.Fatal(err, nameErr)
 	}
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
-	for range 3 { // one more than the queue takes
+	for range 3 { // one more than the queue holds
 		c, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
 		if err != nil {
 			break
@@ -522,9 +523,9 @@ func silentAddress(t *testing.T) netip.AddrPort {
 	return addr
 }
 
-// localhost is ::1 and 127.0.0.1 where both exist, and a server may listen on only one of them.
-func TestLocalhost(t *testing.T) {
-	s := startWrong(t, echoes)
+// localhost is both ::1 and 127.0.0.1, even if a server listens on only one of them.
+func TestLocalhostHasBothFamilies(t *testing.T) {
+	s := startFake(t, echoes)
 	r := wsload(t, fmt.Sprintf("ws://localhost:%d/", addressOf(t, s.url).Port()))
 	r.wantErrors()
 	r.wantMessages()
@@ -538,7 +539,7 @@ func TestLocalhost(t *testing.T) {
 				if err != nil {
 					return
 				}
-				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(soon)); echoes(&wrongConn{Conn: c}) })
+				all.Go(func() { defer c.Close(); c.SetDeadline(time.Now().Add(testTimeout)); echoes(&fakeConn{Conn: c}) })
 			}
 		})
 		r := wsload(t, fmt.Sprintf("ws://localhost:%d/", l.Addr().(*net.TCPAddr).Port))
@@ -553,13 +554,13 @@ func TestLocalhost(t *testing.T) {
 	}
 	for i, addr := range addrs {
 		if addr.Port() != 7 || !addr.Addr().IsLoopback() || slices.Contains(addrs[:i], addr) {
-			t.Errorf("%v", addrs)
+			t.Errorf("got addresses %v", addrs)
 		}
 	}
-	// Source addresses decide the family.
+	// Source addresses determine the family.
 	addrs, err = generate.Resolve(context.Background(), "ws://localhost:7/", []netip.Addr{netip.MustParseAddr("127.0.0.2")})
 	if err != nil || !slices.Equal(addrs, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7")}) {
-		t.Errorf("%v, %v", addrs, err)
+		t.Errorf("with an IPv4 source: got %v, %v", addrs, err)
 	}
 	for _, sources := range []string{"127.0.0.2,::1", "::1,127.0.0.2"} {
 		list, err := parseSourceList(sources)
@@ -567,17 +568,17 @@ func TestLocalhost(t *testing.T) {
 			t.Fatal(err)
 		}
 		if addrs, err := generate.Resolve(context.Background(), "ws://localhost/", list); err == nil || !strings.Contains(err.Error(), "-source") {
-			t.Errorf("-source %s: %v, %v", sources, addrs, err)
+			t.Errorf("-source %s: got %v, %v; want an error", sources, addrs, err)
 		}
 	}
 	for text, want := range map[string]string{"ws://127.0.0.1/": "127.0.0.1:80", "ws://[::1]:81/": "[::1]:81", "ws://[::ffff:127.0.0.1]/": "127.0.0.1:80"} {
 		if addrs, err := generate.Resolve(context.Background(), text, nil); err != nil || len(addrs) != 1 || addrs[0].String() != want {
-			t.Errorf("%s: %v, %v", text, addrs, err)
+			t.Errorf("%s: got %v, %v; want %s", text, addrs, err, want)
 		}
 	}
 }
 
-// The zone of an address has a meaning only on this host, so the request does not contain it.
+// A zone is local to this host, so the request's Host does not contain it (RFC 6874, section 4).
 func TestHostHasNoZone(t *testing.T) {
 	u, err := generate.ParseURL("ws://[fe80::1%25eth0]:81/")
 	if err != nil {
@@ -585,11 +586,11 @@ func TestHostHasNoZone(t *testing.T) {
 	}
 	head, err := wire.RequestHead(u, nil, nil)
 	if err != nil || !strings.Contains(string(head), "\r\nHost: [fe80::1]:81\r\n") {
-		t.Errorf("%q, %v", head, err)
+		t.Errorf("got request head %q, %v", head, err)
 	}
 }
 
-// The URL is the argument or -url; both take precedence over the variable.
+// The URL is the argument or -url. Both take precedence over WSLOAD_URL.
 func TestURLArgument(t *testing.T) {
 	t.Setenv("WSLOAD_URL", "ws://variable/")
 	for args, want := range map[string]string{
@@ -604,18 +605,18 @@ func TestURLArgument(t *testing.T) {
 	} {
 		s, err := parse(strings.Fields(args))
 		if err != nil || s.url != want || strings.Contains(args, "connections") && s.connections != 3 {
-			t.Errorf("%q: %s, %v", args, s.url, err)
+			t.Errorf("%q: got URL %s, %v; want %s", args, s.url, err, want)
 		}
 	}
-	// The values of a repeatable flag replace those of its variable.
+	// The values of a repeatable flag replace that of its variable.
 	t.Setenv("WSLOAD_FAIL_IF", "errors>0")
 	s, err := parse(strings.Fields("-fail-if p99>1s ws://a/ -fail-if p50>1s -header a:b -header c:d"))
 	if err != nil || s.failIf.String() != "p99>1s,p50>1s" || s.header.String() != "a: b\nc: d" {
-		t.Errorf("%v, %v, %v", s.failIf, s.header, err)
+		t.Errorf("got conditions %v, fields %v, %v", s.failIf, s.header, err)
 	}
 }
 
-// The example of RFC 7617, section 2.
+// The example is from RFC 7617, section 2.
 func TestBasicAuthorization(t *testing.T) {
 	u, err := generate.ParseURL("ws://Aladdin:open%20sesame@example.com/")
 	if err != nil {
@@ -623,6 +624,6 @@ func TestBasicAuthorization(t *testing.T) {
 	}
 	head, err := wire.RequestHead(u, nil, nil)
 	if err != nil || !strings.Contains(string(head), "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n") {
-		t.Errorf("%q, %v", head, err)
+		t.Errorf("got request head %q, %v", head, err)
 	}
 }

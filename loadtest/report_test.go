@@ -23,21 +23,21 @@ func TestFlagsAndEnvironment(t *testing.T) {
 	t.Setenv("WSLOAD_CONNECTIONS", "7")
 	t.Setenv("WSLOAD_FAIL_IF", "p99>5ms, errors>0")
 	t.Setenv("WSLOAD_JSON", "true")
-	t.Setenv("WSLOAD_VERSION", "1.2.3") // a deployment's own
+	t.Setenv("WSLOAD_VERSION", "1.2.3") // set by some deployments, and ignored
 	s, err := parse([]string{"-connections", "3", "-payload", "128:90,64KiB:10", "-source", "3", "-rate", "10/s"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.connections != 3 || s.url != "ws://example.com/path?q" || !s.json || s.rate != 10 || s.version {
-		t.Errorf("%+v", s)
+		t.Errorf("got settings %+v", s)
 	}
 	if s.payload.String() != "128:90,64KiB:10" || s.sources.String() != "127.0.0.1,127.0.0.2,127.0.0.3" || s.failIf.String() != "p99>5ms,errors>0" {
-		t.Errorf("%v, %v, %v", s.payload, s.sources, s.failIf)
+		t.Errorf("got payload %v, sources %v, conditions %v", s.payload, s.sources, s.failIf)
 	}
 }
 
-// An error names the flag or variable, its value, and the cause.
-func TestWrongFlags(t *testing.T) {
+// Errors name the flag or variable, its value and the reason.
+func TestFlagErrors(t *testing.T) {
 	for args, wants := range map[string][]string{
 		"-connections 0":                      {"-connections", `"0"`, "between 1 and"},
 		"-connections many":                   {"-connections", `"many"`, "not an integer"},
@@ -46,8 +46,8 @@ func TestWrongFlags(t *testing.T) {
 		"-mode soak":                          {"-mode", `"soak"`, "echo, idle, connect"},
 		"-payload 1KB":                        {"-payload", `"1KB"`, "size in bytes"},
 		"-payload 65MiB":                      {"-payload", `"65MiB"`, "between 0 and 64MiB"},
-		"-payload 1:0":                        {"-payload", `"1:0"`, `part "0"`},
-		"-payload 1:600,2:600":                {"-payload", "parts of 1200"},
+		"-payload 1:0":                        {"-payload", `"1:0"`, `weight "0"`},
+		"-payload 1:600,2:600":                {"-payload", "weights of 1200"},
 		"-type json":                          {"-type", `"json"`, "binary, text, unicode"},
 		"-rate fast":                          {"-rate", `"fast"`, "not a number"},
 		"-rate -1":                            {"-rate", `"-1"`, "between"},
@@ -65,8 +65,8 @@ func TestWrongFlags(t *testing.T) {
 		"-mode idle -rate 5":                  {"-rate", "5", "idle"},
 		"-mode connect -inflight 2":           {"-inflight", "2", "connect"},
 		"-no-such-flag":                       {"-no-such-flag"},
-		"-url ws://x/ ws://y/":                {`"ws://y/"`, "-url is given as well"},
-		"ws://x/ -json ws://y/":               {`"ws://y/"`, "the one argument"},
+		"-url ws://x/ ws://y/":                {`"ws://y/"`, "also given by -url"},
+		"ws://x/ -json ws://y/":               {`"ws://y/"`, "the only argument"},
 		"-json x":                             {`argument "x"`, "ws://host:port/path"},
 		"https://x/":                          {`argument "https://x/"`, "TLS"},
 		"-url ws://x:0/":                      {"-url", "port 0", "between 1 and 65535"},
@@ -105,22 +105,22 @@ func TestWrongFlags(t *testing.T) {
 	} {
 		r := wsloadText(t, strings.Fields(args)...)
 		if r.status != exitUsage || r.stdout != "" {
-			t.Errorf("%s: exit status %d, %q", args, r.status, r.stdout)
+			t.Errorf("%s: got exit status %d and stdout %q, want %d and no output", args, r.status, r.stdout, exitUsage)
 		}
 		for _, want := range wants {
 			if !strings.Contains(r.stderr, want) {
-				t.Errorf("%s: %q does not say %s", args, r.stderr, want)
+				t.Errorf("%s: got %q, want it to contain %s", args, r.stderr, want)
 			}
 		}
 	}
 	t.Setenv("WSLOAD_RAMP", "steep")
 	if r := wsloadText(t); r.status != exitUsage || !strings.Contains(r.stderr, "WSLOAD_RAMP") || !strings.Contains(r.stderr, "steep") {
-		t.Errorf("exit status %d, %q", r.status, r.stderr)
+		t.Errorf("WSLOAD_RAMP=steep: got exit status %d, %q", r.status, r.stderr)
 	}
 }
 
-// -h and docs/load.md describe every flag, every kind of error and every metric.
-func TestEverythingIsExplained(t *testing.T) {
+// -h and docs/load.md describe every flag, kind of error and metric.
+func TestHelpAndDocumentAreComplete(t *testing.T) {
 	doc, err := os.ReadFile("../docs/load.md")
 	if err != nil {
 		t.Fatal(err)
@@ -131,21 +131,21 @@ func TestEverythingIsExplained(t *testing.T) {
 	fs.VisitAll(func(f *flag.Flag) {
 		variable := "WSLOAD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		if !strings.Contains(explained.String(), "  -"+f.Name+" ") || f.Name != "version" && !strings.Contains(explained.String(), variable) {
-			t.Errorf("-h does not explain -%s, or not %s", f.Name, variable)
+			t.Errorf("-h does not describe -%s or %s", f.Name, variable)
 		}
 		if !strings.Contains(string(doc), "| `-"+f.Name+"` |") {
-			t.Errorf("docs/load.md does not explain -%s", f.Name)
+			t.Errorf("docs/load.md does not describe -%s", f.Name)
 		}
 	})
 	for kind := range stats.Failures {
 		name := kind.String()
 		if !strings.Contains(explained.String(), "  "+name+" ") || !strings.Contains(string(doc), "| `"+name+"` |") {
-			t.Errorf("the error kind %s is not explained in -h and docs/load.md", name)
+			t.Errorf("-h or docs/load.md does not describe the error kind %s", name)
 		}
 	}
 	for _, name := range report.MetricNames() {
 		if !strings.Contains(explained.String(), name) || !strings.Contains(string(doc), "`"+name+"`") {
-			t.Errorf("the metric %s is not explained in -h and docs/load.md", name)
+			t.Errorf("-h or docs/load.md does not describe the metric %s", name)
 		}
 	}
 }
@@ -153,28 +153,28 @@ func TestEverythingIsExplained(t *testing.T) {
 func TestVersionAndHelp(t *testing.T) {
 	for arg, want := range map[string]string{"-version": "commit", "-h": "usage:", "--help": "usage:"} {
 		if r := wsloadText(t, arg); r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, want) {
-			t.Errorf("%s: exit status %d, %q, %q", arg, r.status, r.stdout, r.stderr)
+			t.Errorf("%s: got exit status %d, stdout %q, stderr %q; want stdout with %q", arg, r.status, r.stdout, r.stderr, want)
 		}
 	}
 }
 
-func TestReportForPeople(t *testing.T) {
+func TestTextReport(t *testing.T) {
 	s := startServer(t)
 	r := wsloadText(t, "-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "100ms")
-	for _, want := range []string{"Closed loop", "/s", "p50 ", "p99.9 ", "3 of 3", "none", "µs of CPU a message"} {
+	for _, want := range []string{"Closed loop", "/s", "p50 ", "p99.9 ", "3 of 3", "none", "µs of CPU per message"} {
 		if !strings.Contains(r.stdout, want) {
-			t.Errorf("does not say %q:\n%s", want, r.stdout)
+			t.Errorf("the report does not contain %q:\n%s", want, r.stdout)
 		}
 	}
 	if r.stderr != "" {
-		t.Errorf("not a terminal, and yet: %q", r.stderr)
+		t.Errorf("stderr is not a terminal: got %q, want nothing", r.stderr)
 	}
-	if r := wsloadText(t, "-url", s.url, "-rate", "100", "-connections", "1", "-warmup", "0s", "-duration", "100ms"); !strings.Contains(r.stdout, "Fixed rate, 100 a second") {
-		t.Errorf("does not say which loop it was:\n%s", r.stdout)
+	if r := wsloadText(t, "-url", s.url, "-rate", "100", "-connections", "1", "-warmup", "0s", "-duration", "100ms"); !strings.Contains(r.stdout, "Fixed rate, 100 per second") {
+		t.Errorf("the report does not name the loop:\n%s", r.stdout)
 	}
 }
 
-func TestReportAsAPage(t *testing.T) {
+func TestHTMLReportIsSelfContained(t *testing.T) {
 	s := startServer(t)
 	path := filepath.Join(t.TempDir(), "report.html")
 	r := wsload(t, s.url, "-html", path, "-interval", "100ms", "-duration", "500ms")
@@ -183,21 +183,21 @@ func TestReportAsAPage(t *testing.T) {
 		t.Fatal(err, r.stderr)
 	}
 	if n := strings.Count(string(page), "<svg"); n != 5 {
-		t.Errorf("%d pictures", n)
+		t.Errorf("got %d charts, want 5", n)
 	}
 	outside := regexp.MustCompile(`(?i)(src|href)\s*=|@import|url\(|<script|<link`)
 	if found := outside.FindString(string(page)); found != "" {
-		t.Errorf("the page needs something outside of it: %s", found)
+		t.Errorf("the page refers to something outside of it: %s", found)
 	}
 	if strings.Contains(string(page), "NaN") {
-		t.Error("a picture has NaN")
+		t.Error("a chart has NaN")
 	}
 	if r := wsloadText(t, "-url", s.url, "-duration", "1ms", "-html", filepath.Join(path, "no")); r.status != exitFailed || !strings.Contains(r.stderr, "-html "+path) {
-		t.Errorf("exit status %d", r.status)
+		t.Errorf("a path that cannot be opened: got exit status %d, %q", r.status, r.stderr)
 	}
 }
 
-func TestShortRunsHavePagesToo(t *testing.T) {
+func TestHTMLReportOfShortRuns(t *testing.T) {
 	s := startServer(t)
 	path := filepath.Join(t.TempDir(), "report.html")
 	for _, args := range [][]string{{"-duration", "1ms"}, {"-mode", "idle"}, {"-rate", "1", "-connections", "1"}} {
@@ -207,7 +207,7 @@ func TestShortRunsHavePagesToo(t *testing.T) {
 	}
 }
 
-// On a terminal there is a progress line, which is cleared at the end.
+// If stderr is a terminal, it shows a progress line, which is cleared at the end.
 func TestProgressLine(t *testing.T) {
 	s := startServer(t)
 	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -215,7 +215,7 @@ func TestProgressLine(t *testing.T) {
 		t.Skip(err)
 	}
 	defer ptmx.Close()
-	ptmx.SetReadDeadline(time.Now().Add(soon))
+	ptmx.SetReadDeadline(time.Now().Add(testTimeout))
 	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0)
@@ -232,15 +232,15 @@ func TestProgressLine(t *testing.T) {
 	run([]string{"-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "350ms", "-interval", "100ms"}, &stdout, tty, nil)
 	const clear = "\r\x1b[K"
 	var shown []byte
-	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // a terminal may be slow
+	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // the terminal's output may arrive in parts
 		n, err := ptmx.Read(part)
 		if err != nil {
-			t.Fatalf("%v after %q", err, shown)
+			t.Fatalf("%v after output %q", err, shown)
 		}
 		shown = append(shown, part[:n]...)
 	}
 	lines := strings.Split(string(shown), clear)
 	if len(lines) < 4 || !strings.Contains(lines[2], "3 open  0 errors") || !strings.Contains(lines[2], "p99 ") || lines[len(lines)-1] != "" {
-		t.Errorf("%q", lines)
+		t.Errorf("got progress lines %q", lines)
 	}
 }

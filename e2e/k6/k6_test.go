@@ -393,11 +393,11 @@ func TestWrongVariables(t *testing.T) {
 		{"RATE=often", "want a number above 0"},
 		{"RATE=0", "want a number above 0"},
 		{"DURATION=10", "want a time above 0"},
-		{"PAYLOAD=1,x", "want bytes a message"},
+		{"PAYLOAD=1,x", "want bytes per message"},
 		{"PAYLOAD=99999999", "at most 16777216"},
 		{"TYPE=json", "want both, text or binary"},
-		{"GREETING=hello", "want how many messages the server sends first"},
-		{"GREETING=-1", "want how many messages"},
+		{"GREETING=hello", "want the number of messages that the server sends first"},
+		{"GREETING=-1", "want the number of messages"},
 		{"WS_URL=http://localhost/", "want ws://"},
 	} {
 		t.Run(x.variable, func(t *testing.T) {

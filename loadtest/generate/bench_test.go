@@ -7,8 +7,8 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// BenchmarkTake measures what a worker does per message without system calls: it takes the replies
-// of one read, records their latencies, and asks for the next messages.
+// BenchmarkTake measures a worker's time per message without system calls: it verifies the replies
+// of one read, records their latencies, and schedules the next messages.
 func BenchmarkTake(b *testing.B) {
 	for _, x := range []struct{ size, inFlight int }{{128, 1}, {128, 16}, {64 << 10, 1}} {
 		b.Run(fmt.Sprintf("%d bytes, %d in flight", x.size, x.inFlight), func(b *testing.B) {
@@ -24,7 +24,7 @@ func BenchmarkTake(b *testing.B) {
 			c := cs.at(0)
 			*c.slot = slot{fd: -1, phase: open, rounds: 1}
 			cs.open = 1
-			n := max(x.inFlight, p.Payloads.Len()) // replies for a whole cycle, so that each read finds its own
+			n := max(x.inFlight, p.Payloads.Len()) // replies to a whole cycle of the payload set
 			var replies [][]byte
 			for first := 0; first < n; first += x.inFlight {
 				var together []byte
@@ -33,12 +33,12 @@ func BenchmarkTake(b *testing.B) {
 				}
 				replies = append(replies, together)
 			}
-			cs.ask(c, x.inFlight)
+			cs.schedule(c, x.inFlight)
 			b.SetBytes(int64(x.size))
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				cs.now = int64(i) * 1000
-				c.written = c.asked
+				c.written = c.scheduled
 				if !cs.take(c, replies[i%len(replies)]) {
 					b.Fatal(cs.counts.Examples)
 				}

@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Clock measures the time since it began, in nanoseconds, except the time during which the
+// A Clock measures the time since it began, in nanoseconds, without the time during which the
 // process was stopped.
 type Clock struct {
 	began   time.Time
 	stopped *atomic.Int64 // see StoppedTime
-	before  int64         // its value when the clock began
+	before  int64         // the value of stopped when the clock began
 }
 
 // NewClock returns a clock that begins now. Stopped is the total time during which the process was
-// stopped, in nanoseconds; nil: unknown, and all time counts.
+// stopped, in nanoseconds. If it is nil, all time counts.
 func NewClock(stopped *atomic.Int64) Clock {
 	if stopped == nil {
 		stopped = new(atomic.Int64)
@@ -48,12 +48,12 @@ func (c *Clock) Now() int64 {
 	}
 }
 
-// stoppedFor returns for how many nanoseconds the process was stopped in all, as far as is known.
+// stoppedFor returns the total nanoseconds during which the process was stopped; 0 if unknown.
 func (c *Clock) stoppedFor() int64 { return c.stopped.Load() }
 
 // StoppedTime maps a file that holds a native-endian int64: the total nanoseconds during which this
 // process was stopped. A process that stops this one (SIGSTOP) adds to it before it continues this
-// one (SIGCONT); latencies and rates are then as if nothing had happened. StoppedTime returns an
+// one (SIGCONT), so that neither rates nor latencies include it. StoppedTime returns an
 // error if the file is shorter than 8 bytes or cannot be mapped.
 func StoppedTime(file string) (*atomic.Int64, error) {
 	f, err := os.Open(file)

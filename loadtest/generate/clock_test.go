@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// The time during which the process was stopped does not count, before the clock began or after.
+// The time during which the process was stopped does not count, neither before nor after the clock
+// began.
 func TestStoppedTimeDoesNotCount(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "stopped")
 	f, err := os.Create(file)
@@ -16,12 +17,12 @@ func TestStoppedTimeDoesNotCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	keep := func(stopped time.Duration) {
+	set := func(stopped time.Duration) {
 		if _, err := f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(stopped)), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	keep(time.Hour) // before it began
+	set(time.Hour) // before the clock began
 	stopped, err := StoppedTime(file)
 	if err != nil {
 		t.Fatal(err)
@@ -29,10 +30,10 @@ func TestStoppedTimeDoesNotCount(t *testing.T) {
 	began := time.Now()
 	clock := NewClock(stopped)
 	if now := clock.Now(); now < 0 || now > int64(time.Since(began)) {
-		t.Errorf("it begins at %v", time.Duration(now))
+		t.Errorf("a new clock is at %v, want about 0", time.Duration(now))
 	}
-	keep(time.Hour + time.Minute)
+	set(time.Hour + time.Minute)
 	if now := clock.Now(); now < -int64(time.Minute) || now > int64(time.Since(began)-time.Minute) {
-		t.Errorf("after a minute that did not count it is %v", time.Duration(now))
+		t.Errorf("after a stop of 1 min the clock is at %v, want about -1 min", time.Duration(now))
 	}
 }

@@ -9,18 +9,18 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// bufferSize is the most bytes that one read takes.
+// bufferSize is the maximum number of bytes that one read returns.
 const bufferSize = 256 << 10
 
-// conns are the connections of one worker, and what the worker does with them once they are open.
-// All of it belongs to the worker's goroutine.
+// conns holds the connections of one worker and handles them once they are open. It belongs to the
+// worker's goroutine.
 type conns struct {
 	*Plan
 	share    share
 	poller   *netpoll.Poller
 	slots    []slot
-	now      int64 // when look last read the clock
-	stopped  int64 // for how long the process had been stopped by then
+	now      int64 // when readClock last read the clock
+	stopped  int64 // how long the process had been stopped by then
 	period   period
 	counts   *stats.Counts
 	latency  latency
@@ -29,62 +29,62 @@ type conns struct {
 
 	buffer    []byte
 	frame     []byte         // of a control frame
-	queue     []int          // indexes of connections that continue in the next pass: see goOn
-	control   map[int][]byte // control frames that are still to be sent
-	responses map[int][]byte // that have not arrived whole
+	queue     []int          // connections that continue in the next pass: see requeue
+	control   map[int][]byte // unsent bytes of control frames, by connection
+	responses map[int][]byte // incomplete opening responses, by connection
 
-	live int   // sockets in use
-	open int   // connections that are open
-	left []int // sockets that are no longer in use but still have to be closed (-leave)
+	live     int   // sockets in use
+	open     int   // connections in phase open
+	unclosed []int // sockets out of use that close has to close (-leave)
 }
 
-// A period is how far the run has come: what the generator has told the worker.
+// A period holds the times of the run, as the owner of [Workers] has announced them.
 type period struct {
 	started  bool  // every connection has been opened or has failed to
-	rateFrom int64 // when message 0 is due; -1: not known yet
+	rateFrom int64 // when message 0 is due; -1: unknown
 	from     int64 // when measuring begins
-	until    int64 // from then on nothing is sent
-	winding  bool  // the connections that are open are to be closed
-	giveUp   int64 // if winding: from then on, connections that are still open have failed
+	until    int64 // when sending ends
+	draining bool  // open connections are to be closed
+	giveUp   int64 // if draining: when connections that are still open fail
 }
 
-// A slot holds everything about a connection, or is the place for one.
+// A slot holds the state of a connection, which may be closed.
 type slot struct {
-	fd         int32
-	phase      phase  // see lifecycle.go; changed by setPhase only
-	queued     bool   // it continues in the next pass: see goOn
-	speaks     bool   // a control frame is to be sent: conns.control has it
-	gotClose   bool   // in closing: the server's close frame has come
-	awaitsRoom bool   // the poller also watches for room to write
-	tries      uint8  // openings since a message was last verified: see openAgain
-	code       uint16 // with which the server has ended the connection; 0: it has not
+	fd             int32
+	phase          phase  // see lifecycle.go; only setPhase changes it
+	queued         bool   // it continues in the next pass: see requeue
+	controlPending bool   // conns.control holds bytes to send
+	gotClose       bool   // in closing: the server's close frame has arrived
+	writeArmed     bool   // the poller also reports when the socket is writable
+	tries          uint8  // openings since a message was last verified: see addAfterFailure
+	code           uint16 // the close code with which the server ended the connection; 0: it has not
 
-	rounds uint32 // how often the connection was opened
-	offset int32  // bytes sent of the message after those written
+	rounds uint32 // number of openings
+	offset int32  // bytes sent of the message that follows those written
 
-	address   uint8 // index in Target.Addrs of the address that is being tried, or is connected
-	refusals  uint8 // addresses that could not be connected in this attempt
-	greetings uint8 // messages that the server is still to send before the first echo
+	address     uint8 // index in Target.Addrs of the address that is being connected, or is connected
+	failedAddrs uint8 // addresses that have failed in this opening
+	greetings   uint8 // greetings that have not arrived yet
 
-	since int64  // when the connection began to wait for what it waits for
-	base  uint64 // where in the payload set the connection begins
+	since int64  // when the current wait began: see checkTimeout
+	base  uint64 // the connection's first message in the payload set
 
-	// Numbers of messages, in the order of sending. done <= written+1, and written <= asked.
-	asked   uint64 // have been due, and may be sent
-	written uint64 // have been sent
-	done    uint64 // have been verified
-	due     uint64 // at a fixed rate: have been due. In mode Connect: rounds, not messages
+	// Message counts. done <= written+1, and written <= scheduled.
+	scheduled uint64 // to be sent, including those sent
+	written   uint64 // sent
+	done      uint64 // verified
+	due       uint64 // due so far at the fixed rate; in mode Connect: rounds, not messages
 
 	parser wire.Parser
 }
 
-// A conn is a connection: its index among the worker's, and its slot.
+// A conn is a connection: its index in the worker's slots, and its slot.
 type conn struct {
 	index int
 	*slot
 }
 
-// newConns allocates what the connections of a worker need.
+// newConns returns the unopened connections of a worker.
 func newConns(p *Plan, worker int, poller *netpoll.Poller) conns {
 	slots := slotsOf(worker, p.Workers, p.Connections)
 	cs := conns{
@@ -108,9 +108,9 @@ func newConns(p *Plan, worker int, poller *netpoll.Poller) conns {
 // at returns the connection with that index.
 func (cs *conns) at(index int) conn { return conn{index, &cs.slots[index]} }
 
-// look reads the clock. Messages that were under way while the process was stopped are late by more
-// than the server's doing, so their latency does not count.
-func (cs *conns) look() {
+// readClock updates now. If the process was stopped meanwhile, latencies of the messages that were
+// outstanding are discarded, since they include more than the server's delay.
+func (cs *conns) readClock() {
 	cs.now = cs.Clock.Now()
 	if s := cs.Clock.stoppedFor(); s != cs.stopped {
 		cs.stopped = s
@@ -118,18 +118,19 @@ func (cs *conns) look() {
 	}
 }
 
-// goOn queues a connection that has more to read or to send but has had its turn.
-func (cs *conns) goOn(c conn) {
+// requeue has a connection continue in the next pass: it has more to read or to send, but the other
+// connections come first.
+func (cs *conns) requeue(c conn) {
 	if !c.queued {
 		c.queued = true
 		cs.queue = append(cs.queue, c.index)
 	}
 }
 
-// outstanding reports whether a message has been asked for whose reply has not come.
-func (s *slot) outstanding() bool { return s.done < s.asked }
+// outstanding reports whether a scheduled message has no verified reply yet.
+func (s *slot) outstanding() bool { return s.done < s.scheduled }
 
-// sent returns the number of messages that have been sent, or begun.
+// sent returns the number of messages that have been sent, at least in part.
 func (s *slot) sent() uint64 {
 	if s.offset > 0 {
 		return s.written + 1
@@ -137,10 +138,10 @@ func (s *slot) sent() uint64 {
 	return s.written
 }
 
-// sendTimes are when the outstanding messages of each connection were sent: a ring for each.
+// sendTimes holds the send times of the outstanding messages, in one ring per connection.
 type sendTimes struct {
 	times []int64
-	size  int // of a ring: the most messages in flight, or the next power of two
+	size  int // of a ring: the limit of outstanding messages, rounded up to a power of two
 }
 
 func newSendTimes(conns, inFlight int) sendTimes {
@@ -148,7 +149,8 @@ func newSendTimes(conns, inFlight int) sendTimes {
 	return sendTimes{make([]int64, conns*size), size}
 }
 
-// of returns where the time of a connection's message n is kept while the message is outstanding.
+// of returns the place of the send time of a connection's message n. It is valid while the message
+// is outstanding.
 func (t *sendTimes) of(c conn, n uint64) *int64 {
 	ring := t.times[c.index*t.size:]
 	return &ring[n&uint64(t.size-1)]

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// sweepTime is the time between two sweeps.
+	// sweepTime is the interval between two sweeps.
 	sweepTime = 20 * time.Millisecond
 
-	// sweepParts is the number of sweeps that examine all connections, which takes about a second.
-	// Timeouts are late by up to that.
+	// sweepParts is the number of sweeps that together examine every connection. They take about
+	// 1 s, so a timeout is detected up to 1 s late.
 	sweepParts = 50
 )
 
-// A sweep examines a part of the connections from time to time. A connection needs no timer of its
-// own.
+// A sweep examines the connections for timeouts, one part at a time, so that no connection needs a
+// timer.
 type sweep struct {
-	at   int64 // when the next one is due
-	last int   // index of the connection that was examined last
+	at   int64 // when the next part is due
+	last int   // index of the last examined connection
 }
 
-// due reports whether the next sweep is due, and sets the time of the one after it.
+// due reports whether the next part is due. If so, it sets the time of the one after it.
 func (s *sweep) due(now int64) bool {
 	if now < s.at {
 		return false
@@ -35,7 +35,7 @@ func (s *sweep) due(now int64) bool {
 	return true
 }
 
-// part returns the indexes of the connections that the sweep examines, of n.
+// part returns the indexes of the next part of n connections.
 func (s *sweep) part(n int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for range min(n, n/sweepParts+1) {
@@ -47,18 +47,18 @@ func (s *sweep) part(n int) iter.Seq[int] {
 	}
 }
 
-// alarmGen is the alarm's generation in events; no connection has it as its index.
+// alarmGen is the generation in the alarm's events. No connection has this index.
 const alarmGen = 1<<32 - 1
 
-// An alarm wakes a worker at a time. It is a timerfd, since the timeout of epoll_wait(2) is in
-// whole milliseconds.
+// An alarm wakes a worker at a set time. It is a timerfd, because the timeout of epoll_wait(2) has
+// a resolution of 1 ms.
 type alarm struct {
 	clock *Clock
 	fd    int
-	at    int64 // when it was last set to
+	at    int64 // the time for which it was last set
 }
 
-// newAlarm returns an alarm that wakes the waiter of a poller.
+// newAlarm returns an alarm that ends the waits of a poller.
 func newAlarm(clock *Clock, poller *netpoll.Poller) (alarm, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {
@@ -71,7 +71,7 @@ func newAlarm(clock *Clock, poller *netpoll.Poller) (alarm, error) {
 	return alarm{clock: clock, fd: fd}, nil
 }
 
-// wakeAt sets the alarm, unless it is set to an earlier time that is still to come.
+// wakeAt sets the alarm, unless it is already set to an earlier time in the future.
 func (a *alarm) wakeAt(at, now int64) {
 	if now < a.at && a.at <= at {
 		return

@@ -7,7 +7,7 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// About a second of sweeps examines every connection, in parts that are about the same.
+// sweepParts sweeps examine every connection, in parts of about the same size.
 func TestSweepsExamineEveryConnection(t *testing.T) {
 	for _, n := range []int{1, 2, 49, 50, 51, 1000, 12_345} {
 		var s sweep
@@ -24,20 +24,20 @@ func TestSweepsExamineEveryConnection(t *testing.T) {
 		}
 		for index, times := range seen {
 			if times == 0 {
-				t.Fatalf("connection %d of %d is not examined", index, n)
+				t.Fatalf("connection %d of %d was not examined", index, n)
 			}
 		}
 	}
 }
 
-func TestSweepIsDueAfterItsTime(t *testing.T) {
+func TestSweepIsDueEverySweepTime(t *testing.T) {
 	var s sweep
 	if !s.due(7) || s.due(7) || s.due(7+int64(sweepTime)-1) || !s.due(7+int64(sweepTime)) {
-		t.Error("a sweep is not due every sweepTime")
+		t.Errorf("sweeps are not due every %v", sweepTime)
 	}
 }
 
-// The alarm ends a wait at the earliest time to which it was set and that is still to come.
+// The alarm ends a wait at the earliest future time for which it was set.
 func TestAlarmEndsTheWait(t *testing.T) {
 	poller, err := netpoll.New()
 	if err != nil {
@@ -51,17 +51,17 @@ func TestAlarmEndsTheWait(t *testing.T) {
 	}
 	defer a.close()
 	events := make([]netpoll.Event, 1)
-	for range 3 { // it can be set again
+	for range 3 { // an alarm can be set repeatedly
 		now := clock.Now()
 		soon := now + int64(5*time.Millisecond)
 		a.wakeAt(soon, now)
 		a.wakeAt(now+int64(time.Hour), now)
 		n, _, err := poller.Wait(events, time.Minute)
 		if err != nil || n != 1 || events[0].Gen() != alarmGen {
-			t.Fatalf("%d events, %v", n, err)
+			t.Fatalf("got %d events, %v; want the alarm's event", n, err)
 		}
 		if now := clock.Now(); now < soon || now > soon+int64(30*time.Second) {
-			t.Errorf("woken %v after the time", time.Duration(now-soon))
+			t.Errorf("the wait ended %v after the set time", time.Duration(now-soon))
 		}
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// Codes of the server's close frame that are no fault with -reopen.
+// Close codes of the server that are no fault with -reopen.
 const (
 	goingAway      = 1001 // the server shuts down (RFC 6455, section 7.4.1)
 	serviceRestart = 1012 // the client should connect again (IANA's registry of close codes)
 )
 
-// normalClosure is the code 1000 of a connection that has done what it was for.
+// normalClosure is close code 1000 (RFC 6455, section 7.4.1).
 var normalClosure = []byte{1000 >> 8, 1000 & 0xff}
 
-// closed handles the server's close frame, which is the parser's Control.
+// closed handles the server's close frame, whose payload is the parser's Control.
 func (cs *conns) closed(c conn) {
 	if c.gotClose = true; c.phase == closing {
 		return
@@ -55,29 +55,29 @@ func (cs *conns) lost(c conn, err error) {
 	cs.fail(c, stats.Faultf(row.ended, row.endedText, how))
 }
 
-// closeIfDone ends a connection on which nothing is outstanding, at the end of the run.
+// closeIfDone closes a connection at the end of the run, if nothing is outstanding on it.
 func (cs *conns) closeIfDone(c conn) {
-	if !cs.period.winding || c.phase != open || c.outstanding() {
+	if !cs.period.draining || c.phase != open || c.outstanding() {
 		return
 	}
 	if cs.Leave {
-		cs.left = append(cs.left, int(c.fd))
+		cs.unclosed = append(cs.unclosed, int(c.fd))
 		cs.forget(c)
 		return
 	}
 	cs.startClose(c, normalClosure)
 }
 
-// startClose begins the close handshake, or answers the server's close frame. A message that is
-// half sent is completed before; no other message is sent.
+// startClose begins the close handshake, or answers the server's close frame. A partly sent message
+// is completed first; no other message is sent.
 func (cs *conns) startClose(c conn, code []byte) {
 	cs.setPhase(c, closing)
 	c.since = cs.now
-	c.asked = c.sent()
-	cs.say(c, ws.OpClose, code)
+	c.scheduled = c.sent()
+	cs.sendControl(c, ws.OpClose, code)
 }
 
-// fail counts a fault and ends the connection.
+// fail counts a fault and closes the connection, which may be opened again.
 func (cs *conns) fail(c conn, f *stats.Fault) {
 	cs.count(c, f)
 	settled := c.phase >= open
@@ -94,37 +94,39 @@ func (cs *conns) fail(c conn, f *stats.Fault) {
 	cs.openAgain(c)
 }
 
-// count counts a fault.
+// count counts a fault, with the connection and message in its detail.
 func (cs *conns) count(c conn, f *stats.Fault) {
 	f.Detail = fmt.Sprintf("connection %d, message %d: %s", cs.share.number(c.index, 0), c.done, f.Detail)
 	cs.counts.AddFault(f, 1)
 }
 
-// release closes the socket. That also removes it from the poller, since it has no duplicate.
+// release closes the socket. Closing also removes it from the poller, since no other descriptor
+// refers to it.
 func (cs *conns) release(c conn) {
 	netpoll.Close(int(c.fd))
 	cs.forget(c)
 }
 
-// forget ends a connection, except that its socket still has to be closed.
+// forget moves a connection to phase none without closing its socket.
 func (cs *conns) forget(c conn) {
 	cs.setPhase(c, none)
 	c.fd = -1
 	cs.live--
-	if c.speaks {
-		c.speaks = false
+	if c.controlPending {
+		c.controlPending = false
 		delete(cs.control, c.index)
 	}
 	delete(cs.responses, c.index)
 
-	// What was sent and not echoed is lost. If the connection is opened again, it continues with
-	// the message after that.
+	// Messages that were sent and not echoed are lost. If the connection is opened again, it
+	// continues with the message after them.
 	sent := c.sent()
 	cs.counts.Ended(c.code, sent-min(sent, c.done))
-	c.asked, c.written, c.done, c.offset = sent, sent, sent, 0
+	c.scheduled, c.written, c.done, c.offset = sent, sent, sent, 0
 }
 
-// openAgain has a connection that has ended opened again, if that is what it is for.
+// openAgain schedules the next opening of a connection that has ended: in mode Connect, or with
+// -reopen.
 func (cs *conns) openAgain(c conn) {
 	switch {
 	case cs.Mode == Connect:
@@ -136,9 +138,9 @@ func (cs *conns) openAgain(c conn) {
 	}
 }
 
-// owed returns the number of messages, or in mode Connect of rounds, that were due and for which a
-// connection still has to be opened.
-func (cs *conns) owed(c conn) uint64 {
+// backlog returns the number of messages, or in mode Connect of rounds, that were due and still
+// need the connection to be opened.
+func (cs *conns) backlog(c conn) uint64 {
 	begun := c.sent()
 	switch {
 	case cs.Mode == Connect:

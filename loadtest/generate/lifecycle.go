@@ -6,67 +6,66 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// phase is where a connection is in its life.
+// A phase is a state in the life of a connection.
 //
 //	none → connecting → handshaking → (greeting →) open → closing → none
 //
-// A fault leads from each phase back to none. In mode Connect, and with -reopen, the life begins
-// again.
+// A fault in any phase leads back to none. In mode Connect, and with -reopen, the connection is
+// then opened again.
 type phase uint8
 
 const (
-	// none: no socket. Not opened yet, or ended.
+	// none: there is no socket. The connection has not been opened or has ended.
 	none phase = iota
 
-	// connecting: the answer to SYN is awaited.
+	// connecting: SYN has been sent.
 	connecting
 
-	// handshaking: the request has been sent, and the response is awaited.
+	// handshaking: the opening request has been sent.
 	handshaking
 
-	// greeting: the server has answered with 101, and its greeting is awaited (-greeting).
+	// greeting: the server has responded with 101, and its greetings are expected (-greeting).
 	greeting
 
 	// open: messages are sent, and their replies compared.
 	open
 
-	// closing: our close frame has been sent or is about to be. The server's is awaited unless it
-	// was first, and then the end of TCP, which the server has to begin (RFC 6455, section 7.1.1).
+	// closing: our close frame has been sent or will be after the frame before it. The server has to
+	// send its own, unless it closed first, and then to end TCP (RFC 6455, section 7.1.1).
 	closing
 
 	numPhases
 )
 
-// phases says what it means in each phase if the connection waits longer than the timeout, and if
-// TCP ends.
+// phases holds, for each phase, the fault if a wait exceeds the timeout and the fault if TCP ends.
 var phases = [numPhases]struct {
-	late      stats.Failure
-	lateText  string // %v is the timeout in seconds
-	ended     stats.Failure
-	endedText string // %s says whether TCP was ended or reset
+	timeout     stats.Failure
+	timeoutText string // %v is the timeout in seconds
+	ended       stats.Failure
+	endedText   string // %s is how TCP ended: see lost
 }{
-	connecting: { // opener.connected finds out why it ended
-		late: stats.ConnectFailed, lateText: "no answer in %v s",
+	connecting: { // opener.connected handles the end
+		timeout: stats.ConnectFailed, timeoutText: "no answer in %v s",
 	},
 	handshaking: {
-		late: stats.HandshakeFailed, lateText: "no response in %v s",
+		timeout: stats.HandshakeFailed, timeoutText: "no response in %v s",
 		ended: stats.HandshakeFailed, endedText: "the connection was %s before the response",
 	},
 	greeting: {
-		late: stats.TimedOut, lateText: "no greeting came in %v s, and -greeting expects one",
+		timeout: stats.TimedOut, timeoutText: "no greeting came in %v s, and -greeting expects one",
 		ended: stats.Cut, endedText: "the connection was %s before the greeting that -greeting expects, without a close frame",
 	},
-	open: { // late only if replies are awaited
-		late: stats.TimedOut, lateText: "nothing came in %v s",
+	open: { // the timeout applies only while messages are outstanding
+		timeout: stats.TimedOut, timeoutText: "nothing came in %v s",
 		ended: stats.Cut, endedText: "the connection was %s, without a close frame",
 	},
-	closing: { // the end is no fault once the server's close frame has come
-		late: stats.TeardownFailed, lateText: "the server has not ended the connection in %v s",
+	closing: { // the end is no fault after the server's close frame
+		timeout: stats.TeardownFailed, timeoutText: "the server has not ended the connection in %v s",
 		ended: stats.TeardownFailed, endedText: "the connection was %s, without a close frame",
 	},
 }
 
-// setPhase is the only place that changes a phase.
+// setPhase changes the phase and the counts that depend on it. Nothing else changes a phase.
 func (cs *conns) setPhase(c conn, to phase) {
 	switch c.phase {
 	case connecting, handshaking, greeting:
@@ -89,16 +88,16 @@ func (cs *conns) setPhase(c conn, to phase) {
 	c.phase = to
 }
 
-// late returns a fault if the connection has waited longer than the timeout, in nanoseconds, for
-// what it waits for.
-func (s *slot) late(now, timeout int64) *stats.Fault {
+// checkTimeout returns a fault if the connection has waited in its phase for the timeout, in
+// nanoseconds, or longer.
+func (s *slot) checkTimeout(now, timeout int64) *stats.Fault {
 	if s.phase == none || now-s.since < timeout || s.phase == open && !s.outstanding() {
 		return nil
 	}
 	row := &phases[s.phase]
-	f := stats.Faultf(row.late, row.lateText, float64(timeout)/1e9)
+	f := stats.Faultf(row.timeout, row.timeoutText, float64(timeout)/1e9)
 	if s.phase == open {
-		f.Detail += fmt.Sprintf(", and %d replies were awaited", s.asked-s.done)
+		f.Detail += fmt.Sprintf(", and %d replies were outstanding", s.scheduled-s.done)
 	}
 	return f
 }

@@ -7,11 +7,11 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// run is the loop. It returns when the worker has been told to wind up, all connections are closed,
-// and none is to be opened for what was due.
+// run runs the event loop. It returns after drain, when all connections are closed and none has to
+// be opened for messages that were due.
 func (w *worker) run() {
 	defer close(w.mail.finished)
-	for !w.conns.period.winding || w.conns.live+w.conns.openings.pending() > 0 {
+	for !w.conns.period.draining || w.conns.live+w.conns.openings.pending() > 0 {
 		if err := w.pass(); err != nil {
 			w.err = fmt.Errorf("worker: %w", err)
 			return
@@ -19,17 +19,18 @@ func (w *worker) run() {
 	}
 }
 
-// pass does what is due, waits until something happens, and does everything that follows from it.
+// pass runs the loop once: it opens connections and sends messages that are due, waits for events,
+// and handles them.
 func (w *worker) pass() error {
-	w.conns.look()
+	w.conns.readClock()
 	w.opener.rampUp()
 	w.pacer.sendDue()
 	w.opener.open()
-	n, woken, err := w.conns.poller.Wait(w.events, w.patience())
+	n, woken, err := w.conns.poller.Wait(w.events, w.waitTime())
 	if err != nil {
 		return err
 	}
-	w.conns.look()
+	w.conns.readClock()
 	w.measureIfDue()
 	if woken {
 		w.mail.read()
@@ -42,8 +43,8 @@ func (w *worker) pass() error {
 	return nil
 }
 
-// patience returns for how long the worker has nothing to do if nothing happens.
-func (w *worker) patience() time.Duration {
+// waitTime returns how long the worker may wait for events: 0 if it has work left.
+func (w *worker) waitTime() time.Duration {
 	cs := &w.conns
 	if len(cs.queue) > 0 || len(cs.openings.ready) > 0 && !w.opener.busy() || w.pacer.behind() {
 		return 0
@@ -54,7 +55,7 @@ func (w *worker) patience() time.Duration {
 // event handles one event.
 func (w *worker) event(e *netpoll.Event) {
 	if e.Gen() == alarmGen {
-		return // its purpose was to end the wait
+		return // it has ended the wait
 	}
 	c := w.conns.at(int(e.Gen()))
 	if int(c.fd) != e.FD() || c.phase == none {
@@ -66,7 +67,7 @@ func (w *worker) event(e *netpoll.Event) {
 		}
 		return
 	}
-	if e.Writable() && c.phase > handshaking && (c.written < c.asked || c.speaks) {
+	if e.Writable() && c.phase > handshaking && (c.written < c.scheduled || c.controlPending) {
 		c.since = w.conns.now
 		w.conns.flush(c)
 	}
@@ -81,12 +82,12 @@ func (w *worker) event(e *netpoll.Event) {
 	}
 }
 
-// runQueue gives a turn to each connection that is in the queue when it begins.
+// runQueue gives one turn to each connection that is in the queue at the beginning.
 func (w *worker) runQueue() {
 	cs := &w.conns
 	n := len(cs.queue)
 	for _, index := range cs.queue[:n] {
-		// A connection that was opened again in the meantime is not queued, or reads nothing.
+		// A connection that was reopened meanwhile is no longer queued or has nothing to read.
 		c := cs.at(index)
 		if !c.queued || c.phase <= connecting {
 			continue
@@ -101,15 +102,14 @@ func (w *worker) runQueue() {
 	cs.queue = cs.queue[:copy(cs.queue, cs.queue[n:])]
 }
 
-// housekeep does the periodic work: it ends pauses, and finds connections that have waited too
-// long.
+// housekeep does the periodic work: it ends pauses before openings and checks timeouts.
 func (w *worker) housekeep() {
 	cs := &w.conns
 	if !w.sweep.due(cs.now) {
 		return
 	}
 	cs.openings.endPauses(cs.now)
-	if cs.period.winding && cs.now >= cs.period.giveUp {
+	if cs.period.draining && cs.now >= cs.period.giveUp {
 		w.abandon()
 		return
 	}

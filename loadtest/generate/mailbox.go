@@ -2,22 +2,22 @@ package generate
 
 import "wsecho/internal/netpoll"
 
-// mailboxSize is the number of messages that do not make the sender wait.
+// mailboxSize is the number of messages that the mailbox holds before the sender blocks.
 const mailboxSize = 16
 
 // A mailbox holds messages from other goroutines to a worker. A message is a function, which runs
 // on the worker's goroutine.
 type mailbox struct {
-	poller   *netpoll.Poller // woken by post
+	poller   *netpoll.Poller // the worker's; post wakes it
 	messages chan func()
-	finished chan struct{} // closed when the worker has ended: it reads no more messages
+	finished chan struct{} // closed when the worker has ended and reads no more messages
 }
 
 func newMailbox(poller *netpoll.Poller) mailbox {
 	return mailbox{poller, make(chan func(), mailboxSize), make(chan struct{})}
 }
 
-// post leaves a message and wakes the worker. A worker that has ended does not read it.
+// post adds a message and wakes the worker. If the worker has ended, the message is dropped.
 func (m *mailbox) post(message func()) {
 	select {
 	case m.messages <- message:
@@ -26,7 +26,7 @@ func (m *mailbox) post(message func()) {
 	}
 }
 
-// read does what the messages say.
+// read runs the messages that have been posted.
 func (m *mailbox) read() {
 	for {
 		select {

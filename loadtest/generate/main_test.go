@@ -7,5 +7,5 @@ import (
 	"wsecho/internal/leak"
 )
 
-// TestMain checks once, for all tests, that nothing is left open or running.
+// TestMain runs the tests and then checks that no descriptor or goroutine has leaked.
 func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

@@ -13,18 +13,18 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// An opener opens a worker's connections: TCP, and the opening handshake.
+// An opener opens a worker's connections: it connects TCP and performs the opening handshake.
 type opener struct {
 	cs    *conns
 	alarm *alarm
 
-	ramped    int              // connections whose time to be opened has come
-	preferred uint8            // index in Target.Addrs of the address that new connections begin with
-	refusals  map[int][]string // by connection: why the addresses tried so far were not connected
-	request   []byte
+	ramped     int              // connections whose first opening has been due
+	preferred  uint8            // index in Target.Addrs of the address that openings try first
+	addrErrors map[int][]string // by connection: the errors of the addresses tried so far
+	request    []byte
 }
 
-// rampUp adds the connections whose time has come to those to be opened.
+// rampUp adds the connections whose first opening is due (-ramp) to those to be opened.
 func (o *opener) rampUp() {
 	cs := o.cs
 	for o.ramped < len(cs.slots) && cs.now < cs.period.until {
@@ -40,36 +40,37 @@ func (o *opener) rampUp() {
 	}
 }
 
-// busy reports whether as many handshakes are outstanding as may be. More would overflow the
-// server's listen queue, and make clients wait for a second or longer.
+// busy reports whether the limit of outstanding handshakes is reached. More could overflow the
+// server's listen queue, and delay connections by 1 s or more.
 func (o *opener) busy() bool { return o.cs.openings.handshakes >= o.cs.Handshakes }
 
-// open opens connections until it is busy. After the time is over it opens only those that still
-// owe messages.
+// open opens connections until the limit of outstanding handshakes is reached. After the end of
+// sending it opens only those with a backlog.
 func (o *opener) open() {
 	cs := o.cs
 	n := 0
 	for ; n < len(cs.openings.ready) && !o.busy(); n++ {
-		if c := cs.at(cs.openings.ready[n]); cs.now < cs.period.until || cs.owed(c) > 0 {
+		if c := cs.at(cs.openings.ready[n]); cs.now < cs.period.until || cs.backlog(c) > 0 {
 			o.connect(c)
 		}
 	}
 	cs.openings.ready = cs.openings.ready[:copy(cs.openings.ready, cs.openings.ready[n:])]
 }
 
-// connect begins a new life of a connection.
+// connect resets a connection's slot and opens the connection.
 func (o *opener) connect(c conn) {
 	cs := o.cs
-	cs.look()
+	cs.readClock()
 	number := cs.share.number(c.index, uint64(c.rounds))
 	*c.slot = slot{fd: -1, base: number, rounds: c.rounds + 1, tries: c.tries,
-		asked: c.asked, written: c.written, done: c.done, due: c.due,
+		scheduled: c.scheduled, written: c.written, done: c.done, due: c.due,
 		address: o.preferred, greetings: cs.Greetings}
 	o.dial(c)
 }
 
-// dial begins to connect a socket to the connection's address. To a server on this host TCP is
-// connected when connect(2) returns, so the request can leave at once, without an event.
+// dial starts connecting a socket to the connection's current address. If the server is on this
+// host, TCP is connected when connect(2) returns, and the request is sent without waiting for an
+// event.
 func (o *opener) dial(c conn) {
 	cs := o.cs
 	var source netip.Addr
@@ -79,7 +80,7 @@ func (o *opener) dial(c conn) {
 	c.since = cs.now
 	fd, err := netpoll.Connect(cs.Target.Addrs[c.address], source)
 	if err != nil {
-		o.refused(c, connectFault(err))
+		o.addressFailed(c, connectFault(err))
 		return
 	}
 	c.fd = int32(fd)
@@ -89,7 +90,7 @@ func (o *opener) dial(c conn) {
 		return
 	}
 	interest := netpoll.Read
-	if c.awaitsRoom = c.phase == connecting; c.awaitsRoom { // there is an event when it is connected
+	if c.writeArmed = c.phase == connecting; c.writeArmed { // the event means: connected, or failed
 		interest = netpoll.ReadWrite
 	}
 	if err := cs.poller.Add(fd, uint32(c.index), interest); err != nil {
@@ -99,29 +100,28 @@ func (o *opener) dial(c conn) {
 
 func connectFault(err error) *stats.Fault {
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
-		return stats.Faultf(stats.ConnectFailed, "%v: no local port is left, or -source is not an address of this host", err)
+		return stats.Faultf(stats.ConnectFailed, "%v: no local port is free (-source adds addresses), or -source is not an address of this host", err)
 	}
 	return stats.Faultf(stats.ConnectFailed, "%v", err)
 }
 
-// refused continues with the next address of the server's name after one could not be connected.
-// When none is left, the connection has failed. Connections that are opened later begin with the
-// address that was reached last.
-func (o *opener) refused(c conn, f *stats.Fault) {
+// addressFailed continues with the next address of the server's name. If all have failed, the
+// connection has failed. If the address was the preferred one, later openings begin with the next.
+func (o *opener) addressFailed(c conn, f *stats.Fault) {
 	cs := o.cs
 	n := len(cs.Target.Addrs)
 	if n == 1 {
 		cs.fail(c, f)
 		return
 	}
-	o.refusals[c.index] = append(o.refusals[c.index], fmt.Sprintf("%v: %s", cs.Target.Addrs[c.address], f.Detail))
+	o.addrErrors[c.index] = append(o.addrErrors[c.index], fmt.Sprintf("%v: %s", cs.Target.Addrs[c.address], f.Detail))
 	next := uint8((int(c.address) + 1) % n)
 	if c.address == o.preferred {
 		o.preferred = next
 	}
-	if c.refusals++; int(c.refusals) == n {
-		f.Detail = strings.Join(o.refusals[c.index], "; ")
-		delete(o.refusals, c.index)
+	if c.failedAddrs++; int(c.failedAddrs) == n {
+		f.Detail = strings.Join(o.addrErrors[c.index], "; ")
+		delete(o.addrErrors, c.index)
 		cs.fail(c, f)
 		return
 	}
@@ -132,11 +132,12 @@ func (o *opener) refused(c conn, f *stats.Fault) {
 	o.dial(c)
 }
 
-// connected sends the request when TCP is connected, or finds out why it is not.
+// connected handles the result of connect(2): it sends the opening request or tries the next
+// address.
 func (o *opener) connected(c conn, ended bool) {
 	if ended {
 		if err := netpoll.ConnectError(int(c.fd)); err != nil {
-			o.refused(c, connectFault(err))
+			o.addressFailed(c, connectFault(err))
 			return
 		}
 	}
@@ -144,7 +145,7 @@ func (o *opener) connected(c conn, ended bool) {
 }
 
 // sendRequest sends the opening request if TCP is connected. It reports whether the socket is still
-// in use; if not, the connection has failed or another address is being connected.
+// in use. If it is not, the connection has failed or another address is being tried.
 func (o *opener) sendRequest(c conn) bool {
 	cs := o.cs
 	o.request = wire.AppendRequest(o.request[:0], cs.RequestHead, c.base)
@@ -155,36 +156,36 @@ func (o *opener) sendRequest(c conn) bool {
 	case err == unix.ECONNRESET, err == unix.EPIPE: // TCP had been connected
 		cs.fail(c, stats.Faultf(stats.HandshakeFailed, "request: %v", err))
 	case err != nil:
-		o.refused(c, connectFault(err))
-	case n < len(o.request): // an empty socket takes LongestRequest
+		o.addressFailed(c, connectFault(err))
+	case n < len(o.request): // an empty socket buffer takes LongestRequest
 		cs.fail(c, stats.Faultf(stats.HandshakeFailed, "request: %v", unix.ENOBUFS))
 	default:
-		delete(o.refusals, c.index)
+		delete(o.addrErrors, c.index)
 		cs.setPhase(c, handshaking)
 		return true
 	}
 	return false
 }
 
-// receive reads from a connection whose response is awaited, once. Ended is whether TCP is known to
+// receive reads once from a connection in phase handshaking. Ended reports that TCP is known to
 // have ended.
 func (o *opener) receive(c conn, ended bool) {
 	cs := o.cs
 	n, err := netpoll.Recv(int(c.fd), cs.buffer)
-	cs.look()
+	cs.readClock()
 	if err != nil {
 		cs.lost(c, err)
 		return
 	}
 	if n == len(cs.buffer) || n > 0 && ended {
-		cs.goOn(c)
+		cs.requeue(c)
 	}
 	if n > 0 {
 		o.readResponse(c, cs.buffer[:n])
 	}
 }
 
-// readResponse takes what has arrived of the response.
+// readResponse handles the next bytes of the opening response.
 func (o *opener) readResponse(c conn, p []byte) {
 	cs := o.cs
 	if begun := cs.responses[c.index]; begun != nil {
@@ -205,7 +206,7 @@ func (o *opener) readResponse(c conn, p []byte) {
 		return
 	}
 	stats.Record(cs.counts.Handshake, cs.now-c.since, 1)
-	*cs.sendTime.of(c, c.asked) = c.since // for begin: nothing is outstanding
+	*cs.sendTime.of(c, c.scheduled) = c.since // for begin: nothing is outstanding
 	c.since = cs.now
 	if c.greetings > 0 {
 		cs.setPhase(c, greeting)
@@ -213,22 +214,22 @@ func (o *opener) readResponse(c conn, p []byte) {
 		return
 	}
 	cs.setPhase(c, open)
-	if cs.read(c, rest); c.phase == open { // bytes after the response were not asked for
+	if cs.read(c, rest); c.phase == open { // any bytes after the response are a fault
 		cs.begin(c)
 	}
 }
 
-// expire counts a connection that has waited too long as failed. No address takes the time of the
-// others.
+// expire ends a connection that has exceeded its timeout. While it is connecting, the timeout is
+// divided evenly among the addresses.
 func (o *opener) expire(c conn) {
 	cs := o.cs
 	if c.phase == connecting {
-		if f := c.late(cs.now, int64(cs.Timeout)/int64(len(cs.Target.Addrs))); f != nil {
-			o.refused(c, f)
+		if f := c.checkTimeout(cs.now, int64(cs.Timeout)/int64(len(cs.Target.Addrs))); f != nil {
+			o.addressFailed(c, f)
 		}
 		return
 	}
-	if f := c.late(cs.now, int64(cs.Timeout)); f != nil {
+	if f := c.checkTimeout(cs.now, int64(cs.Timeout)); f != nil {
 		cs.fail(c, f)
 	}
 }

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// openings are the connections of a worker that are to be opened.
+// openings holds the connections of a worker that are to be opened.
 type openings struct {
-	ready      []int // indexes of those to be opened as soon as possible
-	later      []retrial
+	ready      []int // to be opened as soon as possible
+	later      []retry
 	handshakes int // outstanding
 
-	unsettled int           // connections that have neither been opened nor failed to, yet
-	settled   chan struct{} // closed when there are none
+	unsettled int           // connections whose first opening has neither succeeded nor failed
+	settled   chan struct{} // closed when unsettled reaches 0
 }
 
-// A retrial is an opening that waits.
-type retrial struct {
+// A retry is an opening after a pause.
+type retry struct {
 	index int
 	at    int64
 }
@@ -25,17 +25,18 @@ type retrial struct {
 const (
 	firstPause   = sweepTime
 	longestPause = time.Second
-	mostTries    = 16 // by then pauses have long been the longest
+	mostTries    = 16 // the pause reaches longestPause before
 )
 
-// add has a connection opened as soon as possible.
+// add schedules an opening as soon as possible.
 func (o *openings) add(c conn) { o.ready = append(o.ready, c.index) }
 
-// addLater has a connection opened at the given time or up to sweepTime later.
-func (o *openings) addLater(c conn, at int64) { o.later = append(o.later, retrial{c.index, at}) }
+// addLater schedules an opening at the given time, or up to sweepTime later.
+func (o *openings) addLater(c conn, at int64) { o.later = append(o.later, retry{c.index, at}) }
 
-// addAfterFailure has a connection opened again: at once after a message was verified on it, and
-// then with pauses. They spare a server that is down, or that closes every connection.
+// addAfterFailure schedules another opening: at once if a message was verified since the last
+// opening, and otherwise after a pause. Pauses limit the load on a server that is down or closes
+// every connection.
 func (o *openings) addAfterFailure(c conn, now int64) {
 	if c.tries == 0 {
 		c.tries = 1
@@ -47,9 +48,9 @@ func (o *openings) addAfterFailure(c conn, now int64) {
 	o.addLater(c, now+int64(pause))
 }
 
-// endPauses adds the connections whose pause is over.
+// endPauses moves the connections whose pause is over to ready.
 func (o *openings) endPauses(now int64) {
-	o.later = slices.DeleteFunc(o.later, func(r retrial) bool {
+	o.later = slices.DeleteFunc(o.later, func(r retry) bool {
 		if r.at <= now {
 			o.ready = append(o.ready, r.index)
 		}
@@ -57,17 +58,17 @@ func (o *openings) endPauses(now int64) {
 	})
 }
 
-// hurry ends all pauses with the next sweep.
-func (o *openings) hurry(now int64) {
+// skipPauses ends all pauses at the next sweep.
+func (o *openings) skipPauses(now int64) {
 	for i := range o.later {
 		o.later[i].at = now
 	}
 }
 
-// pending returns the number of connections that are to be opened.
+// pending returns the number of connections to be opened.
 func (o *openings) pending() int { return len(o.ready) + len(o.later) }
 
-// settle records that a connection has been opened or has failed to, if it is the first time.
+// settle records that a connection's first opening has succeeded or failed.
 func (o *openings) settle(c conn) {
 	if c.rounds > 1 {
 		return

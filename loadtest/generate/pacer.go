@@ -6,27 +6,27 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// paceBatch is the number of messages that are handed out before replies are read again: at a rate
-// that cannot be kept, another message is always due.
+// paceBatch limits the messages that are handed out before replies are read. At a rate that cannot
+// be kept, another message is always due.
 const paceBatch = 256
 
-// A pacer sends messages at a fixed rate, or in mode Connect has connections opened at one.
+// A pacer sends messages at a fixed rate, or in mode Connect opens connections at one.
 //
-// Messages are numbered, and connections take turns: message n is due at the time that the rate
-// says, on connection n modulo the connection count, whether or not replies have come. A connection
-// that has InFlight messages outstanding sends later, but its messages stay due when they were, and
-// their latencies count from there. A server that stalls is therefore not spared the messages that
-// would have been sent meanwhile.
+// Messages are numbered, and connections take turns: message n is due n/rate after the beginning,
+// on connection n modulo the connection count, whether or not replies have arrived. A connection
+// that has InFlight messages outstanding sends later, but its latencies still count from the time
+// at which the messages were due. A server that stalls therefore receives all messages that were
+// due meanwhile.
 type pacer struct {
 	cs    *conns
 	alarm *alarm
 
 	round     uint64
-	index     int  // of the connection whose turn it is
-	handedOut bool // no more messages will be due
+	index     int  // of the next connection
+	handedOut bool // all messages of the run have been handed out
 }
 
-// active reports whether more messages will be due.
+// active reports whether messages are left to hand out.
 func (p *pacer) active() bool {
 	return p.cs.Paced() && p.cs.period.rateFrom >= 0 && !p.handedOut
 }
@@ -34,13 +34,13 @@ func (p *pacer) active() bool {
 // nextDue returns when the next message is due.
 func (p *pacer) nextDue() int64 { return p.cs.pacedTime(p.index, p.round) }
 
-// behind reports whether a message is due that sendDue has not handed out.
+// behind reports whether a message is due that has not been handed out.
 func (p *pacer) behind() bool {
 	return p.active() && p.nextDue() <= p.cs.now && p.nextDue() < p.cs.period.until
 }
 
-// sendDue sends what is due by now, and sets the alarm to the time of the next message. Several
-// messages that are due on one connection are sent together.
+// sendDue sends the messages that are due, and sets the alarm to the time of the next. Messages
+// that are due on the same connection are sent together.
 func (p *pacer) sendDue() {
 	if !p.active() {
 		return
@@ -57,7 +57,7 @@ func (p *pacer) sendDue() {
 	}
 }
 
-// handOut gives connections the messages that are due by now, and returns their number.
+// handOut assigns the messages that are due to their connections, and returns their number.
 func (p *pacer) handOut() (n int) {
 	cs := p.cs
 	for ; n < paceBatch; n++ {
@@ -78,26 +78,26 @@ func (p *pacer) handOut() (n int) {
 	return n
 }
 
-// moreDue records that n more messages, or rounds, of a connection are due.
+// moreDue records that n more messages, or in mode Connect rounds, of a connection are due.
 func (p *pacer) moreDue(c conn, n uint64) {
 	cs := p.cs
 	c.due += n
 	switch {
 	case cs.Mode == Connect:
-		if c.phase == none && uint64(c.rounds)+1 == c.due { // otherwise it is about to be opened
+		if c.phase == none && uint64(c.rounds)+1 == c.due { // otherwise an opening is pending
 			cs.openings.add(c)
 		}
 	case c.phase == open:
 		if !c.outstanding() {
 			c.since = cs.now
 		}
-		c.asked = min(c.due, c.done+uint64(cs.InFlight))
-	case !cs.Reopen: // otherwise they are sent when it is open again
+		c.scheduled = min(c.due, c.done+uint64(cs.InFlight))
+	case !cs.Reopen: // with -reopen they are sent when it is open again
 		p.unsent(c, n)
 	}
 }
 
-// finish hands out the messages that were due by the end of the sending.
+// finish hands out the remaining messages that are due before the end of sending.
 func (p *pacer) finish() {
 	if !p.active() {
 		return
@@ -116,9 +116,9 @@ func (p *pacer) finish() {
 	p.handedOut = true
 }
 
-// unsent counts messages that were due and cannot be sent any more.
+// unsent counts n messages that were due and can no longer be sent.
 func (p *pacer) unsent(c conn, n uint64) {
 	if n > 0 {
-		p.cs.counts.AddFault(stats.Faultf(stats.Unsent, "connection %d, which was not open", p.cs.share.number(c.index, 0)), n)
+		p.cs.counts.AddFault(stats.Faultf(stats.Unsent, "connection %d was not open", p.cs.share.number(c.index, 0)), n)
 	}
 }

@@ -7,27 +7,26 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// sendMost is the number of bytes of long messages after which the other connections have their
-// turn. More would lie unread in the kernel, in memory that no cache holds when the server reads
-// it.
+// sendMost is the number of bytes after which the other connections have their turn. More would
+// wait in the kernel for so long that the caches no longer hold it when the server reads it.
 const sendMost = 128 << 10
 
-// flush sends what there is to send until the kernel takes no more, or sendMost. After the first
-// there is an event when there is room; after the second the connection continues in another turn.
+// flush sends scheduled messages and control frames. It stops when the socket is full, and
+// continues on a writable event, or after sendMost bytes, and continues in the next pass.
 func (cs *conns) flush(c conn) {
 	sent := 0
-	for c.written < c.asked || c.speaks {
+	for c.written < c.scheduled || c.controlPending {
 		if sent >= sendMost {
-			cs.goOn(c)
+			cs.requeue(c)
 			return
 		}
-		if c.speaks && c.offset == 0 { // between two frames
-			if !cs.sendControl(c) {
+		if c.controlPending && c.offset == 0 { // between two frames
+			if !cs.flushControl(c) {
 				return
 			}
 			continue
 		}
-		p, messages := cs.Payloads.Run(c.base, c.written, c.asked-c.written, int(c.offset))
+		p, messages := cs.Payloads.Run(c.base, c.written, c.scheduled-c.written, int(c.offset))
 		n, err := netpoll.Send(int(c.fd), p)
 		if err != nil {
 			cs.lost(c, err)
@@ -36,28 +35,29 @@ func (cs *conns) flush(c conn) {
 		sent += n
 		c.written, c.offset = cs.Payloads.Advance(c.base, c.written, c.offset, n, len(p), messages)
 		if n < len(p) {
-			cs.awaitRoom(c)
+			cs.armWrite(c)
 			return
 		}
 	}
 }
 
-// awaitRoom has the poller report when there is room to write. It does so from then on, since a
-// connection that has filled its socket once will do so again.
-func (cs *conns) awaitRoom(c conn) {
-	if c.awaitsRoom {
+// armWrite makes the poller report when the socket is writable. It stays armed, since a connection
+// that has filled its socket once is likely to do so again.
+func (cs *conns) armWrite(c conn) {
+	if c.writeArmed {
 		return
 	}
-	c.awaitsRoom = true
+	c.writeArmed = true
 	if err := cs.poller.Modify(int(c.fd), uint32(c.index), netpoll.ReadWrite); err != nil {
-		panic("generate: " + err.Error()) // the poller has it
+		panic("generate: " + err.Error()) // the poller has the socket: a bug
 	}
 }
 
-// say sends a control frame: at once, or as soon as no frame is half sent and there is room.
-func (cs *conns) say(c conn, op ws.OpCode, payload []byte) {
+// sendControl sends a control frame: at once, or when no frame is partly sent and the socket is
+// writable.
+func (cs *conns) sendControl(c conn, op ws.OpCode, payload []byte) {
 	cs.frame = wire.AppendControlFrame(cs.frame[:0], op, payload)
-	if c.speaks {
+	if c.controlPending {
 		cs.control[c.index] = append(cs.control[c.index], cs.frame...)
 		return
 	}
@@ -71,15 +71,14 @@ func (cs *conns) say(c conn, op ws.OpCode, payload []byte) {
 		if n == len(cs.frame) {
 			return
 		}
-		cs.awaitRoom(c)
+		cs.armWrite(c)
 	}
-	c.speaks = true
+	c.controlPending = true
 	cs.control[c.index] = append([]byte(nil), cs.frame[n:]...)
 }
 
-// sendControl sends the control frames that are still to be sent. It reports whether the kernel has
-// taken all of them.
-func (cs *conns) sendControl(c conn) bool {
+// flushControl sends the pending control frames. It reports whether all were sent.
+func (cs *conns) flushControl(c conn) bool {
 	n, err := netpoll.Send(int(c.fd), cs.control[c.index])
 	if err != nil {
 		cs.lost(c, err)
@@ -87,10 +86,10 @@ func (cs *conns) sendControl(c conn) bool {
 	}
 	if n < len(cs.control[c.index]) {
 		cs.control[c.index] = cs.control[c.index][n:]
-		cs.awaitRoom(c)
+		cs.armWrite(c)
 		return false
 	}
 	delete(cs.control, c.index)
-	c.speaks = false
+	c.controlPending = false
 	return true
 }

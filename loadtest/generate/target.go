@@ -14,17 +14,17 @@ import (
 	"strings"
 )
 
-// A Target is where the server is.
+// A Target is the server under load.
 type Target struct {
-	URL   string           // for reports: without user name and password
+	URL   string           // without user name and password, for reports
 	Addrs []netip.AddrPort // of the URL's host, in the order in which they are tried
 }
 
-// mostAddresses is the most addresses of a name that are tried.
+// mostAddresses is the maximum number of addresses of a name that are tried.
 const mostAddresses = 16
 
-// ParseURL parses a URL that wsload can reach, as far as that is possible without a name server.
-// Its error follows the URL in a sentence: "is not ws://host:port/path".
+// ParseURL parses the URL of a server. It does not resolve the name. Its error is the predicate of
+// a sentence whose subject is the URL: "is not ws://host:port/path".
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -41,13 +41,14 @@ func ParseURL(text string) (*url.URL, error) {
 	if name := u.Hostname(); strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return nil, fmt.Errorf("has a host %q with characters that are not ASCII: write it as xn--…", name)
 	}
-	if zone := strings.IndexByte(u.Host, '%'); zone >= 0 { // not for the server (RFC 6874, section 4)
+	if zone := strings.IndexByte(u.Host, '%'); zone >= 0 { // the zone is local to this host (RFC 6874, section 4)
 		u.Host = u.Host[:zone] + u.Host[strings.IndexByte(u.Host, ']'):]
 	}
 	return u, checkUserInfo(u.User)
 }
 
-// checkUserInfo checks what is sent as Basic authorization (RFC 7617, section 2).
+// checkUserInfo returns an error if the user name or password cannot be sent as Basic authorization
+// (RFC 7617, section 2).
 func checkUserInfo(user *url.Userinfo) error {
 	password, _ := user.Password()
 	switch {
@@ -62,12 +63,12 @@ func checkUserInfo(user *url.Userinfo) error {
 // secrets matches the user information of URLs in text, quoted or not.
 var secrets = regexp.MustCompile(`://(?:\\.|[^"\\\n])*@`)
 
-// Redact hides the user information of URLs in text.
+// Redact replaces the user names and passwords of URLs in text.
 func Redact(text string) string { return secrets.ReplaceAllString(text, "://xxxxx@") }
 
-// Resolve returns the addresses of the host of a URL that ParseURL has accepted. A name with
-// addresses of both families has all of them; with source addresses, only those of their family. It
-// returns an error if the name has no address or the sources are not of one family with it.
+// Resolve returns the addresses of the host of a URL that ParseURL has accepted: of both families,
+// or only of the family of the source addresses if there are any. It returns an error if the name
+// has no address, or none of the family of the sources.
 func Resolve(ctx context.Context, text string, sources []netip.Addr) ([]netip.AddrPort, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -81,7 +82,7 @@ func Resolve(ctx context.Context, text string, sources []netip.Addr) ([]netip.Ad
 	if err != nil {
 		return nil, err
 	}
-	if strings.EqualFold(u.Hostname(), "localhost") { // RFC 6761, section 6.3: /etc/hosts may lack one
+	if strings.EqualFold(u.Hostname(), "localhost") { // RFC 6761, section 6.3; /etc/hosts may lack one of them
 		found = append(found, netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback())
 	}
 	var addrs []netip.AddrPort
@@ -94,14 +95,14 @@ func Resolve(ctx context.Context, text string, sources []netip.Addr) ([]netip.Ad
 	}
 	for _, from := range sources {
 		if len(addrs) == 0 || from.Is4() != addrs[0].Addr().Is4() {
-			return nil, fmt.Errorf("-source %v: is not of the family of %v", from, found[0].Unmap())
+			return nil, fmt.Errorf("-source %v: is not of the address family of the server, %v", from, found[0].Unmap())
 		}
 	}
 	return addrs, nil
 }
 
 // ParseSources parses source addresses: a list, or the number of addresses from 127.0.0.1 on. Its
-// error follows the list in a sentence.
+// error is the predicate of a sentence whose subject is the list.
 func ParseSources(items []string) (sources []netip.Addr, err error) {
 	if len(items) == 1 {
 		if n, err := strconv.Atoi(items[0]); err == nil {
@@ -111,7 +112,7 @@ func ParseSources(items []string) (sources []netip.Addr, err error) {
 	for _, item := range items {
 		addr, err := netip.ParseAddr(item)
 		if err != nil {
-			return nil, errors.New("is neither a list of IP addresses nor a number of them")
+			return nil, errors.New("is neither a list of IP addresses nor a number of addresses")
 		}
 		sources = append(sources, addr)
 	}

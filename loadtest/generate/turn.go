@@ -8,28 +8,28 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// turn reads from a connection whose request has been answered, once, and sends. Ended is whether
-// TCP is known to have ended. If there may be more to read, the connection continues after the
-// others.
+// turn reads once from a connection that has been opened, and sends what the replies make due.
+// Ended reports that TCP is known to have ended. If there may be more to read, the connection is
+// requeued.
 func (cs *conns) turn(c conn, ended bool) {
 	n, err := netpoll.Recv(int(c.fd), cs.buffer)
-	cs.look()
+	cs.readClock()
 	if err != nil {
 		cs.lost(c, err)
 		return
 	}
-	if n == len(cs.buffer) || n > 0 && ended { // a known end needs a read of its own
-		cs.goOn(c)
+	if n == len(cs.buffer) || n > 0 && ended { // the end is read separately
+		cs.requeue(c)
 	}
 	switch {
 	case n == 0:
 		cs.flush(c)
-	case !c.gotClose: // nothing follows a close frame
+	case !c.gotClose: // bytes after a close frame are ignored
 		cs.read(c, cs.buffer[:n])
 	}
 }
 
-// read takes what has arrived on a connection, and sends what that makes due.
+// read handles the bytes that have arrived, and sends the messages that they make due.
 func (cs *conns) read(c conn, p []byte) {
 	exists := cs.take(c, p)
 	cs.latency.record(cs.now, cs.counts)
@@ -38,11 +38,12 @@ func (cs *conns) read(c conn, p []byte) {
 	}
 }
 
-// take takes replies and control frames. It reports whether the connection still exists.
+// take verifies replies and handles control frames. It reports whether the connection is still
+// usable.
 func (cs *conns) take(c conn, p []byte) bool {
 	c.since = cs.now
 	greeted := false
-	for len(p) > 0 && c.phase != none { // none: an answer to a control frame could not be sent
+	for len(p) > 0 && c.phase != none { // none: a pong could not be sent
 		if c.done < c.written && c.parser.Between() {
 			n, messages := cs.Payloads.Replied(p, c.base, c.done, c.written-c.done)
 			for range messages {
@@ -52,14 +53,14 @@ func (cs *conns) take(c conn, p []byte) bool {
 				continue
 			}
 		}
-		var awaited *wire.Message
+		var expected *wire.Message
 		switch {
 		case c.phase == greeting:
-			awaited = wire.AnyMessage
+			expected = wire.AnyMessage
 		case c.done < c.written || c.done == c.written && c.offset > 0:
-			awaited = cs.Payloads.Message(c.base, c.done)
+			expected = cs.Payloads.Message(c.base, c.done)
 		}
-		n, step, err := c.parser.Take(p, awaited)
+		n, step, err := c.parser.Take(p, expected)
 		if err != nil {
 			cs.fail(c, c.hint(err.(*stats.Fault)))
 			return false
@@ -76,7 +77,7 @@ func (cs *conns) take(c conn, p []byte) bool {
 			}
 			cs.verified(c)
 		case wire.Pinged:
-			cs.say(c, ws.OpPong, c.parser.Control)
+			cs.sendControl(c, ws.OpPong, c.parser.Control)
 		case wire.GotClose:
 			cs.closed(c)
 			return false
@@ -88,7 +89,7 @@ func (cs *conns) take(c conn, p []byte) bool {
 	return c.phase != none
 }
 
-// hint adds to a fault of a connection's first reply that it may be a greeting.
+// hint adds to a fault of a connection's first reply that the reply may be a greeting.
 func (s *slot) hint(f *stats.Fault) *stats.Fault {
 	if s.phase == open && s.done == 0 && (f.Kind == stats.Unasked || f.Kind == stats.Mismatched) {
 		f.Detail += "; if the server sends a greeting first, use -greeting"
@@ -96,9 +97,8 @@ func (s *slot) hint(f *stats.Fault) *stats.Fault {
 	return f
 }
 
-// verified counts a message whose reply has come and is right, and decides what comes next. Rates
-// are of the replies that come in the measured time, and latencies of the messages that were due in
-// it.
+// verified counts a message whose reply is correct, and schedules the next. Rates are of replies
+// that arrive in the measured time, and latencies are of messages that were due in it.
 func (cs *conns) verified(c conn) {
 	if cs.now < cs.period.until {
 		cs.counts.Messages++
@@ -117,44 +117,44 @@ func (cs *conns) verified(c conn) {
 		cs.startClose(c, normalClosure)
 	case cs.Mode == Idle:
 	case cs.Paced():
-		c.asked = min(c.due, c.done+uint64(cs.InFlight))
+		c.scheduled = min(c.due, c.done+uint64(cs.InFlight))
 	case cs.now < cs.period.until:
-		cs.ask(c, 1)
+		cs.schedule(c, 1)
 	}
 	cs.closeIfDone(c)
 }
 
-// begin begins what a connection that has just been opened is for.
+// begin sends the first messages of a connection that has just been opened.
 func (cs *conns) begin(c conn) {
 	switch {
 	case cs.Mode == Connect:
-		start := *cs.sendTime.of(c, c.asked) // the latency is that of the whole connection
-		cs.ask(c, 1)
+		start := *cs.sendTime.of(c, c.scheduled) // the latency is that of the whole connection
+		cs.schedule(c, 1)
 		*cs.sendTime.of(c, c.done) = start
 	case cs.Mode == Idle:
-		cs.ask(c, 1)
-	case cs.Paced(): // what was due before, if it is not the first opening
-		c.asked = min(c.due, c.done+uint64(cs.InFlight))
+		cs.schedule(c, 1)
+	case cs.Paced(): // messages that became due while it was closed
+		c.scheduled = min(c.due, c.done+uint64(cs.InFlight))
 	case cs.period.started:
-		cs.ask(c, cs.InFlight)
+		cs.schedule(c, cs.InFlight)
 	}
 	cs.flush(c)
 	cs.closeIfDone(c)
 }
 
-// ask has n more messages sent at the next flush.
-func (cs *conns) ask(c conn, n int) {
+// schedule makes the next flush send n more messages.
+func (cs *conns) schedule(c conn, n int) {
 	if !c.outstanding() {
 		c.since = cs.now
 	}
 	for range n {
-		*cs.sendTime.of(c, c.asked) = cs.now
-		c.asked++
+		*cs.sendTime.of(c, c.scheduled) = cs.now
+		c.scheduled++
 	}
 }
 
-// dueTime returns when the oldest outstanding message should have been sent, or in mode Connect its
-// connection opened. In a closed loop that is when it was sent.
+// dueTime returns when the oldest outstanding message should have been sent, or in mode Connect
+// when its connection should have been opened. In a closed loop that is when it was sent.
 func (cs *conns) dueTime(c conn) int64 {
 	switch {
 	case cs.Paced() && cs.Mode == Connect:
@@ -165,7 +165,7 @@ func (cs *conns) dueTime(c conn) int64 {
 	return *cs.sendTime.of(c, c.done)
 }
 
-// pacedTime returns when a connection's message of a round is due.
+// pacedTime returns when a connection's message of a round is due at the fixed rate.
 func (cs *conns) pacedTime(index int, round uint64) int64 {
 	return cs.period.rateFrom + int64(cs.Rate.at(cs.share.number(index, round)))
 }

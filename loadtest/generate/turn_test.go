@@ -10,9 +10,8 @@ import (
 	"wsecho/loadtest/wire"
 )
 
-// A reply to a message that has not been sent is wrong, even if it is the one that would be right
-// later.
-func TestReplyToAMessageThatWasNotSent(t *testing.T) {
+// A reply that arrives before its message has been sent is a fault, even if its bytes are right.
+func TestReplyBeforeItsMessageIsAFault(t *testing.T) {
 	p := &Plan{Mode: Echo, Connections: 1, Workers: 1, InFlight: 16, Clock: NewClock(nil),
 		Payloads: wire.NewPayloadSet([]wire.Portion{{Size: 128, Weight: 1}}, wire.Binary, 16)}
 	for done := range uint64(p.Payloads.Len()) {
@@ -20,15 +19,15 @@ func TestReplyToAMessageThatWasNotSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The message before it has been begun, and its reply has come already.
+		// The message before it has been sent in part, and its reply has arrived.
 		cs := &w.conns
 		done += uint64(p.Payloads.Len())
 		c := cs.at(0)
-		*c.slot = slot{fd: -1, phase: open, asked: done + 16, written: done - 1, done: done, offset: 40, rounds: 1}
+		*c.slot = slot{fd: -1, phase: open, scheduled: done + 16, written: done - 1, done: done, offset: 40, rounds: 1}
 		cs.open = 1
 		cs.take(c, reply(t, p.Payloads, done))
 		if cs.counts.Faults[stats.Unasked] != 1 || cs.counts.Messages != 0 {
-			t.Errorf("message %d: %d replies are counted, faults %v", done, cs.counts.Messages, cs.counts.Faults)
+			t.Errorf("message %d: got %d verified replies and faults %v, want none and 1 unasked", done, cs.counts.Messages, cs.counts.Faults)
 		}
 		w.close()
 	}

@@ -5,11 +5,11 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// eventBatch is the most events that one wait returns.
+// eventBatch is the maximum number of events that one wait returns.
 const eventBatch = 256
 
-// A worker is an event loop with some of the connections. All of it belongs to the goroutine of
-// run, except mail.
+// A worker is an event loop with a part of the connections. Everything but mail belongs to the
+// goroutine that calls run.
 type worker struct {
 	conns  conns
 	opener opener
@@ -22,8 +22,8 @@ type worker struct {
 	mail mailbox
 }
 
-// newWorker returns the worker with that number. It returns an error if the process may have no
-// more descriptors.
+// newWorker returns the worker with the given number. It returns an error if the descriptor limit
+// is reached.
 func newWorker(p *Plan, number int) (*worker, error) {
 	poller, err := netpoll.New()
 	if err != nil {
@@ -34,7 +34,7 @@ func newWorker(p *Plan, number int) (*worker, error) {
 		events: make([]netpoll.Event, eventBatch),
 		mail:   newMailbox(poller),
 	}
-	w.opener = opener{cs: &w.conns, alarm: &w.alarm, refusals: map[int][]string{}}
+	w.opener = opener{cs: &w.conns, alarm: &w.alarm, addrErrors: map[int][]string{}}
 	w.pacer = pacer{cs: &w.conns, alarm: &w.alarm}
 	if w.alarm, err = newAlarm(&p.Clock, poller); err != nil {
 		poller.Close()
@@ -43,12 +43,12 @@ func newWorker(p *Plan, number int) (*worker, error) {
 	return w, nil
 }
 
-// close closes what run has left open. Sockets of a run that has not ended stay open: the process
-// is about to exit.
+// close closes the worker's descriptors. If run has not returned, the sockets stay open: the
+// process is about to exit.
 func (w *worker) close() {
 	select {
 	case <-w.mail.finished:
-		for _, fd := range w.conns.left {
+		for _, fd := range w.conns.unclosed {
 			netpoll.Close(fd)
 		}
 	default:
@@ -57,30 +57,30 @@ func (w *worker) close() {
 	w.alarm.close()
 }
 
-// start begins the sending. From and until are the measured time. All connections have been opened
-// or have failed to: before that, those that are open would take the server's time from the others.
-// At a rate, message 0 is due at the time at.
-func (w *worker) start(at, from, until int64) {
+// start begins sending. The measured time begins at from. It ends at until, and sending with it.
+// The first opening of every connection has succeeded or failed by now, since traffic on some would
+// slow down the opening of the others. At a fixed rate, message 0 is due at begin.
+func (w *worker) start(begin, from, until int64) {
 	cs := &w.conns
 	cs.period.until = until
-	if cs.Mode != Idle { // what counts there is the one echo after opening
+	if cs.Mode != Idle { // in mode Idle, the echo after opening counts
 		cs.period.from = from
 	}
-	cs.look() // not before the time at which it begins
+	cs.readClock() // now is begin or later
 	cs.period.started = true
-	cs.period.rateFrom = at
+	cs.period.rateFrom = begin
 	if cs.Mode != Echo || cs.Paced() {
 		return
 	}
 	for index := range cs.slots {
 		if c := cs.at(index); c.phase == open {
-			cs.ask(c, cs.InFlight)
+			cs.schedule(c, cs.InFlight)
 			cs.flush(c)
 		}
 	}
 }
 
-// measureIfDue begins to measure once its time has come.
+// measureIfDue starts measuring when the measured time begins.
 func (w *worker) measureIfDue() {
 	cs := &w.conns
 	if cs.now >= cs.period.from && !cs.counts.Measured {
@@ -89,27 +89,27 @@ func (w *worker) measureIfDue() {
 	}
 }
 
-// windUp closes the connections that are open, each as soon as nothing is outstanding on it. At a
-// fixed rate that includes everything that was due, for which connections are still opened: a
-// server that is slow at the end is not spared it.
-func (w *worker) windUp() {
+// drain closes the open connections, each when nothing is outstanding on it. At a fixed rate all
+// messages that were due are still sent; in mode Connect and with -reopen, connections are opened
+// for them. Otherwise a server that is slow at the end would look fast.
+func (w *worker) drain() {
 	cs := &w.conns
-	cs.period.winding = true
+	cs.period.draining = true
 	cs.period.giveUp = cs.now + int64(cs.Timeout)
 	cs.period.until = min(cs.period.until, cs.now)
-	owing := w.pacer.active()
+	sending := w.pacer.active()
 	w.pacer.finish()
 	for index := range cs.slots {
 		c := cs.at(index)
-		if c.phase > none && c.phase < open && !owing {
+		if c.phase > none && c.phase < open && !sending {
 			cs.release(c)
 		}
 		cs.closeIfDone(c)
 	}
-	cs.openings.hurry(cs.now) // a pause does not outlast the run
+	cs.openings.skipPauses(cs.now) // no pause delays the end of the run
 }
 
-// abandon ends what has not ended in time.
+// abandon fails the connections that have not ended in time.
 func (w *worker) abandon() {
 	cs := &w.conns
 	for index := range cs.slots {
@@ -119,14 +119,14 @@ func (w *worker) abandon() {
 		case closing:
 			cs.fail(c, stats.Faultf(stats.TeardownFailed, "the server has not ended the connection in %v", cs.Timeout))
 		default:
-			cs.fail(c, stats.Faultf(stats.TimedOut, "%v after the last message was due, %d replies were awaited", cs.Timeout, max(c.asked, c.due)-c.done))
+			cs.fail(c, stats.Faultf(stats.TimedOut, "%v after the last message was due, %d replies were outstanding", cs.Timeout, max(c.scheduled, c.due)-c.done))
 		}
-		w.pacer.unsent(c, cs.owed(c))
+		w.pacer.unsent(c, cs.backlog(c))
 	}
 	cs.openings.ready, cs.openings.later = nil, nil
 }
 
-// exchange returns the worker's counts and continues with the empty ones that it is given.
+// exchange returns the worker's counts and replaces them with the given empty ones.
 func (w *worker) exchange(empty *stats.Counts) *stats.Counts {
 	counts := w.conns.counts
 	counts.Open = w.conns.open

@@ -2,17 +2,17 @@ package generate
 
 import "wsecho/loadtest/stats"
 
-// Workers are the event loops of a run. One goroutine calls their methods.
+// Workers are the event loops of a run. Only one goroutine may call their methods.
 type Workers struct {
 	all    []*worker
 	failed chan error
-	spare  *stats.Counts // empty
+	empty  *stats.Counts // replaces the counts of the next worker in Collect
 }
 
-// NewWorkers makes the workers of a plan. It returns an error if the process may have no more
-// descriptors. Close has to be called in the end.
+// NewWorkers returns the workers of a plan. It returns an error if the descriptor limit is reached.
+// The caller has to call Close.
 func NewWorkers(p *Plan) (*Workers, error) {
-	ws := &Workers{failed: make(chan error, p.Workers), spare: stats.NewCounts()}
+	ws := &Workers{failed: make(chan error, p.Workers), empty: stats.NewCounts()}
 	for number := range p.Workers {
 		w, err := newWorker(p, number)
 		if err != nil {
@@ -24,15 +24,15 @@ func NewWorkers(p *Plan) (*Workers, error) {
 	return ws, nil
 }
 
-// Close closes what the workers have left open. They have finished, or are not waited for because
-// the process is about to exit. With -leave this closes all connections, and may take long.
+// Close closes the workers' descriptors. The workers have finished, or the process is about to
+// exit. With -leave, Close closes all connections, which may take long.
 func (ws *Workers) Close() {
 	for _, w := range ws.all {
 		w.close()
 	}
 }
 
-// Run has the workers open the connections. It returns at once.
+// Run starts the workers, which open the connections. It does not wait for them.
 func (ws *Workers) Run() {
 	for _, w := range ws.all {
 		go func() {
@@ -47,8 +47,8 @@ func (ws *Workers) Run() {
 // Failed returns a channel that receives the error of a worker that has failed.
 func (ws *Workers) Failed() <-chan error { return ws.failed }
 
-// Settled returns, for each worker, a channel that is closed when each of its connections has been
-// opened or has failed to. In mode Connect that has no meaning.
+// Settled returns, for each worker, a channel that is closed when the first opening of each of its
+// connections has succeeded or failed. It has no meaning in mode Connect.
 func (ws *Workers) Settled() (all []<-chan struct{}) {
 	for _, w := range ws.all {
 		all = append(all, w.conns.openings.settled)
@@ -56,10 +56,10 @@ func (ws *Workers) Settled() (all []<-chan struct{}) {
 	return all
 }
 
-// Start begins the sending at a time of the plan's clock. From and until are the measured time;
-// from until on nothing is sent.
-func (ws *Workers) Start(at, from, until int64) {
-	ws.each(func(w *worker) { w.start(at, from, until) })
+// Start begins sending at begin. The measured time begins at from. It ends at until, and sending
+// with it. All are times of the plan's clock.
+func (ws *Workers) Start(begin, from, until int64) {
+	ws.each(func(w *worker) { w.start(begin, from, until) })
 }
 
 // Open returns the number of connections that are open.
@@ -68,19 +68,19 @@ func (ws *Workers) Open() (n int) {
 	return n
 }
 
-// Collect passes what each worker has counted since the last call. Take may read the counts until
-// it returns.
+// Collect passes to take the counts of each worker since the last call. Take must not use them
+// after it returns.
 func (ws *Workers) Collect(take func(*stats.Counts)) {
 	ws.each(func(w *worker) {
-		counts := w.exchange(ws.spare)
+		counts := w.exchange(ws.empty)
 		take(counts)
 		counts.Reset()
-		ws.spare = counts
+		ws.empty = counts
 	})
 }
 
-// WindUp has the workers close the connections and finish.
-func (ws *Workers) WindUp() { ws.each((*worker).windUp) }
+// Drain makes the workers close their connections and finish.
+func (ws *Workers) Drain() { ws.each((*worker).drain) }
 
 // Finished returns, for each worker, a channel that is closed when it has finished.
 func (ws *Workers) Finished() (all []<-chan struct{}) {
@@ -90,11 +90,11 @@ func (ws *Workers) Finished() (all []<-chan struct{}) {
 	return all
 }
 
-// Last returns what a worker has counted since the last call of Collect. The worker has finished.
+// Last returns the counts of a finished worker since the last call of Collect.
 func (ws *Workers) Last(worker int) *stats.Counts { return ws.all[worker].conns.counts }
 
-// each has every worker do something on its goroutine, one after the other, and waits until all
-// have. A worker that has finished does nothing.
+// each runs a function on the goroutine of every worker, one after the other, and waits for it.
+// Workers that have finished are skipped.
 func (ws *Workers) each(do func(*worker)) {
 	for _, w := range ws.all {
 		done := make(chan struct{})

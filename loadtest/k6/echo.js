@@ -1,9 +1,9 @@
-// What the scripts share: their environment, the sockets with their checks and
-// metrics, the pace, the thresholds. ../../docs/k6.md explains them to users.
+// Code that the scripts share: environment variables, sockets with their checks and metrics,
+// pacing, and thresholds. ../../docs/k6.md is the documentation for users.
 //
-// A VU is one JavaScript thread, which all events of all its sockets go
-// through: nothing here may block, and sleep() would stop them all. A socket cannot
-// outlive the iteration that opened it: an iteration ends when its sockets have.
+// A VU is one JavaScript thread that handles all events of all its sockets. Nothing here may block:
+// sleep() would stop all sockets of the VU. A socket cannot outlive the iteration that opened it,
+// since an iteration ends only when its sockets have ended.
 
 import { check } from 'k6';
 import crypto from 'k6/crypto';
@@ -14,8 +14,8 @@ import { WebSocket } from 'k6/websockets';
 
 // ---- environment
 
-// variable is an environment variable, read by parse, which returns undefined
-// for what it does not understand.
+// variable returns the value of an environment variable, or the default if it is not set. parse
+// returns undefined for an invalid value.
 function variable(name, byDefault, parse, wanted) {
   const given = __ENV[name] || String(byDefault);
   const value = parse(given);
@@ -38,7 +38,7 @@ export function positive(name, byDefault) {
 
 const unitMs = { ms: 1, s: 1000, m: 60e3, h: 3600e3 };
 
-// duration is in milliseconds.
+// duration returns a time in milliseconds.
 export function duration(name, byDefault) {
   const parse = (s) => {
     const parts = s.match(/\d+(\.\d+)?(ms|s|m|h)/g);
@@ -56,19 +56,21 @@ function sizes(name, byDefault) {
     const list = s.split(',').map((size) => (/^\d+$/.test(size) ? Number(size) : -1));
     return list.every((size) => size >= 0 && size <= largestPayload) ? list : undefined;
   };
-  return variable(name, byDefault, parse, `bytes a message, or a list such as 0,125,65536; each at most ${largestPayload}`);
+  return variable(name, byDefault, parse, `bytes per message, or a list such as 0,125,65536; each at most ${largestPayload}`);
 }
 
 const kindsOfMessage = { both: ['text', 'binary'], text: ['text'], binary: ['binary'] };
 
-// greetings is how many messages the server sends before the first echo; true is one.
+// greetings returns the number of messages that the server sends before the first echo; true means
+// 1.
 function greetings(name) {
   const words = { true: 1, false: 0 };
   const parse = (s) => (s in words ? words[s] : /^\d{1,3}$/.test(s) ? Number(s) : undefined);
-  return variable(name, 0, parse, 'how many messages the server sends first: a whole number below 1000, true or false');
+  return variable(name, 0, parse, 'the number of messages that the server sends first: a whole number below 1000, true or false');
 }
 
-// settings reads what every script understands; the arguments are its own defaults.
+// settings returns the values of the variables that all scripts have. The arguments are the
+// script's defaults.
 export function settings({ vus, sockets, time, payload = 128, opening = 500, p99 = 250 }) {
   return {
     url: variable('WS_URL', 'ws://127.0.0.1:8080/', (s) => (/^wss?:\/\/[^#]+$/.test(s) ? s : undefined), 'ws://… or wss://…, without a fragment'),
@@ -77,7 +79,7 @@ export function settings({ vus, sockets, time, payload = 128, opening = 500, p99
     time: duration('DURATION', time),
     sizes: sizes('PAYLOAD', payload),
     types: variable('TYPE', 'both', (s) => kindsOfMessage[s], 'both, text or binary'),
-    opening: positive('OPEN_RATE', opening), // sockets a second, of all VUs together
+    opening: positive('OPEN_RATE', opening), // sockets per second, of all VUs together
     timeout: duration('TIMEOUT', '10s'),
     greetings: greetings('GREETING'),
     p99: positive('RTT_P99', p99), // milliseconds
@@ -89,23 +91,24 @@ export function settings({ vus, sockets, time, payload = 128, opening = 500, p99
 const rtt = new Trend('ws_echo_rtt', true);
 const late = new Trend('ws_send_late', true);
 const opened = new Counter('ws_opened');
-const echoes = new Counter('ws_echoes'); // that were right
-const completed = new Counter('ws_completed'); // opened, every echo right, closed with 1000
+const echoes = new Counter('ws_echoes'); // correct echoes
+const completed = new Counter('ws_completed'); // sockets opened, with correct echoes only, and closed with 1000
 const errors = new Counter('ws_errors');
 
-// As wsload calls them. Its kind protocol is missing: k6 ends such a connection and does not say why, so it is among cut.
+// The kinds have wsload's names. wsload's kind protocol is counted as cut: k6 ends a connection
+// that violates RFC 6455 without giving the reason.
 const errorKinds = ['connect', 'handshake', 'mismatch', 'unasked', 'closed', 'cut', 'timeout', 'teardown'];
 
 const abort = (threshold) => [{ threshold, abortOnFail: true }];
 
-// thresholds of every script. A threshold on ws_errors by kind aborts nothing that
-// the one on all of them does not: it is there for the reports to name the kind.
+// thresholds returns the thresholds of a script. Those on ws_errors by kind do not abort the run;
+// they make k6 report the count of each kind.
 export function thresholds(set, more = {}) {
   const all = {
     checks: abort('rate==1'),
     ws_errors: abort('count==0'),
     ws_echo_rtt: abort(`p(99)<${set.p99}`),
-    ws_echoes: ['count>0'], // else a run that did nothing would pass
+    ws_echoes: ['count>0'], // otherwise a run that echoed nothing would pass
     ws_completed: ['count>0'],
   };
   for (const kind of errorKinds) {
@@ -114,13 +117,15 @@ export function thresholds(set, more = {}) {
   return Object.assign(all, more);
 }
 
-// common are the options that all scripts have.
+// common holds the options of all scripts.
 export const common = {
   summaryTrendStats: ['count', 'min', 'avg', 'p(50)', 'p(90)', 'p(99)', 'p(99.9)', 'max'],
 };
 
-// clock is in milliseconds with a fraction: Date.now() has none, an echo on this machine takes
-// less than one, and there is no performance.now(). To get at exec.instance costs much more than to ask it.
+// clock returns the time since the start of the run in milliseconds, with a fraction. An echo on
+// the same machine takes less than 1 ms, Date.now() has no fraction, and k6 has no
+// performance.now(). instance is kept because getting exec.instance is much slower than reading the
+// time from it.
 let instance;
 function clock() {
   instance = instance || exec.instance;
@@ -129,11 +134,11 @@ function clock() {
 
 // ---- messages
 
-let messages = 0; // made by this VU
-const fillings = {}; // by type and size
+let messages = 0; // number of messages made by this VU
+const fillings = {}; // payloads without their number, by type and size
 
-// Each message begins with a number that no other message of the run has (if
-// it is long enough for it), so that one echoed twice, late, or to another socket is a mismatch.
+// message returns the next message. It begins with a number that is unique in the run, if it is
+// long enough. An echo that is duplicated, late, or sent to another socket is therefore a mismatch.
 function message(set) {
   const n = messages++;
   const type = set.types[n % set.types.length];
@@ -143,16 +148,16 @@ function message(set) {
 }
 
 const stampLength = 16;
-const characters = 'aé€😀'; // of one to four bytes in UTF-8, ten together
+const characters = 'aé€😀'; // one to four bytes each in UTF-8, 10 bytes together
 
 function text(size, number) {
-  const stamp = String(number).padStart(stampLength, '0').slice(-size || stampLength + 1); // the digits that change most
+  const stamp = String(number).padStart(stampLength, '0').slice(-size || stampLength + 1); // the last digits, which change most often
   const rest = size - stamp.length;
   const filling = (fillings[`t${size}`] = fillings[`t${size}`] || '.'.repeat(rest % 10) + characters.repeat(rest / 10));
   return stamp + filling;
 }
 
-// A buffer of its own for each message: k6 sends it later, from where it is.
+// binary returns a new buffer for each message, because k6 sends it later without copying it.
 function binary(size, number) {
   fillings[size] = fillings[size] || (size > 0 ? crypto.randomBytes(size) : new ArrayBuffer(0));
   const data = fillings[size].slice(0);
@@ -164,8 +169,8 @@ function binary(size, number) {
   return data;
 }
 
-// same compares every byte. Base64 because k6 does that in Go: a loop over 64 KiB
-// in JavaScript takes 35 times as long.
+// same reports whether two messages have the same type and bytes. It compares base64, because k6
+// encodes that in Go: a JavaScript loop over 64 KiB takes 35 times as long.
 function same(sent, received) {
   if (typeof sent === 'string') {
     return sent === received;
@@ -183,25 +188,25 @@ const checkOpen = 'handshake: 101';
 const checkClose = 'close: answered with 1000';
 const checkEcho = { text: 'echo: text equal', binary: 'echo: binary equal' };
 
-const told = {}; // kinds of errors that this VU has logged one of
+const logged = {}; // kinds of errors of which this VU has logged one
 
-// EchoSocket is a socket with what it awaits. Its first error costs it.
+// EchoSocket is a socket with its outstanding messages. Its first error closes it.
 class EchoSocket {
   constructor(set) {
     this.timeout = set.timeout;
-    this.awaited = []; // messages sent and not yet back, in order
-    this.pings = 0; // not yet answered
-    this.greetings = set.greetings; // not yet received
+    this.outstanding = []; // messages sent and not yet echoed, in order
+    this.pings = 0; // pings without a pong
+    this.greetings = set.greetings; // greetings not yet received
     this.greetingTimer = null;
     this.isOpen = false;
-    this.closing = false; // by us, because all is done
+    this.closing = false; // close() was called
     this.failed = false;
     this.cause = '';
-    this.opened = new Promise((resolve) => (this.hasOpened = resolve)); // or has failed to
-    this.ended = new Promise((resolve) => (this.hasEnded = resolve));
+    this.opened = new Promise((resolve) => (this.hasOpened = resolve)); // resolved when the socket is open or has failed
+    this.ended = new Promise((resolve) => (this.hasEnded = resolve)); // resolved when it has closed
 
     const ws = new WebSocket(set.url);
-    ws.binaryType = 'arraybuffer'; // else a Blob, whose bytes come by promise
+    ws.binaryType = 'arraybuffer'; // the default, Blob, returns its bytes as a promise
     ws.onopen = () => this.onOpen();
     ws.onmessage = (event) => this.onMessage(event.data);
     ws.onpong = () => this.pings--;
@@ -219,14 +224,14 @@ class EchoSocket {
       return;
     }
     this.greetingTimer = setTimeout(() => {
-      this.fail('timeout', `no greeting for ${this.timeout} ms, and GREETING expects one`);
+      this.fail('timeout', `no greeting for ${this.timeout} ms, but GREETING expects one`);
     }, this.timeout);
   }
 
   send(m, tags) {
     m.tags = tags;
     m.at = clock();
-    this.awaited.push(m);
+    this.outstanding.push(m);
     this.ws.send(m.data);
   }
 
@@ -242,33 +247,33 @@ class EchoSocket {
     }
     if (this.greetings > 0) {
       if (--this.greetings === 0) {
-        clearTimeout(this.greetingTimer); // or the iteration would last as long as it
+        clearTimeout(this.greetingTimer); // otherwise it would prolong the iteration
         this.hasOpened();
       }
       return;
     }
-    const m = this.awaited.shift();
+    const m = this.outstanding.shift();
     if (!m) {
-      this.fail('unasked', `${describe(data)} when nothing was awaited; if the server sends a greeting first, set GREETING=1`);
+      this.fail('unasked', `${describe(data)} when no echo was expected; if the server sends a greeting first, set GREETING=1`);
       return;
     }
     if (check(same(m.data, data), { [checkEcho[m.type]]: (ok) => ok })) {
       rtt.add(now - m.at, m.tags);
       echoes.add(1);
     } else {
-      this.fail('mismatch', `sent ${describe(m.data)}, got ${describe(data)} that differs`);
+      this.fail('mismatch', `sent ${describe(m.data)}, got a different ${describe(data)}`);
     }
   }
 
-  // isIdle says whether nothing is awaited, and fails a socket that has waited for too long.
+  // isIdle reports whether nothing is outstanding. It fails a socket that has exceeded its timeout.
   isIdle() {
     if (this.failed) {
       return true;
     }
-    if (this.awaited.length > 0 && clock() - this.awaited[0].at > this.timeout) {
-      this.fail('timeout', `no echo for ${this.timeout} ms, ${this.awaited.length} awaited`);
+    if (this.outstanding.length > 0 && clock() - this.outstanding[0].at > this.timeout) {
+      this.fail('timeout', `no echo for ${this.timeout} ms, ${this.outstanding.length} outstanding`);
     }
-    return this.failed || (this.awaited.length === 0 && this.pings <= 0);
+    return this.failed || (this.outstanding.length === 0 && this.pings <= 0);
   }
 
   close() {
@@ -289,8 +294,8 @@ class EchoSocket {
         this.fail('teardown', this.cause || `closed with ${code}`);
       }
     } else {
-      const kind = code && code !== 1006 ? 'closed' : 'cut'; // 1006 is no frame's, but k6's own word
-      this.fail(kind, this.cause || (code ? `with ${code}` : 'k6 does not say why: a reset, or a frame against RFC 6455'));
+      const kind = code && code !== 1006 ? 'closed' : 'cut'; // 1006: k6 received no close frame
+      this.fail(kind, this.cause || (code ? `closed with ${code}` : 'k6 gives no reason: a reset, or a frame that violates RFC 6455'));
     }
     this.isOpen = false;
     this.hasOpened();
@@ -302,27 +307,27 @@ class EchoSocket {
       return;
     }
     this.failed = true;
-    this.awaited = [];
+    this.outstanding = [];
     clearTimeout(this.greetingTimer);
     errors.add(1, { kind });
-    if (!told[kind]) {
-      told[kind] = true;
-      console.error(`${kind}: ${detail} (VU ${exec.vu.idInTest}; further ones of this kind are counted only)`);
+    if (!logged[kind]) {
+      logged[kind] = true;
+      console.error(`${kind}: ${detail} (VU ${exec.vu.idInTest}; further errors of this kind are only counted)`);
     }
     if (this.isOpen) {
       this.ws.close(3000, kind);
     }
-    this.hasOpened(); // to be waited for no longer
+    this.hasOpened(); // ends the wait for it to open
   }
 }
 
-// ---- what a VU does
+// ---- work of a VU
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// paced calls act(n, howLate) at n / perSecond seconds from now, until the time is
-// over. What is due while the VU is busy is made up for: when a call is due depends on
-// nothing but n.
+// paced calls act(n, delay) n / perSecond seconds from now, for n = 0, 1, 2, … until the time is
+// over. delay is how late the call is, in milliseconds. When a call is due depends only on n, so
+// calls that become due while the VU is busy are made afterwards.
 function paced(perSecond, time, act) {
   const start = clock();
   const due = (n) => start + (n * 1000) / perSecond;
@@ -347,8 +352,8 @@ function paced(perSecond, time, act) {
   });
 }
 
-// open opens the VU's sockets, of those of all VUs in turn so many a second, and waits until each
-// is open or has failed.
+// open opens count sockets of this VU and waits until each is open or has failed. All VUs take
+// turns and together open perSecond sockets per second.
 async function open(set, count, vus, perSecond) {
   const sockets = [];
   const index = exec.scenario.iterationInTest % vus;
@@ -360,7 +365,8 @@ async function open(set, count, vus, perSecond) {
   return sockets;
 }
 
-// finish waits for what is awaited, closes the sockets, and waits for that.
+// finish waits for outstanding echoes and pongs, closes the sockets, and waits until they have
+// closed.
 async function finish(sockets) {
   while (!sockets.map((s) => s.isIdle()).every((idle) => idle)) {
     await pause(10);
@@ -369,11 +375,11 @@ async function finish(sockets) {
   await Promise.all(sockets.map((s) => s.ended));
 }
 
-// openingTime is how long it takes to open all sockets, in milliseconds.
+// openingTime returns the time in milliseconds for opening all sockets.
 export const openingTime = (set) => ((set.vus * set.sockets) / set.opening) * 1000;
 
-// holding is a scenario whose VUs hold their sockets for some time, in one iteration
-// each: it calls the exported function exec, which should call hold.
+// holding returns a scenario whose VUs hold their sockets in one iteration each. exec is the name
+// of the script's exported function, which has to call hold.
 export function holding(set, exec, startTime = 0) {
   return {
     executor: 'per-vu-iterations',
@@ -381,26 +387,27 @@ export function holding(set, exec, startTime = 0) {
     vus: set.vus,
     iterations: 1,
     startTime: `${Math.round(startTime)}ms`,
-    maxDuration: `${Math.ceil(openingTime(set) + set.time + 60e3 + 2 * set.timeout)}ms`, // 60 s are k6's for a handshake
+    maxDuration: `${Math.ceil(openingTime(set) + set.time + 60e3 + 2 * set.timeout)}ms`, // k6's handshake timeout is 60 s
   };
 }
 
-// hold opens the VU's sockets, sends messages on them in turn, rate a second on each, and closes them.
-// tagsNow, if any, is asked for the tags of each round trip.
+// hold opens the VU's sockets, sends rate messages per second on each of them in turn, and closes
+// them. ping is the interval of pings in milliseconds; 0 means none. tagsNow returns the tags of a
+// round trip.
 export async function hold(set, { rate, ping = 0, tagsNow = () => undefined }) {
   const sockets = await open(set, set.sockets, set.vus, set.opening);
-  const eachInTurn = (act) => (n, howLate) => {
+  const eachInTurn = (act) => (n, delay) => {
     const s = sockets[n % sockets.length];
     if (s.isOpen && !s.failed) {
-      act(s, howLate);
+      act(s, delay);
     }
   };
   const work = [
-    paced(rate * sockets.length, set.time, eachInTurn((s, howLate) => {
-      late.add(howLate);
+    paced(rate * sockets.length, set.time, eachInTurn((s, delay) => {
+      late.add(delay);
       s.send(message(set), tagsNow());
     })),
-    paced(1, set.time, () => sockets.forEach((s) => s.isIdle())), // for its timeouts
+    paced(1, set.time, () => sockets.forEach((s) => s.isIdle())), // detects timeouts
   ];
   if (ping > 0) {
     work.push(paced((sockets.length * 1000) / ping, set.time, eachInTurn((s) => s.ping())));
@@ -422,7 +429,8 @@ export async function visit(set) {
   await finish(sockets);
 }
 
-// thirds cuts the time that sockets are held into three of the given names, and tags round trips with them.
+// thirds divides the time for which sockets are held into three phases with the given names. It
+// returns a function that returns the tag of the current phase.
 export function thirds(set, names) {
   const from = openingTime(set);
   const tags = names.map((phase) => ({ phase }));

@@ -1,7 +1,8 @@
-// What a run writes at its end: text on stdout and, if REPORTS names a directory, text, JSON and JUnit's XML there.
-// k6 has a text summary of its own, but no script can get at it, and it has no JUnit.
+// The reports of a run: text on stdout and, if REPORTS names a directory, files there with text,
+// JSON and JUnit XML. Scripts cannot use k6's own text summary, and k6 has no JUnit report.
 
-// report makes a script's handleSummary. what completes the line that says what the sockets did.
+// report returns a script's handleSummary. what describes the work of the sockets, for the first
+// line.
 export function report(script, set, what) {
   return (data) => {
     const r = results(script, set, what, data);
@@ -17,7 +18,7 @@ export function report(script, set, what) {
   };
 }
 
-// results is what all three say, and what the JSON is.
+// results returns the content of all three reports, in the form of the JSON report.
 function results(script, set, what, data) {
   const thresholds = [];
   const metrics = {};
@@ -50,7 +51,7 @@ function asText(r) {
   const lines = [
     `${r.script}: ${r.url}: ${r.sockets}, ${r.what}; ${r.seconds.toFixed(1)} s`,
     '',
-    row('sockets', `${value('ws_opened', 'count')} opened, ${value('ws_completed', 'count')} closed with every echo right`),
+    row('sockets', `${value('ws_opened', 'count')} opened, ${value('ws_completed', 'count')} closed with all echoes correct`),
     row('echoes', `${value('ws_echo_rtt', 'count')}, ${(value('ws_echo_rtt', 'count') / r.seconds).toFixed(1)} /s`),
     row('errors', errorsByKind(r)),
   ];
@@ -89,7 +90,7 @@ function milliseconds(ms) {
   return ms < 999.5 ? `${ms.toPrecision(3)} ms` : `${(ms / 1000).toFixed(2)} s`;
 }
 
-// ---- JUnit: one suite, a case for each threshold and each check.
+// ---- JUnit: one suite with a case per threshold and check
 
 function asJUnit(r) {
   const cases = [

@@ -1,4 +1,5 @@
-// Smoke: a few sockets, every frame length that is coded in its own way, seconds. Does it work at all?
+// Smoke test: a few sockets for a few seconds, with payloads at the limits of each encoding of the
+// frame length. Does the server work at all?
 
 import { common, hold, holding, positive, settings, thresholds } from './echo.js';
 import { report } from './report.js';
@@ -16,4 +17,4 @@ export function smoke() {
   return hold(set, { rate, ping: 1000 });
 }
 
-export const handleSummary = report('smoke', set, `${rate} messages a second on each`);
+export const handleSummary = report('smoke', set, `${rate} messages per second on each`);

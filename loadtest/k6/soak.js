@@ -1,4 +1,5 @@
-// Soak: many sockets, few messages, pings, a long time. Does anything get lost or slower with time?
+// Soak test: many sockets with few messages and pings for a long time. Does the server lose
+// messages or become slower over time?
 
 import { abort, common, duration, hold, holding, positive, settings, thirds, thresholds } from './echo.js';
 import { report } from './report.js';
@@ -25,4 +26,4 @@ export function soak() {
   return hold(set, { rate, ping, tagsNow });
 }
 
-export const handleSummary = report('soak', set, `${rate} messages a second and a ping every ${ping / 1000} s on each`);
+export const handleSummary = report('soak', set, `${rate} messages per second and a ping every ${ping / 1000} s on each`);

@@ -1,5 +1,5 @@
-// Spike: in the second third of the time many more sockets come at once, do the same, and leave. Do those
-// that were there before notice, and is all as before afterwards?
+// Spike: in the second third of the time, many more sockets open at once, send messages, and close.
+// Do the existing sockets become slower, and do they recover afterwards?
 
 import { abort, common, hold, holding, openingTime, positive, settings, thirds, thresholds, whole } from './echo.js';
 import { report } from './report.js';
@@ -10,7 +10,8 @@ const spikeVUs = whole('SPIKE_VUS', 8);
 const spikeSockets = spikeVUs * set.sockets;
 const spikeP99 = positive('SPIKE_RTT_P99', 4 * set.p99);
 
-// The new ones come within OPEN_RATE's time or a second, whichever is shorter, and stay for what remains of their third.
+// The additional sockets open at OPEN_RATE or within 1 s, whichever is faster, and stay until the
+// end of their third.
 const extra = { ...set, vus: spikeVUs, opening: Math.max(set.opening, spikeSockets) };
 extra.time = Math.max(set.time / 3 - openingTime(extra), set.time / 6);
 
@@ -39,4 +40,4 @@ export function spike() {
   return hold(extra, { rate });
 }
 
-export const handleSummary = report('spike', set, `${rate} messages a second on each; ${spikeVUs} × ${set.sockets} more in the second third`);
+export const handleSummary = report('spike', set, `${rate} messages per second on each; ${spikeVUs} × ${set.sockets} more in the second third`);

@@ -1,4 +1,4 @@
-// Steady load: many sockets, each sending at a fixed rate. What round trip is usual?
+// Steady load: many sockets, each sending at a fixed rate. What is the usual round-trip time?
 
 import { common, hold, holding, positive, settings, thresholds } from './echo.js';
 import { report } from './report.js';
@@ -16,4 +16,4 @@ export function steady() {
   return hold(set, { rate });
 }
 
-export const handleSummary = report('steady', set, `${rate} messages a second on each`);
+export const handleSummary = report('steady', set, `${rate} messages per second on each`);

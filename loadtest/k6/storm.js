@@ -1,5 +1,5 @@
-// Connect storm: sockets are opened at a rate that rises, echo a message of each type, and are closed again. How fast
-// can clients come?
+// Connect storm: sockets are opened at a rising rate, echo one message of each type, and are
+// closed. How many connections per second can the server accept?
 
 import { abort, common, duration, positive, settings, thresholds, visit } from './echo.js';
 import { report } from './report.js';
@@ -13,10 +13,10 @@ export const options = {
   ...common,
   scenarios: {
     storm: {
-      executor: 'ramping-arrival-rate', // an open model: they come whether or not those before have been served
+      executor: 'ramping-arrival-rate', // an open model: sockets open whether or not earlier ones have been served
       exec: 'storm',
       startRate: 0,
-      timeUnit: `${set.sockets}s`, // RATE is of sockets, and an iteration opens several
+      timeUnit: `${set.sockets}s`, // RATE counts sockets, and an iteration opens several
       stages: [
         { target: Math.round(rate), duration: `${ramp}ms` },
         { target: Math.round(rate), duration: `${set.time}ms` },
@@ -26,7 +26,7 @@ export const options = {
   },
   thresholds: thresholds(set, {
     ws_connecting: abort(`p(99)<${connectP99}`),
-    dropped_iterations: ['count==0'], // else k6 had no VU free, and the rate was lower than it says
+    dropped_iterations: ['count==0'], // otherwise no VU was free, and the rate was below RATE
   }),
 };
 
@@ -34,4 +34,4 @@ export function storm() {
   return visit(set);
 }
 
-export const handleSummary = report('storm', set, `at most at a time; ${rate} new ones a second after ${ramp / 1000} s`);
+export const handleSummary = report('storm', set, `at most at a time; ${rate} new ones per second after ${ramp / 1000} s`);

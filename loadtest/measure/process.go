@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what a process has used so far, or during some time.
+// Usage is the CPU time and memory that a process has used, in total or during an interval.
 type Usage struct {
-	User, System time.Duration // of CPU
-	RSS          int64         // resident memory in bytes; over some time: its growth
+	User, System time.Duration // CPU time
+	RSS          int64         // resident memory in bytes; during an interval: its growth
 }
 
 func (u Usage) minus(before Usage) Usage {
@@ -28,7 +28,7 @@ func (u Usage) CPU() time.Duration { return u.User + u.System }
 // time(7)).
 const clockTick = time.Second / 100
 
-// usageOf reads from /proc what a process has used.
+// usageOf returns the usage of a process from /proc/PID/stat.
 func usageOf(pid int) (Usage, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -41,9 +41,9 @@ func usageOf(pid int) (Usage, error) {
 	return u, nil
 }
 
-// exactRSS returns a process's resident memory, counted page by page. The figure of
-// proc_pid_stat(5) may be off by some hundred KiB, but is all that the process of another user
-// shows; it is passed as otherwise.
+// exactRSS returns a process's resident memory in bytes from smaps_rollup, which the kernel counts
+// page by page. If that file cannot be read, as with another user's process, it returns otherwise:
+// the figure of proc_pid_stat(5), which may be off by some 100 KiB.
 func exactRSS(pid int, otherwise int64) int64 {
 	if rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)); err == nil {
 		if rss, ok := parseRollup(string(rollup)); ok {
@@ -53,8 +53,8 @@ func exactRSS(pid int, otherwise int64) int64 {
 	return otherwise
 }
 
-// parseStat parses proc_pid_stat(5). The second field is a name in parentheses that may contain any
-// character.
+// parseStat parses /proc/PID/stat (proc_pid_stat(5)). The second field is a name in parentheses
+// that may contain any character.
 func parseStat(stat string) (Usage, error) {
 	_, rest, _ := cutLast(stat, ") ")
 	fields := strings.Fields(rest)
@@ -79,7 +79,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// parseRollup finds the resident memory in /proc/PID/smaps_rollup.
+// parseRollup returns the resident memory in bytes from the text of /proc/PID/smaps_rollup.
 func parseRollup(rollup string) (rss int64, ok bool) {
 	for line := range strings.Lines(rollup) {
 		if rest, found := strings.CutPrefix(line, "Rss:"); found {
@@ -90,7 +90,7 @@ func parseRollup(rollup string) (rss int64, ok bool) {
 	return 0, false
 }
 
-// ownUsage returns what this process has used, without its memory.
+// ownUsage returns the CPU time of this process.
 func ownUsage() Usage {
 	var r unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
@@ -99,22 +99,22 @@ func ownUsage() Usage {
 	return Usage{User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano())}
 }
 
-// A watch observes the processes of the server and of the generator.
-type watch struct {
+// A sampler samples the usage of the server's and the generator's process.
+type sampler struct {
 	pid  int // the server's; 0: unknown
-	last moment
-	gone error // why the server's process can no longer be observed
+	last sample
+	gone error // why the server's process can no longer be sampled
 }
 
-// A moment is what the processes have used by a time of the plan's clock.
-type moment struct {
+// A sample is the usage of the processes at a time of the plan's clock.
+type sample struct {
 	at          int64
 	server, own Usage
 }
 
-// moment observes the processes. The server's must exist the first time; when it has ended after
-// that, what was measured is still reported.
-func (w *watch) moment(at int64) (m moment, err error) {
+// sample samples the processes. It returns an error only if the server's process does not exist the
+// first time. If that process ends later, gone is set, so that the run is still reported.
+func (w *sampler) sample(at int64) (m sample, err error) {
 	m.at, m.own = at, ownUsage()
 	if w.pid == 0 {
 		return m, nil
@@ -135,9 +135,9 @@ func (w *watch) moment(at int64) (m moment, err error) {
 	return m, nil
 }
 
-// exactMoment is like moment but takes longer over the resident memory.
-func (w *watch) exactMoment(at int64) (moment, error) {
-	m, err := w.moment(at)
+// exactSample is like sample but returns the exact resident memory, which takes longer.
+func (w *sampler) exactSample(at int64) (sample, error) {
+	m, err := w.sample(at)
 	if err == nil && w.pid != 0 {
 		m.server.RSS = exactRSS(w.pid, m.server.RSS)
 	}

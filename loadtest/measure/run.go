@@ -1,5 +1,5 @@
-// Package measure runs a load after a [Schedule], and gathers what it was like: what the
-// connections have counted, what the processes have used, and a time series of both.
+// Package measure runs a load on a [Schedule] and collects the results: the connections' counts,
+// the usage of the processes, and a time series of both.
 package measure
 
 import (
@@ -12,27 +12,27 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// A Schedule is how long the parts of a run last.
+// A Schedule holds the durations of the parts of a run.
 type Schedule struct {
 	Warmup, Duration, Interval time.Duration
 
 	PID int // the server's process; 0: unknown
 }
 
-// An Outcome is what a run has shown.
+// An Outcome holds the results of a run.
 type Outcome struct {
-	Measured    time.Duration
+	Measured    time.Duration // length of the measured time
 	Counts      *stats.Counts
 	Series      []Point
-	Sampled     time.Duration // like Measured, but between the two observations of the processes
+	Sampled     time.Duration // time between the two samples of the processes, about Measured
 	Server, Own Usage         // during Sampled; RSS is the growth since before the first connection
 	ServerRSS   int64         // bytes, at the end of the measured time
 	Open        int           // connections at the end of the measured time
 	Interrupted bool
-	ServerGone  error // why the server's process could not be observed until the end
+	ServerGone  error // why the server's process could not be sampled until the end
 }
 
-// ErrInterrupted means that a signal has come.
+// ErrInterrupted is returned when a signal ends the run.
 var ErrInterrupted = errors.New("interrupted")
 
 // A Run measures one load.
@@ -43,39 +43,38 @@ type Run struct {
 	signals  <-chan os.Signal
 	progress func(Point)
 
-	total  *stats.Counts // of the measured time
-	series series
-	watch  watch
-	ticker *time.Ticker
-	until  int64 // when the measured time ends, once that is known; otherwise 0
+	total   *stats.Counts // of the measured time
+	series  series
+	sampler sampler
+	ticker  *time.Ticker
+	until   int64 // when the measured time ends, once that is known; otherwise 0
 }
 
-// New prepares a run, which ends early when a signal comes. Each point of the time series is passed
-// to progress. New returns an error if the process may have no more descriptors. Close has to be
-// called in the end.
+// New prepares a run. A signal ends the run early. Each point of the time series is passed to
+// progress. New returns an error if the descriptor limit is reached. The caller has to call Close.
 func New(p *generate.Plan, s Schedule, signals <-chan os.Signal, progress func(Point)) (*Run, error) {
 	workers, err := generate.NewWorkers(p)
 	if err != nil {
 		return nil, err
 	}
 	return &Run{plan: p, schedule: s, workers: workers, signals: signals, progress: progress,
-		total: stats.NewCounts(), watch: watch{pid: s.PID}}, nil
+		total: stats.NewCounts(), sampler: sampler{pid: s.PID}}, nil
 }
 
-// Close closes what Do has left open. With -leave that may take long.
+// Close closes the descriptors that Do has left open. With -leave this may take long.
 func (r *Run) Close() { r.workers.Close() }
 
-// Do does what the plan says. After a signal it returns what was measured until then; a second
-// signal ends it at once, with ErrInterrupted. It also returns an error if the server's process
-// does not exist, no connection could be opened, or a worker fails.
+// Do runs the plan. After a signal it returns what was measured until then; after a second signal
+// it returns ErrInterrupted at once. It also returns an error if the server's process does not
+// exist, no connection could be opened, or a worker fails.
 func (r *Run) Do() (*Outcome, error) {
 	r.ticker = time.NewTicker(r.schedule.Interval)
 	defer r.ticker.Stop()
-	before, err := r.watch.exactMoment(r.now())
+	before, err := r.sampler.exactSample(r.now())
 	if err != nil {
 		return nil, err
 	}
-	r.watch.last = before
+	r.sampler.last = before
 	r.workers.Run()
 	out := &Outcome{Counts: r.total}
 	err = r.measure(out, before)
@@ -86,16 +85,16 @@ func (r *Run) Do() (*Outcome, error) {
 		out.Open = r.workers.Open()
 		err = r.lastPoint(r.now())
 	}
-	if windUpErr := r.windUp(); err == nil {
-		err = windUpErr
+	if drainErr := r.drain(); err == nil {
+		err = drainErr
 	}
 	out.Series = r.series.result()
-	out.ServerGone = r.watch.gone
+	out.ServerGone = r.sampler.gone
 	return out, err
 }
 
-// measure goes through the schedule: connect, warm up, measure.
-func (r *Run) measure(out *Outcome, before moment) error {
+// measure runs the schedule: it connects, warms up and measures.
+func (r *Run) measure(out *Outcome, before sample) error {
 	if r.plan.Mode != generate.Connect {
 		if err := r.connectAll(); err != nil {
 			return err
@@ -109,11 +108,11 @@ func (r *Run) measure(out *Outcome, before moment) error {
 	if err := r.wait(r.at(from)); err != nil {
 		return err
 	}
-	first, err := r.watch.moment(r.now())
+	first, err := r.sampler.sample(r.now())
 	if err != nil {
 		return err
 	}
-	r.watch.last = first
+	r.sampler.last = first
 	r.ticker.Reset(r.schedule.Interval)
 
 	interrupt := r.wait(r.at(until))
@@ -124,7 +123,7 @@ func (r *Run) measure(out *Outcome, before moment) error {
 	if err := r.lastPoint(min(r.now(), until)); err != nil {
 		return err
 	}
-	end, err := r.watch.exactMoment(r.now())
+	end, err := r.sampler.exactSample(r.now())
 	if err != nil {
 		return err
 	}
@@ -136,7 +135,7 @@ func (r *Run) measure(out *Outcome, before moment) error {
 	return interrupt
 }
 
-// connectAll waits until every connection has been opened or has failed to.
+// connectAll waits until the first opening of every connection has succeeded or failed.
 func (r *Run) connectAll() error {
 	for _, settled := range r.workers.Settled() {
 		if err := r.wait(settled); err != nil {
@@ -150,9 +149,9 @@ func (r *Run) connectAll() error {
 	what := "no connection could be opened"
 	if r.total.Handshake.TotalCount() > 0 {
 		if r.plan.Reopen {
-			return nil // they will be opened again
+			return nil // the connections will be reopened
 		}
-		what = "nothing was measured: no connection is open any more"
+		what = "nothing was measured: all connections have ended"
 	}
 	for kind, example := range r.total.Examples {
 		if example != "" {
@@ -162,9 +161,9 @@ func (r *Run) connectAll() error {
 	return nil
 }
 
-// windUp closes what is open and waits for the workers.
-func (r *Run) windUp() error {
-	r.workers.WindUp()
+// drain makes the workers close their connections, and waits for them.
+func (r *Run) drain() error {
+	r.workers.Drain()
 	for worker, finished := range r.workers.Finished() {
 		if err := r.wait(finished); err != nil {
 			return err
@@ -174,7 +173,7 @@ func (r *Run) windUp() error {
 	return nil
 }
 
-// wait waits until a channel is closed, and adds points meanwhile.
+// wait waits until a channel is closed. Meanwhile it adds points to the series.
 func (r *Run) wait(done <-chan struct{}) error {
 	for {
 		select {
@@ -194,22 +193,22 @@ func (r *Run) wait(done <-chan struct{}) error {
 
 func (r *Run) now() int64 { return r.plan.Clock.Now() }
 
-// at returns a channel that is closed at a time of the plan's clock.
+// at returns a channel that is closed at the given time of the plan's clock.
 func (r *Run) at(when int64) <-chan struct{} {
 	done := make(chan struct{})
-	var look func()
-	look = func() {
-		if left := when - r.now(); left > 0 { // also after the timer, if the process was stopped
-			time.AfterFunc(time.Duration(left), look)
+	var check func()
+	check = func() {
+		if left := when - r.now(); left > 0 { // possible even after the timer, if the process was stopped
+			time.AfterFunc(time.Duration(left), check)
 			return
 		}
 		close(done)
 	}
-	look()
+	check()
 	return done
 }
 
-// collect gathers what the workers have counted since the last time, and returns the sum.
+// collect returns the sum of the workers' counts since the last call, and adds it to the total.
 func (r *Run) collect() *stats.Counts {
 	sum := stats.NewCounts()
 	r.workers.Collect(func(counted *stats.Counts) {
@@ -219,16 +218,16 @@ func (r *Run) collect() *stats.Counts {
 	return sum
 }
 
-// take adds counts to the total.
+// take adds counts to the total: all of them, or those of the whole run if measuring has not begun.
 func (r *Run) take(c *stats.Counts) {
 	if c.Measured {
 		r.total.Add(c)
 	} else {
-		r.total.AddLasting(c)
+		r.total.AddRunCounts(c)
 	}
 }
 
-// tick adds a point, unless it is so late that the last one will follow at once.
+// tick adds a point, unless the measured time is over and lastPoint is about to add one.
 func (r *Run) tick() error {
 	now := r.now()
 	if !r.series.ended && r.until != 0 && now >= r.until {
@@ -237,10 +236,10 @@ func (r *Run) tick() error {
 	return r.point(now)
 }
 
-// lastPoint ends the series with what there is at the end of the measured time, before connections
-// are closed.
+// lastPoint adds the point at the end of the measured time, before connections are closed, and ends
+// the series.
 func (r *Run) lastPoint(at int64) error {
-	since := r.watch.last.at
+	since := r.sampler.last.at
 	if err := r.point(at); err != nil {
 		return err
 	}
@@ -248,15 +247,16 @@ func (r *Run) lastPoint(at int64) error {
 	return nil
 }
 
-// point adds what the time since the last point was like. The time at is now, or just past.
+// point adds the point of the interval since the last one. The interval ends at the time at, which
+// is now or shortly before.
 func (r *Run) point(at int64) error {
-	now, err := r.watch.moment(at)
+	now, err := r.sampler.sample(at)
 	if err != nil {
 		return err
 	}
 	counted := r.collect()
-	p := pointOf(r.watch.last, now, counted, r.total.FaultCount())
-	r.watch.last = now
+	p := pointOf(r.sampler.last, now, counted, r.total.FaultCount())
+	r.sampler.last = now
 	r.series.add(p)
 	r.progress(p)
 	return nil

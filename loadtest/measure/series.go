@@ -6,7 +6,7 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// A Point is what an interval of the run was like.
+// A Point holds the figures of an interval of the run.
 type Point struct {
 	At       time.Duration // the end of the interval, since the beginning of the measured time
 	Rate     float64       // replies per second
@@ -18,9 +18,9 @@ type Point struct {
 	Own      float64 // CPUs in use by the generator
 }
 
-// pointOf returns the point for what was counted between two moments. Faults are not counted by the
-// interval, so they are passed.
-func pointOf(before, now moment, counted *stats.Counts, faults uint64) Point {
+// pointOf returns the point of the interval between two samples, from the counts of the interval
+// and the number of faults of the run so far.
+func pointOf(before, now sample, counted *stats.Counts, faults uint64) Point {
 	lasted := max(float64(now.at-before.at), 1) / 1e9
 	p := Point{
 		At:     time.Duration(now.at),
@@ -30,7 +30,7 @@ func pointOf(before, now moment, counted *stats.Counts, faults uint64) Point {
 		Server: now.server.minus(before.server).CPU().Seconds() / lasted,
 		Own:    now.own.minus(before.own).CPU().Seconds() / lasted,
 	}
-	if counted.Latency.TotalCount() > 0 { // an empty histogram has a highest value nevertheless
+	if counted.Latency.TotalCount() > 0 { // an empty histogram returns a maximum, too
 		p.P50 = time.Duration(counted.Latency.ValueAtPercentile(50))
 		p.P99 = time.Duration(counted.Latency.ValueAtPercentile(99))
 		p.Max = time.Duration(counted.Latency.Max())
@@ -38,11 +38,11 @@ func pointOf(before, now moment, counted *stats.Counts, faults uint64) Point {
 	return p
 }
 
-// A series is the points of a run, in the order of time.
+// A series holds the points of a run in the order of time.
 type series struct {
 	points []Point
-	from   int64 // when the measured time begins, once that is known
-	ended  bool  // the measured time is over: points are shown, but not part of the series
+	from   int64 // when the measured time begins; 0: not known yet
+	ended  bool  // the measured time is over: add ignores later points
 }
 
 // add adds a point, unless the series has ended.
@@ -52,9 +52,9 @@ func (s *series) add(p Point) {
 	}
 }
 
-// end ends the series with the point that was added last, at a time of the plan's clock. If that
-// came less than half an interval after the one before, it is too short for a rate of its own: then
-// only its connections and faults are kept.
+// end ends the series. The last point is at the time at, and the one before it at since. If they
+// are less than half an interval apart, the last interval is too short for a meaningful rate: its
+// connections and faults replace those of the point before it.
 func (s *series) end(at, since int64, interval time.Duration) {
 	s.ended = true
 	n := len(s.points) - 1
@@ -68,7 +68,7 @@ func (s *series) end(at, since int64, interval time.Duration) {
 	}
 }
 
-// result returns the points with times since the beginning of the measured time.
+// result returns the points, with times relative to the beginning of the measured time.
 func (s *series) result() []Point {
 	for i := range s.points {
 		s.points[i].At -= time.Duration(s.from)

@@ -17,20 +17,21 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// A Page is the file of -html. It is opened before the run, so that a path that cannot be
-// written ends wsload before anything has been measured. A nil page is no page.
+// A Page is the file of -html. It is opened before the run, so that a path that cannot be written
+// is an error before the measurement. A nil Page writes nothing.
 type Page struct {
 	file    *os.File
-	created bool // and nothing has been written
+	created bool // by OpenPage, and nothing has been written
 }
 
-// OpenPage opens the file at that path; an empty path is no page. Its error does not name the path.
+// OpenPage opens the file at path. If path is empty, it returns nil. Its error does not name the
+// path.
 func OpenPage(path string) (p *Page, err error) {
 	if path == "" {
 		return nil, nil
 	}
 	p = &Page{}
-	const flags = os.O_WRONLY | syscall.O_NONBLOCK // a FIFO that nothing reads is an error, not a wait
+	const flags = os.O_WRONLY | syscall.O_NONBLOCK // opening a FIFO without a reader fails instead of blocking
 	if p.file, err = os.OpenFile(path, flags, 0); errors.Is(err, fs.ErrNotExist) {
 		p.file, err = os.OpenFile(path, flags|os.O_CREATE, 0o644)
 		p.created = err == nil
@@ -42,8 +43,8 @@ func OpenPage(path string) (p *Page, err error) {
 	return p, err
 }
 
-// Abandon closes the file if Write has not done so. It removes a file that
-// OpenPage has created, and leaves one that existed before as it was.
+// Abandon closes the file if Write has not closed it. It removes a file that OpenPage has created,
+// and does not change a file that existed before.
 func (p *Page) Abandon() {
 	if p == nil || p.file == nil {
 		return
@@ -54,8 +55,8 @@ func (p *Page) Abandon() {
 	}
 }
 
-// Write writes the report as a self-contained page: its pictures are SVG within it. Its error does
-// not name the path.
+// Write writes the report as a self-contained page, with the charts as SVG, and closes the file.
+// Its error does not name the path.
 func (p *Page) Write(r *Report) error {
 	if p == nil {
 		return nil
@@ -65,7 +66,7 @@ func (p *Page) Write(r *Report) error {
 		return err
 	}
 	p.created = false
-	_ = p.file.Truncate(0) // fails for what is not a regular file, and need not be truncated
+	_ = p.file.Truncate(0) // fails only for special files, which need no truncation
 	_, err = p.file.Write(text)
 	err = errors.Join(err, p.file.Close())
 	p.file = nil
@@ -81,7 +82,7 @@ var pageText string
 
 var pageTemplate = template.Must(template.New("report").Parse(pageText))
 
-// picture is a chart with its title and what it shows.
+// A picture is a chart with its title and caption.
 type picture struct {
 	Title, Caption string
 	SVG            template.HTML
@@ -125,16 +126,16 @@ func render(c *chartdraw.Chart) (template.HTML, error) {
 	return template.HTML(b.String()), nil
 }
 
-// drawDistribution draws latency over percentile. Each further nine is as wide as the one before,
-// since the tail is the interesting part.
+// drawDistribution draws latency over percentile. The percentile axis is logarithmic (90, 99, 99.9,
+// … are equidistant), so that the tail is visible.
 func drawDistribution(r *Report) (picture, *chartdraw.Chart) {
 	p := picture{Title: "Distribution of latencies",
-		Caption: "So many of a hundred messages had at most this latency. Both axes are logarithmic, the lower one in nines."}
+		Caption: "Percentage of messages with at most this latency. Both axes are logarithmic; the horizontal one has steps of 90, 99, 99.9, … %."}
 	if r.Latency.Count < 2 {
 		return p, nil
 	}
 	nines := curve{name: "latency"}
-	most := math.Log10(float64(r.Latency.Count)) // one message is this many nines of all
+	most := math.Log10(float64(r.Latency.Count)) // the highest percentile, in nines
 	for _, b := range r.distribution {
 		n := most
 		if b.Quantile < 100 {
@@ -157,8 +158,8 @@ func drawDistribution(r *Report) (picture, *chartdraw.Chart) {
 }
 
 func drawRate(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Rate", Caption: "Verified replies a second."}
-	rate := curve{name: "replies a second"}
+	p := picture{Title: "Rate", Caption: "Verified replies per second."}
+	rate := curve{name: "replies per second"}
 	for _, x := range r.Series {
 		rate.add(x.At, x.Rate)
 	}
@@ -166,10 +167,10 @@ func drawRate(r *Report) (picture, *chartdraw.Chart) {
 }
 
 func drawLatency(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Latency", Caption: "Of the replies of each interval. The axis is logarithmic."}
+	p := picture{Title: "Latency", Caption: "Latencies of the replies in each interval. The vertical axis is logarithmic."}
 	p50, p99, most := curve{name: "p50"}, curve{name: "p99"}, curve{name: "max"}
 	for _, x := range r.Series {
-		if x.P50 > 0 { // there were any
+		if x.P50 > 0 { // the interval has replies
 			p50.add(x.At, math.Log10(x.P50))
 			p99.add(x.At, math.Log10(x.P99))
 			most.add(x.At, math.Log10(x.Max))
@@ -179,7 +180,7 @@ func drawLatency(r *Report) (picture, *chartdraw.Chart) {
 }
 
 func drawConnections(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Connections and errors", Caption: "Open connections, and all errors up to then, until the end of the measured time."}
+	p := picture{Title: "Connections and errors", Caption: "Open connections, and the total number of errors so far, up to the end of the measured time."}
 	open, errors := curve{name: "open connections"}, curve{name: "errors"}
 	for _, x := range r.Series {
 		open.add(x.At, float64(x.Open))
@@ -189,7 +190,7 @@ func drawConnections(r *Report) (picture, *chartdraw.Chart) {
 }
 
 func drawCPU(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "CPUs in use", Caption: "If the generator has used all it may, it is what limited the rate."}
+	p := picture{Title: "CPUs in use", Caption: "If the generator has used all CPUs that it may use, it may have limited the rate."}
 	own, server := curve{name: "generator"}, curve{name: "server"}
 	for _, x := range r.Series {
 		own.add(x.At, x.Own)
@@ -202,7 +203,7 @@ func drawCPU(r *Report) (picture, *chartdraw.Chart) {
 	return p, timeChart(r, axisOf(func(y float64) string { return fmt.Sprintf("%.2f", y) }, curves...), curves...)
 }
 
-// A curve is a line of a chart.
+// A curve is a line in a chart.
 type curve struct {
 	name string
 	x, y []float64
@@ -210,7 +211,7 @@ type curve struct {
 
 func (c *curve) add(x, y float64) { c.x, c.y = append(c.x, x), append(c.y, y) }
 
-// Colours that the colour-blind can tell apart (Okabe and Ito).
+// colours are distinguishable with colour blindness (Okabe and Ito).
 var colours = []drawing.Color{
 	drawing.ColorFromHex("0072b2"), drawing.ColorFromHex("d55e00"), drawing.ColorFromHex("009e73"),
 }
@@ -222,7 +223,7 @@ func (c curve) series(i int) chartdraw.Series {
 	}
 }
 
-// timeChart returns a chart over the time of the run, or nil if the run is too short for one.
+// timeChart returns a chart of curves over time, or nil if there are fewer than two points.
 func timeChart(r *Report, y chartdraw.YAxis, curves ...curve) *chartdraw.Chart {
 	c := &chartdraw.Chart{YAxis: y}
 	for i, curve := range curves {
@@ -237,13 +238,13 @@ func timeChart(r *Report, y chartdraw.YAxis, curves ...curve) *chartdraw.Chart {
 		return nil
 	}
 	step := roundUp((last - first) / 8)
-	for n := int(math.Floor(first / step)); float64(n-1)*step < last; n++ { // the axis goes from the first tick to the last
+	for n := int(math.Floor(first / step)); float64(n-1)*step < last; n++ { // the axis extends from the first tick to the last
 		c.XAxis.Ticks = append(c.XAxis.Ticks, chartdraw.Tick{Value: float64(n) * step, Label: fmt.Sprintf("%.4g s", float64(n)*step)})
 	}
 	return c
 }
 
-// axisOf returns an axis from 0 to above the highest of some curves.
+// axisOf returns an axis from 0 to above the maximum of the curves.
 func axisOf(label func(float64) string, curves ...curve) (a chartdraw.YAxis) {
 	highest := 0.0
 	for _, c := range curves {
@@ -261,7 +262,7 @@ func axisOf(label func(float64) string, curves ...curve) (a chartdraw.YAxis) {
 	return a
 }
 
-// logAxis returns an axis for logarithms of microseconds.
+// logAxis returns an axis for decimal logarithms of microseconds.
 func logAxis(curves ...curve) (a chartdraw.YAxis) {
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, c := range curves {
@@ -270,16 +271,16 @@ func logAxis(curves ...curve) (a chartdraw.YAxis) {
 		}
 	}
 	if low > high {
-		return a // no curve has a point, and there will be no chart
+		return a // no curve has a point, so there is no chart
 	}
 	for decade := int(math.Floor(low)); float64(decade) <= high+1; decade++ {
 		for _, digit := range []float64{1, 2, 5} {
 			tick := chartdraw.Tick{
 				Value: float64(decade) + math.Log10(digit),
-				Label: short(math.Pow10(decade) * digit * 1.0001), // which is not rounded down to the unit below
+				Label: short(math.Pow10(decade) * digit * 1.0001), // prevents rounding down to the next smaller unit
 			}
 			if tick.Value <= low {
-				a.Ticks = a.Ticks[:0] // the axis begins at the last one below
+				a.Ticks = a.Ticks[:0] // the axis begins at the last tick below the minimum
 			}
 			if a.Ticks = append(a.Ticks, tick); tick.Value > high {
 				return a
@@ -289,7 +290,7 @@ func logAxis(curves ...curve) (a chartdraw.YAxis) {
 	return a
 }
 
-// roundUp returns the next number that is 1, 2 or 5 times a power of ten.
+// roundUp returns the least number that is at least x and 1, 2 or 5 times a power of ten.
 func roundUp(x float64) float64 {
 	decade := math.Pow(10, math.Floor(math.Log10(x)))
 	for _, digit := range []float64{1, 2, 5} {

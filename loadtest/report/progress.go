@@ -13,8 +13,8 @@ import (
 
 const clearLine = "\r\x1b[K"
 
-// Progress returns a function that shows each point in the same line of a terminal, and a function
-// that clears the line for what comes after. If w is not a terminal, both do nothing.
+// Progress returns a function that shows a point on the progress line of a terminal, and a function
+// that clears the line. If w is not a terminal, both do nothing.
 func Progress(w io.Writer) (show func(measure.Point), clear func()) {
 	if !isTerminal(w) {
 		return func(measure.Point) {}, func() {}

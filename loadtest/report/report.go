@@ -1,5 +1,5 @@
-// Package report turns the outcome of a run into reports: for programs (JSON), for people (text and
-// a page with pictures), and as verdicts on conditions.
+// Package report turns the outcome of a run into reports: JSON, text, and an HTML page with charts.
+// It also judges the conditions of -fail-if.
 package report
 
 import (
@@ -20,8 +20,8 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// A Report is what a run has shown, as programs get it (-json). Times of messages are in
-// microseconds and those of the run in seconds; sizes are in bytes.
+// A Report holds the results of a run, as -json writes them. Times of messages are in microseconds,
+// times of the run in seconds, and sizes in bytes.
 type Report struct {
 	Version     string        `json:"version"`
 	Go          string        `json:"go"`
@@ -30,8 +30,8 @@ type Report struct {
 	Began       string        `json:"began"`
 	URL         string        `json:"url"`
 	Mode        generate.Mode `json:"mode"`
-	Loop        string        `json:"loop"`       // "closed", or "fixed rate"
-	RateAsked   float64       `json:"rate_asked"` // 0: closed loop
+	Loop        string        `json:"loop"`       // "closed" or "fixed rate"
+	RateAsked   float64       `json:"rate_asked"` // per second; 0: closed loop
 	Payload     string        `json:"payload"`
 	Type        string        `json:"type"`
 	InFlight    int           `json:"in_flight"`
@@ -41,12 +41,12 @@ type Report struct {
 	Sources     []string      `json:"sources"`
 	Workers     int           `json:"workers"`
 	Warmup      float64       `json:"warmup_s"`
-	Duration    float64       `json:"duration_s"` // measured
+	Duration    float64       `json:"duration_s"` // of the measured time
 	Interrupted bool          `json:"interrupted"`
 
 	Messages  uint64       `json:"messages"` // verified, in the measured time
-	Rate      float64      `json:"rate"`
-	Bytes     uint64       `json:"bytes"` // of their payloads
+	Rate      float64      `json:"rate"`     // messages per second
+	Bytes     uint64       `json:"bytes"`    // of the payloads of Messages
 	Latency   Quantiles    `json:"latency_us"`
 	Handshake Quantiles    `json:"handshake_us"`
 	Open      int          `json:"open"` // at the end of the measured time
@@ -60,10 +60,10 @@ type Report struct {
 	Series    []Point      `json:"series"`
 
 	distribution []hdrhistogram.Bracket
-	serverGone   error // why the server's process could not be observed until the end
+	serverGone   error // why the server's process could not be sampled until the end
 }
 
-// Quantiles are those of times, in microseconds.
+// Quantiles summarize a distribution of times, in microseconds.
 type Quantiles struct {
 	Count int64   `json:"count"`
 	Mean  float64 `json:"mean"`
@@ -74,33 +74,33 @@ type Quantiles struct {
 	Max   float64 `json:"max"`
 }
 
-// A CloseCount is the number of connections that the server ended with a code.
+// A CloseCount counts the connections that the server ended with the same code.
 type CloseCount struct {
-	Code        uint16 `json:"code"` // of its close frame, or stats.NoCode, or stats.NoCloseFrame
+	Code        uint16 `json:"code"` // of the close frame, or stats.NoCode or stats.NoCloseFrame
 	Connections uint64 `json:"connections"`
-	Lost        uint64 `json:"lost"` // messages on them
+	Lost        uint64 `json:"lost"` // messages lost on these connections
 }
 
-// ErrorCounts are the errors of a run.
+// ErrorCounts counts the errors of a run.
 type ErrorCounts struct {
 	Total uint64                `json:"total"`
-	Kinds map[string]ErrorCount `json:"kinds"` // only those that occurred
+	Kinds map[string]ErrorCount `json:"kinds"` // by the name of the kind; only those that occurred
 }
 
-// An ErrorCount is the errors of one kind.
+// An ErrorCount counts the errors of one kind.
 type ErrorCount struct {
 	Count uint64 `json:"count"`
-	First string `json:"first"` // the circumstances of the first
+	First string `json:"first"` // the details of the first error
 }
 
-// A Process is what a process has used in the measured time.
+// A Process is the usage of a process in the measured time.
 type Process struct {
 	PID              int      `json:"pid"`
 	CPUs             float64  `json:"cpus"`                          // in use, on average
 	User             *float64 `json:"user_us_per_message,omitempty"` // nil: no messages
 	System           *float64 `json:"system_us_per_message,omitempty"`
 	RSS              int64    `json:"rss,omitempty"`
-	RSSPerConnection float64  `json:"rss_per_connection,omitempty"` // beyond what it had before the first one
+	RSSPerConnection float64  `json:"rss_per_connection,omitempty"` // growth since before the first connection
 }
 
 // cpuPerMessage returns the CPU time per message in microseconds, or 0 if it is unknown.
@@ -111,30 +111,30 @@ func (p *Process) cpuPerMessage() float64 {
 	return *p.User + *p.System
 }
 
-// A Point is what an interval of the run was like.
+// A Point holds the figures of an interval of the run.
 type Point struct {
 	At     float64 `json:"at_s"` // the end of the interval, since the beginning of the measured time
-	Rate   float64 `json:"rate"`
+	Rate   float64 `json:"rate"` // messages per second
 	P50    float64 `json:"p50_us"`
 	P99    float64 `json:"p99_us"`
 	Max    float64 `json:"max_us"`
 	Open   int     `json:"open"`
 	Errors uint64  `json:"errors"`      // since the beginning of the run
-	Server float64 `json:"server_cpus"` // in use
+	Server float64 `json:"server_cpus"` // CPUs in use
 	Own    float64 `json:"generator_cpus"`
 }
 
-// A Subject is what a report is about.
+// A Subject holds the settings that a report shows.
 type Subject struct {
 	Plan    *generate.Plan
-	Payload string // sizes of the messages, as the user wrote them
-	Type    string // of the payload
+	Payload string // sizes of the messages, as -payload has them
+	Type    string // -type
 	Warmup  time.Duration
 	PID     int // the server's process; 0: unknown
 	FailIf  []Threshold
 }
 
-// New returns the report of an outcome.
+// New returns the report of a run.
 func New(s Subject, out *measure.Outcome) *Report {
 	p, counts := s.Plan, out.Counts
 	r := &Report{
@@ -209,7 +209,7 @@ func countCloses(c *stats.Counts) []CloseCount {
 func processOf(pid int, u measure.Usage, mode generate.Mode, out *measure.Outcome) Process {
 	x := Process{PID: pid}
 	if out.Sampled == 0 {
-		return x // interrupted before
+		return x // interrupted before the measured time
 	}
 	x.CPUs = u.CPU().Seconds() / out.Sampled.Seconds()
 	n := float64(out.Counts.Messages) * out.Sampled.Seconds() / out.Measured.Seconds()
@@ -228,10 +228,10 @@ func kernel() string {
 	return strings.TrimSpace(string(release))
 }
 
-// Shortcomings returns why the figures cannot be relied on at all.
-func (r *Report) Shortcomings() (all []error) {
+// Problems returns the reasons why the report is not usable, other than counted errors.
+func (r *Report) Problems() (all []error) {
 	if r.Messages == 0 && r.Latency.Count == 0 {
-		reason := "no message came back in the measured time"
+		reason := "no message was echoed in the measured time"
 		if r.Interrupted {
 			reason += ", which was interrupted"
 		}
@@ -243,8 +243,7 @@ func (r *Report) Shortcomings() (all []error) {
 	return all
 }
 
-// UnjudgedErrors returns the number of errors if no condition of -fail-if is on them, and otherwise
-// 0.
+// UnjudgedErrors returns the number of errors, or 0 if a condition of -fail-if is on errors.
 func (r *Report) UnjudgedErrors() uint64 {
 	if slices.ContainsFunc(r.Verdicts, func(v Verdict) bool { return v.metric == "errors" }) {
 		return 0

@@ -7,7 +7,7 @@ import (
 	"wsecho/loadtest/generate"
 )
 
-func TestThresholds(t *testing.T) {
+func TestThresholdsJudgeMetrics(t *testing.T) {
 	r := &Report{Rate: 1000, Latency: Quantiles{Count: 9, P50: 100, P90: 200, P99: 5000, P999: 6000, Max: 7000}, Errors: ErrorCounts{Total: 2}}
 	for text, fails := range map[string]bool{
 		"p99>5ms": false, "p99>=5ms": true, "p99 > 4.9ms": true, "p99.9<7ms": true, "p50<=100us": true, "p90<=199us": false,
@@ -18,17 +18,17 @@ func TestThresholds(t *testing.T) {
 			t.Fatal(err)
 		}
 		if v := threshold.judge(r); v.Failed != fails || v.Value == nil {
-			t.Errorf("%s: %+v", text, v)
+			t.Errorf("%s: got %+v, want failed %v", text, v, fails)
 		}
 	}
 	unknown, _ := ParseThreshold("p99>5ms")
 	if v := unknown.judge(&Report{}); !v.Failed || v.Value != nil {
-		t.Errorf("without a message: %+v", v)
+		t.Errorf("without a message: got %+v, want failed without a value", v)
 	}
 }
 
-// What does not exist does not pass a condition.
-func TestConditionsOnWhatWasNotMeasured(t *testing.T) {
+// A condition on a metric that was not measured fails.
+func TestConditionOnUnmeasuredMetricFails(t *testing.T) {
 	for _, condition := range []string{"p50>1h", "p90>1h", "p99>1h", "p99.9>1h", "max>1h", "rate>1e9", "rate<0", "cpu>1h", "rss>1e9"} {
 		c, err := ParseThreshold(condition)
 		if err != nil {
@@ -39,14 +39,14 @@ func TestConditionsOnWhatWasNotMeasured(t *testing.T) {
 				continue
 			}
 			if v := c.judge(r); !v.Failed || v.Value != nil {
-				t.Errorf("%s of %+v: %+v", condition, r, v)
+				t.Errorf("%s of %+v: got %+v, want failed without a value", condition, r, v)
 			}
 		}
 	}
 }
 
-// Intervals without replies have no latencies, and pictures have gaps there.
-func TestPicturesOfNothing(t *testing.T) {
+// Intervals without replies have no latencies. The charts have gaps there, and no NaN or Inf.
+func TestChartsWithoutReplies(t *testing.T) {
 	for _, series := range [][]Point{
 		nil,
 		{{At: 1}},
@@ -57,15 +57,15 @@ func TestPicturesOfNothing(t *testing.T) {
 	} {
 		page, err := renderHTML(&Report{Series: series, Server: &Process{}})
 		if err != nil || bytes.Contains(page, []byte("NaN")) || bytes.Contains(page, []byte("Inf")) {
-			t.Errorf("%+v: %v", series, err)
+			t.Errorf("%+v: got error %v, or a page with NaN or Inf", series, err)
 		}
 	}
 }
 
-func TestNumbersForPeople(t *testing.T) {
+func TestShortTimes(t *testing.T) {
 	for us, want := range map[float64]string{0: "0 ns", 0.512: "512 ns", 1: "1.00 µs", 45.67: "45.7 µs", 999: "999 µs", 1234: "1.23 ms", 2.5e6: "2.50 s", 120e6: "120 s"} {
 		if got := short(us); got != want {
-			t.Errorf("%v µs is %q, want %q", us, got, want)
+			t.Errorf("short(%v) = %q, want %q", us, got, want)
 		}
 	}
 }

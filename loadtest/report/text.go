@@ -13,7 +13,7 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// WriteText writes the report for people.
+// WriteText writes the report as text.
 func (r *Report) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "%s\n%s\n\n", r.headline(), r.loopLine())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -27,14 +27,14 @@ func (r *Report) WriteText(w io.Writer) {
 		}
 	}
 	if r.Interrupted {
-		fmt.Fprintln(w, "It was interrupted: the figures are of the time until then.")
+		fmt.Fprintln(w, "The run was interrupted. The figures are of the time until then.")
 	}
 	if r.Generator.CPUs > 0.9*float64(min(r.Workers, r.CPUs)) && r.Mode != generate.Idle {
-		fmt.Fprintln(w, "The generator was busy all the time: it may have been what limited the rate (-workers).")
+		fmt.Fprintln(w, "The generator used all CPUs of its workers, so it may have limited the rate (-workers).")
 	}
 }
 
-// headline returns what was measured, in one sentence.
+// headline returns the settings of the run in one sentence.
 func (r *Report) headline() string {
 	what := map[generate.Mode]string{
 		generate.Echo:    fmt.Sprintf("%s connections", format.Thousands(r.Connections)),
@@ -49,20 +49,20 @@ func (r *Report) headline() string {
 		r.URL, what, r.Type, payload, r.InFlight, seconds(r.Duration), seconds(r.Warmup))
 }
 
-// loopLine returns what latency means in this run.
+// loopLine returns the kind of loop and the definition of latency in this run.
 func (r *Report) loopLine() string {
 	switch {
 	case r.Mode == generate.Idle:
-		return "Latency is that of each connection's one message."
+		return "Latency is that of the one message of each connection."
 	case r.Loop != "closed":
-		return fmt.Sprintf("Fixed rate, %s a second: latency is from when a message was due to the end of its reply, however late it was sent.", number(r.RateAsked))
+		return fmt.Sprintf("Fixed rate, %s per second: latency is from the time at which a message was due, even if it was sent later, to the end of its reply.", number(r.RateAsked))
 	case r.Mode == generate.Connect:
 		return "Closed loop: latency is from connect to the end of the echo, and the next connection is opened when one has ended."
 	}
-	return "Closed loop: latency is from sending a message to the end of its reply, and the next is sent then; a slow server is asked less."
+	return "Closed loop: a connection sends its next message when a reply arrives, so a slow server is sent less. Latency is from sending a message to the end of its reply."
 }
 
-// rows returns the names and values of the report's table.
+// rows returns the table of the report, as pairs of name and value.
 func (r *Report) rows() (rows [][2]string) {
 	add := func(name, text string, args ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(text, args...)})
@@ -93,7 +93,7 @@ func (r *Report) rows() (rows [][2]string) {
 		}
 	}
 	if r.Server != nil {
-		add("server", "%v; RSS %s, %s a connection beyond the start's", *r.Server, format.Bytes(r.Server.RSS), format.Bytes(r.Server.RSSPerConnection))
+		add("server", "%v; RSS %s, grown by %s per connection", *r.Server, format.Bytes(r.Server.RSS), format.Bytes(r.Server.RSSPerConnection))
 	}
 	add("generator", "%v", r.Generator)
 	return rows
@@ -109,23 +109,23 @@ func codeText(code uint16) string {
 	return fmt.Sprintf("with %d", code)
 }
 
-// String returns the quantiles for people.
+// String returns the quantiles as text.
 func (q Quantiles) String() string {
 	if q.Count == 0 {
-		return "nothing to measure"
+		return "none measured"
 	}
 	return fmt.Sprintf("p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", short(q.P50), short(q.P90), short(q.P99), short(q.P999), short(q.Max))
 }
 
-// String returns what the process has used, for people.
+// String returns the usage as text.
 func (p Process) String() string {
 	if p.User == nil {
 		return fmt.Sprintf("pid %d: %.2f CPUs", p.PID, p.CPUs)
 	}
-	return fmt.Sprintf("pid %d: %.2f µs of CPU a message (user %.2f, system %.2f), %.2f CPUs", p.PID, p.cpuPerMessage(), *p.User, *p.System, p.CPUs)
+	return fmt.Sprintf("pid %d: %.2f µs of CPU per message (user %.2f, system %.2f), %.2f CPUs", p.PID, p.cpuPerMessage(), *p.User, *p.System, p.CPUs)
 }
 
-// short returns a time, given in microseconds, with three digits.
+// short returns a time in microseconds as text with three digits.
 func short(us float64) string {
 	d := time.Duration(us * 1e3)
 	for _, unit := range []time.Duration{time.Second, time.Millisecond, time.Microsecond} {
@@ -142,7 +142,7 @@ func seconds(s float64) string {
 	return (time.Duration(s*1e3) * time.Millisecond).String()
 }
 
-// number returns x with separators, or with digits after the point if it is small.
+// number returns x as text: with thousands separators, or with three digits if x is below 100.
 func number(x float64) string {
 	if x < 100 {
 		return fmt.Sprintf("%.3g", x)
@@ -150,5 +150,5 @@ func number(x float64) string {
 	return format.Thousands(int(math.Round(x)))
 }
 
-// count returns n with separators.
+// count returns n as text with thousands separators.
 func count(n uint64) string { return format.Thousands(int64(n)) }

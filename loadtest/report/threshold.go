@@ -12,7 +12,7 @@ import (
 	"wsecho/loadtest/generate"
 )
 
-// A Threshold is a condition under which the run has failed, such as p99>5ms.
+// A Threshold is a condition of -fail-if, such as p99>5ms: if it holds, the run has failed.
 type Threshold struct {
 	Metric string
 	text   string
@@ -20,7 +20,7 @@ type Threshold struct {
 	limit  float64 // in the metric's unit
 }
 
-// metrics are what thresholds may be on. Times are in seconds.
+// metrics are the metrics of thresholds. Times are in seconds.
 var metrics = []struct {
 	name   string
 	isTime bool
@@ -48,7 +48,7 @@ var metrics = []struct {
 	}},
 }
 
-// MetricNames returns the names of the metrics that thresholds may be on.
+// MetricNames returns the names of the metrics of thresholds.
 func MetricNames() (names []string) {
 	for _, m := range metrics {
 		names = append(names, m.name)
@@ -56,13 +56,13 @@ func MetricNames() (names []string) {
 	return names
 }
 
-// ParseThreshold parses a threshold. Its error follows the text in a sentence: "has no number
-// behind errors>".
+// ParseThreshold parses a threshold. Its error is the predicate of a sentence whose subject is the
+// text: "has no number after errors>".
 func ParseThreshold(text string) (Threshold, error) {
 	text = strings.TrimSpace(text)
 	at := strings.IndexAny(text, "<>")
 	if at < 0 {
-		return Threshold{}, errors.New("is not a metric, < or >, and a limit, such as p99>5ms")
+		return Threshold{}, errors.New("is not a metric, an operator (< <= > >=) and a limit, such as p99>5ms")
 	}
 	t := Threshold{text: text, Metric: strings.TrimSpace(text[:at]), op: text[at : at+1]}
 	limit := text[at+1:]
@@ -72,35 +72,35 @@ func ParseThreshold(text string) (Threshold, error) {
 	limit = strings.TrimSpace(limit)
 	i := slices.Index(MetricNames(), t.Metric)
 	if i < 0 {
-		return Threshold{}, fmt.Errorf("has no metric of %s", strings.Join(MetricNames(), ", "))
+		return Threshold{}, fmt.Errorf("has none of the metrics %s", strings.Join(MetricNames(), ", "))
 	}
 	if metrics[i].isTime {
 		d, err := time.ParseDuration(limit)
 		if err != nil {
-			return Threshold{}, fmt.Errorf("has no time such as 5ms or 300us behind %s%s", t.Metric, t.op)
+			return Threshold{}, fmt.Errorf("has no time such as 5ms or 300us after %s%s", t.Metric, t.op)
 		}
 		t.limit = d.Seconds()
 		return t, nil
 	}
 	n, err := strconv.ParseFloat(limit, 64)
 	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
-		return Threshold{}, fmt.Errorf("has no number behind %s%s", t.Metric, t.op)
+		return Threshold{}, fmt.Errorf("has no number after %s%s", t.Metric, t.op)
 	}
 	t.limit = n
 	return t, nil
 }
 
-// A Verdict is whether a threshold has been reached.
+// A Verdict is the result of a threshold.
 type Verdict struct {
 	Threshold string   `json:"threshold"`
-	Value     *float64 `json:"value"` // in seconds if it is a time; null: unknown, which is a failure too
+	Value     *float64 `json:"value"` // in seconds if it is a time; null: not measured, which also fails
 	Failed    bool     `json:"failed"`
 
 	metric string
 }
 
-// judge compares a threshold with what was measured. A value that is unknown does not pass, since
-// the user relies on the check.
+// judge compares a threshold with the report. A metric that was not measured fails, so that a check
+// cannot pass because a run measured nothing.
 func (t Threshold) judge(r *Report) Verdict {
 	for _, m := range metrics {
 		if m.name != t.Metric {
@@ -115,7 +115,7 @@ func (t Threshold) judge(r *Report) Verdict {
 	return Verdict{t.text, nil, true, t.Metric}
 }
 
-// String returns the threshold as the user wrote it, except for spaces around it.
+// String returns the threshold as the user wrote it, without surrounding spaces.
 func (t Threshold) String() string { return t.text }
 
 func (t Threshold) holds(value float64) bool {
@@ -130,10 +130,10 @@ func (t Threshold) holds(value float64) bool {
 	return value <= t.limit
 }
 
-// String returns the threshold with the value that was measured.
+// String returns the threshold and the measured value.
 func (v Verdict) String() string {
 	if v.Value == nil {
-		return v.Threshold + ": nothing was measured that would tell"
+		return v.Threshold + ": was not measured"
 	}
 	value := strconv.FormatFloat(*v.Value, 'f', -1, 64)
 	if t, err := ParseThreshold(v.Threshold); err == nil && metrics[slices.Index(MetricNames(), t.Metric)].isTime {

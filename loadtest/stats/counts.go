@@ -1,5 +1,5 @@
-// Package stats counts what the connections of a load generator experience: latencies, messages,
-// and errors by kind. It knows neither sockets nor time.
+// Package stats counts the latencies, messages and errors of a load generator's connections. It
+// uses neither sockets nor clocks.
 package stats
 
 import (
@@ -8,20 +8,22 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Counts are what a worker has counted. They have one owner at a time: the worker counts, and
-// exchanges its counts for empty ones when it is asked for them.
+// Counts hold the counts of a worker. They have one owner at a time: the worker counts, and hands
+// its counts over in exchange for empty ones.
 type Counts struct {
-	Measured bool // the measured time has begun; until then, only the progress line uses the counts
-	Latency  *hdrhistogram.Histogram
-	Messages uint64 // verified
-	Bytes    uint64 // of their payloads
+	// These fields count from the beginning of the measured time. Before it, Measured is false and
+	// only the progress line uses them.
+	Measured bool
+	Latency  *hdrhistogram.Histogram // nanoseconds
+	Messages uint64                  // verified
+	Bytes    uint64                  // of the payloads of verified messages
 
-	// The other fields count from the beginning of the run.
-	Handshake *hdrhistogram.Histogram
+	// These fields count from the beginning of the run.
+	Handshake *hdrhistogram.Histogram // nanoseconds
 	Faults    [Failures]uint64
 	Examples  [Failures]string // the detail of the first fault of each kind
 
-	Closes   map[uint16]Closes // by the code with which the server ended the connection
+	Closes   map[uint16]Closes // by the close code with which the server ended the connection
 	Lost     uint64            // messages that were sent but not echoed before their connection ended
 	Reopened uint64            // connections
 
@@ -33,8 +35,7 @@ func NewCounts() *Counts {
 	return &Counts{Latency: newHistogram(), Handshake: newHistogram()}
 }
 
-// Latencies are recorded in nanoseconds, with three digits, in steps of at least 64 ns, and up to
-// ten minutes.
+// Range and resolution of latencies: three digits, steps of at least 64 ns, up to 10 min.
 const (
 	LowestLatency  = 100 // nanoseconds
 	highestLatency = int64(10 * time.Minute)
@@ -45,15 +46,15 @@ func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(LowestLatency, highestLatency, latencyDigits)
 }
 
-// Record records a duration in a histogram, the given number of times. A duration beyond the
-// histogram's range is recorded as the nearest one within it.
+// Record records a duration in a histogram the given number of times. A duration outside the
+// histogram's range is recorded as the nearest one inside it.
 func Record(h *hdrhistogram.Histogram, nanoseconds, times int64) {
 	if err := h.RecordValues(max(0, min(nanoseconds, highestLatency)), times); err != nil {
 		panic("stats: " + err.Error()) // the value is within the range
 	}
 }
 
-// AddFault counts a fault the given number of times.
+// AddFault counts a fault the given number of times, and keeps the detail of the first of its kind.
 func (c *Counts) AddFault(f *Fault, times uint64) {
 	if c.Faults[f.Kind] == 0 {
 		c.Examples[f.Kind] = f.Detail
@@ -61,19 +62,20 @@ func (c *Counts) AddFault(f *Fault, times uint64) {
 	c.Faults[f.Kind] += times
 }
 
-// Codes of Closes that no close frame carries (RFC 6455, section 7.4.1).
+// Keys of Counts.Closes that no close frame carries (RFC 6455, section 7.4.1).
 const (
 	NoCode       = 1005 // the close frame has no code
 	NoCloseFrame = 1006 // TCP ended without a close frame
 )
 
-// Closes counts connections that ended in the same way, and the messages lost on them.
+// Closes counts the connections that the server ended with the same code, and the messages lost on
+// them.
 type Closes struct {
 	Connections, Lost uint64
 }
 
-// Ended counts the end of a connection and the messages lost on it. The code is the one with which
-// the server ended it, 0 if the server did not.
+// Ended counts the end of a connection and the messages lost on it. The code is the close code with
+// which the server ended it, or 0 if the server did not.
 func (c *Counts) Ended(code uint16, lost uint64) {
 	c.Lost += lost
 	if code != 0 {
@@ -89,7 +91,7 @@ func (c *Counts) addCloses(code uint16, more Closes) {
 	c.Closes[code] = Closes{sum.Connections + more.Connections, sum.Lost + more.Lost}
 }
 
-// StartMeasuring discards the messages and latencies counted so far: the measured time begins.
+// StartMeasuring begins the measured time: it discards the messages and latencies counted so far.
 func (c *Counts) StartMeasuring() {
 	c.Latency.Reset()
 	c.Messages, c.Bytes = 0, 0
@@ -110,11 +112,11 @@ func (c *Counts) Add(more *Counts) {
 	c.Bytes += more.Bytes
 	c.Open += more.Open
 	c.Measured = c.Measured || more.Measured
-	c.AddLasting(more)
+	c.AddRunCounts(more)
 }
 
-// AddLasting adds, of other counts, only what counts from the beginning of the run.
-func (c *Counts) AddLasting(more *Counts) {
+// AddRunCounts adds those of the other counts that are of the whole run, not of the measured time.
+func (c *Counts) AddRunCounts(more *Counts) {
 	c.Handshake.Merge(more.Handshake)
 	c.Lost += more.Lost
 	c.Reopened += more.Reopened

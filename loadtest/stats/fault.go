@@ -2,8 +2,8 @@ package stats
 
 import "fmt"
 
-// A Failure is a kind of error. Each error costs the connection on which it happens. Meaning says
-// what the kinds are.
+// A Failure is a kind of error. An error ends the connection on which it occurs. The method Meaning
+// describes the kinds.
 type Failure uint8
 
 // The kinds of errors.
@@ -22,16 +22,16 @@ const (
 )
 
 var failures = [Failures]struct{ name, meaning string }{
-	ConnectFailed:   {"connect", "TCP was not connected: refused, no answer, no local port left"},
-	HandshakeFailed: {"handshake", "the opening request was not answered with a proper 101"},
-	Mismatched:      {"mismatch", "a reply has other bytes than its message, or more, or fewer"},
-	Violated:        {"protocol", "a frame is not what RFC 6455 allows a server to send"},
-	Unasked:         {"unasked", "a message came when none was awaited"},
+	ConnectFailed:   {"connect", "TCP did not connect: it was refused, there was no answer, or no local port was free"},
+	HandshakeFailed: {"handshake", "the response to the opening request was not a valid 101"},
+	Mismatched:      {"mismatch", "a reply differs from its message in bytes, length or opcode"},
+	Violated:        {"protocol", "a frame violates RFC 6455"},
+	Unasked:         {"unasked", "a message arrived when none was expected"},
 	Closed:          {"closed", "the server closed with a close frame"},
 	Cut:             {"cut", "TCP ended or was reset without a close frame"},
-	TimedOut:        {"timeout", "nothing came for -timeout while a reply or a greeting was awaited"},
-	Unsent:          {"unsent", "a message was due on a connection that had failed, or was not open in time"},
-	TeardownFailed:  {"teardown", "a close frame was not answered by a close frame and the end of TCP"},
+	TimedOut:        {"timeout", "nothing arrived for -timeout while a reply or a greeting was outstanding"},
+	Unsent:          {"unsent", "a message was due on a connection that had failed or did not open in time"},
+	TeardownFailed:  {"teardown", "the server did not answer a close frame with its own and the end of TCP"},
 }
 
 // String returns the name of the kind in reports.
@@ -40,10 +40,10 @@ func (f Failure) String() string { return failures[f].name }
 // Meaning returns a description of the kind for -h and reports.
 func (f Failure) Meaning() string { return failures[f].meaning }
 
-// A Fault is an error of one connection: its kind and its circumstances.
+// A Fault is an error of one connection.
 type Fault struct {
 	Kind   Failure
-	Detail string
+	Detail string // what happened, on which connection
 }
 
 // Error returns the kind and the detail.

@@ -16,22 +16,22 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// endOfHeader is the end of a request's or response's header.
+// endOfHeader ends the header of a request or response.
 var endOfHeader = []byte("\r\n\r\n")
 
 const (
-	// LongestResponse is the greatest length of an opening response with the 1xx responses before
-	// it, in bytes.
+	// LongestResponse is the maximum length in bytes of an opening response, including the 1xx
+	// responses before it.
 	LongestResponse = 16 << 10
 
-	// LongestRequest is the greatest length of an opening request, in bytes: an empty socket takes
-	// it in one write.
+	// LongestRequest is the maximum length in bytes of an opening request. An empty socket buffer
+	// takes this length in one write.
 	LongestRequest = 16 << 10
 )
 
 // key returns the Sec-WebSocket-Key of a connection. It is computed from the connection's serial
-// number and therefore need not be stored. A key has to be new, not secret (RFC 6455, section 10.3:
-// it proves that the server has read the request).
+// number, so it is not stored. A key has to be new, but not secret: it only proves that the server
+// has read the request (RFC 6455, section 10.3).
 func key(serial uint64) string {
 	var nonce [16]byte
 	binary.LittleEndian.PutUint64(nonce[:8], scramble(serial))
@@ -39,7 +39,7 @@ func key(serial uint64) string {
 	return base64.StdEncoding.EncodeToString(nonce[:])
 }
 
-// scramble is the finalizer of splitmix64: neighbours have nothing in common.
+// scramble is the finalizer of splitmix64. It maps neighbouring numbers to unrelated ones.
 func scramble(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -47,7 +47,7 @@ func scramble(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// AcceptKey returns the Sec-WebSocket-Accept that answers a key (RFC 6455, section 4.2.2).
+// AcceptKey returns the Sec-WebSocket-Accept value for a key (RFC 6455, section 4.2.2).
 func AcceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
@@ -56,9 +56,9 @@ func AcceptKey(key string) string {
 // A Field is a header field of the opening request.
 type Field struct{ Name, Value string }
 
-// reservedFields are the fields that wsload sets itself or that would change the request's meaning,
-// with the reason or the flag to use instead.
-var reservedFields = map[string]string{
+// refusedFields holds the fields that ParseField refuses, because wsload sets them itself or they
+// would change the meaning of the request. The value is the reason, or the flag to use instead.
+var refusedFields = map[string]string{
 	"Upgrade":                  "wsload sets it",
 	"Connection":               "wsload sets it",
 	"Sec-Websocket-Key":        "wsload sets it",
@@ -70,15 +70,15 @@ var reservedFields = map[string]string{
 }
 
 // ParseField parses a header field such as "Name: value" (RFC 9110, sections 5.1 and 5.5). It
-// refuses the fields that wsload sets itself. Its error follows the field in a sentence: "has a
-// control character in its value".
+// refuses refusedFields. Its error is the predicate of a sentence whose subject is the field:
+// "has a control character in its value".
 func ParseField(text string) (f Field, err error) {
 	name, value, found := strings.Cut(text, ":")
 	value = strings.Trim(value, " \t")
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
-	reason := reservedFields[canonical]
+	reason := refusedFields[canonical]
 	if strings.HasPrefix(canonical, "Sec-Websocket-") {
-		reason = cmp.Or(reason, "RFC 6455 knows no such field of a request")
+		reason = cmp.Or(reason, "RFC 6455 defines no such request field")
 	}
 	switch {
 	case !found:
@@ -93,7 +93,7 @@ func ParseField(text string) (f Field, err error) {
 	return Field{name, value}, nil
 }
 
-// isControl reports whether a field's value must not contain a character. TAB is allowed.
+// isControl reports whether r is a character that a field value must not contain. TAB is allowed.
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // IsToken reports whether s is a token (RFC 9110, section 5.6.2).
@@ -109,7 +109,7 @@ func IsToken(s string) bool {
 }
 
 // RequestHead returns the part of the opening request that is the same for all connections: up to
-// the value of the key. Its error is that the request is longer than LongestRequest.
+// the value of the key. It returns an error if the request is longer than LongestRequest.
 func RequestHead(u *url.URL, fields []Field, subprotocols []string) ([]byte, error) {
 	host := u.Host
 	var more strings.Builder
@@ -150,22 +150,22 @@ func requestTarget(u *url.URL) string {
 	return b.String()
 }
 
-// AppendRequest appends the opening request of the connection with that serial number. Head is the
-// result of RequestHead.
+// AppendRequest appends to p the opening request of the connection with the given serial number.
+// Head is the result of RequestHead.
 func AppendRequest(p, head []byte, serial uint64) []byte {
 	p = append(p, head...)
 	p = append(p, key(serial)...)
 	return append(p, endOfHeader...)
 }
 
-// CheckResponse checks the whole response, with its blank line, to the request with the same serial
-// number (RFC 6455, section 4.1). The server may choose one of the subprotocols, which were
-// offered. The error is a [*stats.Fault].
+// CheckResponse checks the response to the request with the given serial number (RFC 6455, section
+// 4.1). The response includes its blank line. Subprotocols are those that were offered; the server
+// may choose one of them or none. The error is a [*stats.Fault].
 func CheckResponse(response []byte, serial uint64, subprotocols ...string) error {
 	status, fields, _ := strings.Cut(string(response), "\r\n")
 	version, code, _ := strings.Cut(status, " ")
 	if version != "HTTP/1.1" || code != "101" && !strings.HasPrefix(code, "101 ") {
-		return stats.Faultf(stats.HandshakeFailed, "the answer is %.100q", status)
+		return stats.Faultf(stats.HandshakeFailed, "the response is %.100q, want status 101", status)
 	}
 	var upgrade, connection, accept, subprotocol bool
 	for line := range strings.SplitSeq(strings.TrimSuffix(fields, "\r\n\r\n"), "\r\n") {
@@ -182,17 +182,17 @@ func CheckResponse(response []byte, serial uint64, subprotocols ...string) error
 			accept = value == AcceptKey(key(serial))
 		case "sec-websocket-extensions":
 			if value != "" {
-				return stats.Faultf(stats.HandshakeFailed, "%s: %.100q, and none was offered", name, value)
+				return stats.Faultf(stats.HandshakeFailed, "%s: %.100q, but no extension was offered", name, value)
 			}
 		case "sec-websocket-protocol":
 			switch {
 			case value == "":
 			case len(subprotocols) == 0:
-				return stats.Faultf(stats.HandshakeFailed, "%s: %.100q, and none was offered", name, value)
+				return stats.Faultf(stats.HandshakeFailed, "%s: %.100q, but no subprotocol was offered (-subprotocol)", name, value)
 			case !slices.Contains(subprotocols, value):
-				return stats.Faultf(stats.HandshakeFailed, "%s: %.100q is none of those offered: %.200s", name, value, strings.Join(subprotocols, ", "))
+				return stats.Faultf(stats.HandshakeFailed, "%s: %.100q is not one of those offered: %.200s", name, value, strings.Join(subprotocols, ", "))
 			case subprotocol:
-				return stats.Faultf(stats.HandshakeFailed, "%s was sent twice", name)
+				return stats.Faultf(stats.HandshakeFailed, "%s occurs twice", name)
 			}
 			subprotocol = subprotocol || value != ""
 		}
@@ -203,14 +203,14 @@ func CheckResponse(response []byte, serial uint64, subprotocols ...string) error
 	case !connection:
 		return stats.Faultf(stats.HandshakeFailed, "101 without Connection: Upgrade")
 	case !accept:
-		return stats.Faultf(stats.HandshakeFailed, "101 without the right Sec-WebSocket-Accept")
+		return stats.Faultf(stats.HandshakeFailed, "101 with a wrong or missing Sec-WebSocket-Accept")
 	}
 	return nil
 }
 
-// CutResponse finds the final response after any number of 1xx responses (RFC 9110, section 15.2),
-// and the bytes that follow it. 101 is final. It reports whether the final response is whole; if it
-// is not, rest is p.
+// CutResponse returns the final response after any number of 1xx responses (RFC 9110, section
+// 15.2), and the bytes that follow it. A 101 is final. Whole reports whether the final response is
+// complete. If it is not, rest is p.
 func CutResponse(p []byte) (response, rest []byte, whole bool) {
 	for rest = p; ; {
 		i := bytes.Index(rest, endOfHeader)
@@ -225,7 +225,7 @@ func CutResponse(p []byte) (response, rest []byte, whole bool) {
 	}
 }
 
-// isInterim reports whether a response is a 1xx response other than 101. A 1xx response has no
+// isInterim reports whether a response is a 1xx response other than 101. Interim responses have no
 // content.
 func isInterim(response []byte) bool {
 	code, found := bytes.CutPrefix(response, []byte("HTTP/1.1 1"))

@@ -10,7 +10,7 @@ import (
 
 const goodResponse = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n"
 
-func TestResponses(t *testing.T) {
+func TestCheckResponse(t *testing.T) {
 	good := strings.Replace(goodResponse, "KEY", AcceptKey(key(7)), 1)
 	for _, c := range []struct{ old, new, wants string }{
 		{"", "", ""},
@@ -29,40 +29,40 @@ func TestResponses(t *testing.T) {
 	} {
 		err := CheckResponse([]byte(strings.Replace(good, c.old, c.new, 1)), 7)
 		if (err == nil) != (c.wants == "") || err != nil && !strings.Contains(err.Error(), c.wants) {
-			t.Errorf("with %q for %q: %v", c.new, c.old, err)
+			t.Errorf("with %q instead of %q: got error %v, want %q", c.new, c.old, err, c.wants)
 		}
 	}
 }
 
-// The example of RFC 6455, section 1.3.
+// The example is from RFC 6455, section 1.3.
 func TestAcceptKey(t *testing.T) {
 	if got := AcceptKey("dGhlIHNhbXBsZSBub25jZQ=="); got != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
-		t.Error(got)
+		t.Errorf("got %q", got)
 	}
 }
 
 // A subprotocol that was not offered fails the connection (RFC 6455, section 4.1).
-func TestSubprotocolOfTheResponse(t *testing.T) {
+func TestSubprotocolMustHaveBeenOffered(t *testing.T) {
 	good := strings.Replace(goodResponse, "KEY", AcceptKey(key(7)), 1)
 	for fields, wants := range map[string]string{
 		"":                                       "",
 		"Sec-WebSocket-Protocol: chat\r\n":       "",
 		"sec-websocket-protocol:soap \r\n":       "",
-		"Sec-WebSocket-Protocol: Chat\r\n":       `"Chat" is none of those offered: chat, soap`,
-		"Sec-WebSocket-Protocol: mqtt\r\n":       `"mqtt" is none of those offered`,
-		"Sec-WebSocket-Protocol: chat, soap\r\n": "is none of those offered",
-		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n":         "was sent twice",
+		"Sec-WebSocket-Protocol: Chat\r\n":       `"Chat" is not one of those offered: chat, soap`,
+		"Sec-WebSocket-Protocol: mqtt\r\n":       `"mqtt" is not one of those offered`,
+		"Sec-WebSocket-Protocol: chat, soap\r\n": "is not one of those offered",
+		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n":         "occurs twice",
 		"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: x-compress\r\n": "x-compress",
 	} {
 		err := CheckResponse([]byte(strings.Replace(good, "\r\n\r\n", "\r\n"+fields+"\r\n", 1)), 7, "chat", "soap")
 		if (err == nil) != (wants == "") || err != nil && !strings.Contains(err.Error(), wants) {
-			t.Errorf("%q: %v", fields, err)
+			t.Errorf("%q: got error %v, want %q", fields, err, wants)
 		}
 	}
 }
 
-// FuzzInterimResponses checks that the final response is found only when it is whole, whatever 1xx
-// responses precede it and whatever bytes follow it.
+// FuzzInterimResponses checks that CutResponse finds the final response exactly when it is
+// complete, for any 1xx responses before it and any bytes after it.
 func FuzzInterimResponses(f *testing.F) {
 	f.Add("100 Continue\r\n\r\n", uint8(3), []byte("\x81\x00"))
 	f.Add("103 Early Hints\r\nLink: x\r\n\r\n", uint8(1), []byte("HTTP/1.1 "))
@@ -76,14 +76,14 @@ func FuzzInterimResponses(f *testing.F) {
 		for n := range all {
 			response, rest, whole := CutResponse(all[:n])
 			if whole != (n >= len(before)+len(goodResponse)) || whole && (string(response) != goodResponse || len(rest) != n-len(before)-len(goodResponse)) {
-				t.Fatalf("%d bytes of %q: %q, %q, %v", n, all, response, rest, whole)
+				t.Fatalf("%d bytes of %q: got response %q, rest %q, whole %v", n, all, response, rest, whole)
 			}
 		}
 	})
 }
 
-// FuzzField checks that every accepted header field becomes one field of the request, with its
-// value.
+// FuzzField checks that every accepted header field becomes exactly one field of the request, with
+// the same value.
 func FuzzField(f *testing.F) {
 	for _, text := range []string{"A: b", "A:", ":b", "A b: c", "A: b\r\nC: d", "A: b\nC: d", "A: \x00", "A: é", "Host: x", "A:\tb\t", "Content-Length: 1", "A: b\x7f"} {
 		f.Add(text)

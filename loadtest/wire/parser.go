@@ -1,6 +1,6 @@
-// Package wire knows the bytes that a WebSocket client and an echo server exchange, and no sockets:
-// the opening handshake, the payload set from which messages are sent, and the parser that compares
-// replies with it.
+// Package wire implements the protocol between a WebSocket client and an echo server, without
+// sockets: the opening handshake, the payload set that provides messages, and the parser that
+// compares replies with them.
 package wire
 
 import (
@@ -12,50 +12,51 @@ import (
 	"wsecho/loadtest/stats"
 )
 
-// A Parser reads the frames that a server sends on one connection and compares the messages in them
-// with those that are awaited. It copies no payload, since a server's are not masked (RFC 6455,
-// section 5.1). A message may come in fragments of any length, with control frames between them.
+// A Parser reads the frames that a server sends on one connection and compares their messages with
+// the expected ones. It copies no message: a server does not mask (RFC 6455, section 5.1), so
+// payloads are compared in place. A message may arrive in fragments of any length, with control
+// frames between them.
 type Parser struct {
-	head    [10]byte // the beginning of a header that has not arrived whole
-	have    uint8    // bytes of head
-	fin     bool     // of the frame
-	inFrame bool     // the header has been read, and left bytes of payload are still to come
-	inside  bool     // a message has begun
+	head    [10]byte // the beginning of an incomplete header
+	have    uint8    // number of bytes in head
+	fin     bool     // the frame's FIN bit
+	inFrame bool     // the header is complete, and left bytes of payload have not arrived
+	inside  bool     // a message has begun and is incomplete
 	op      ws.OpCode
 	left    int64
-	matched int64 // bytes of the message that have come and were right
+	matched int64 // bytes of the message that have arrived and are right
 
 	Control []byte // the payload of the last control frame; valid until the next Take
 }
 
-// AnyMessage is awaited in place of a message whose bytes are unknown: a greeting. The parser skips
-// it. It may have any opcode of a message, and at most LongestGreeting bytes.
+// AnyMessage is passed to [Parser.Take] to expect a message with unknown bytes: a greeting. The
+// message may be text or binary, and at most LongestGreeting bytes long.
 var AnyMessage = &Message{}
 
-// LongestGreeting is the greatest length of a greeting, in bytes.
+// LongestGreeting is the maximum length of a greeting in bytes.
 const LongestGreeting = 64 << 10
 
-// Between reports whether neither a message nor a frame has begun.
+// Between reports whether the next byte begins a new message or control frame.
 func (r *Parser) Between() bool { return r.have == 0 && !r.inFrame && !r.inside }
 
-// A Step is what [Parser.Take] has found.
+// A Step is a result of [Parser.Take].
 type Step uint8
 
 const (
-	More     Step = iota // all bytes were taken, and nothing is complete
-	Verified             // the awaited message is whole and right
+	More     Step = iota // all bytes were read; no message or control frame is complete
+	Verified             // the expected message is complete and right
 	Pinged               // Control is the payload
 	Ponged
 	GotClose // Control is the code and the reason
 )
 
-// Take reads from p until a message or a control frame is complete, and returns the number of bytes
-// it has taken. A message must be the awaited one; nil means that none is awaited. The error is a
-// [*stats.Fault], the server's.
-func (r *Parser) Take(p []byte, awaited *Message) (n int, s Step, err error) {
+// Take reads p up to the end of a message or a control frame, and returns the number of bytes read.
+// A message must equal expected; if expected is nil, any message is a fault. The error is a
+// [*stats.Fault] of the server.
+func (r *Parser) Take(p []byte, expected *Message) (n int, s Step, err error) {
 	for {
 		if !r.inFrame {
-			size, whole, err := r.readHeader(p[n:], awaited)
+			size, whole, err := r.readHeader(p[n:], expected)
 			n += size
 			if err != nil || !whole {
 				return n, More, err
@@ -66,24 +67,24 @@ func (r *Parser) Take(p []byte, awaited *Message) (n int, s Step, err error) {
 		r.left -= int64(len(part))
 		if r.op.IsControl() {
 			r.Control = append(r.Control, part...)
-		} else if err := r.compare(part, awaited); err != nil {
+		} else if err := r.compare(part, expected); err != nil {
 			return n, More, err
 		}
 		if r.left > 0 {
 			return n, More, nil
 		}
 		r.inFrame = false
-		if s, err := r.endFrame(awaited); err != nil || s != More {
+		if s, err := r.endFrame(expected); err != nil || s != More {
 			return n, s, err
 		}
 	}
 }
 
-// readHeader reads a header: usually in one piece, and byte by byte if it comes in parts.
-func (r *Parser) readHeader(p []byte, awaited *Message) (n int, whole bool, err error) {
+// readHeader reads a frame header: usually at once, and byte by byte if it arrives in parts.
+func (r *Parser) readHeader(p []byte, expected *Message) (n int, whole bool, err error) {
 	if r.have == 0 && len(p) >= 2 && len(p) >= headerSize(p[1]) {
 		n = headerSize(p[1])
-		return n, true, r.beginFrame(p[:n], awaited)
+		return n, true, r.beginFrame(p[:n], expected)
 	}
 	for n < len(p) {
 		r.head[r.have] = p[n]
@@ -91,7 +92,7 @@ func (r *Parser) readHeader(p []byte, awaited *Message) (n int, whole bool, err 
 		n++
 		if r.have >= 2 && int(r.have) == headerSize(r.head[1]) {
 			r.have = 0
-			return n, true, r.beginFrame(r.head[:headerSize(r.head[1])], awaited)
+			return n, true, r.beginFrame(r.head[:headerSize(r.head[1])], expected)
 		}
 	}
 	return n, false, nil
@@ -106,7 +107,7 @@ const (
 	length64 = 127
 )
 
-// headerSize returns the length of a header without a mask. It depends on the second byte.
+// headerSize returns the length in bytes of an unmasked frame header with the given second byte.
 func headerSize(second byte) int {
 	switch second &^ maskBit {
 	case length16:
@@ -117,8 +118,8 @@ func headerSize(second byte) int {
 	return 2
 }
 
-// beginFrame checks a whole header. The frame's payload comes next.
-func (r *Parser) beginFrame(head []byte, awaited *Message) error {
+// beginFrame parses and checks a complete header.
+func (r *Parser) beginFrame(head []byte, expected *Message) error {
 	r.inFrame = true
 	r.fin = head[0]&finBit != 0
 	r.op = ws.OpCode(head[0] & opBits)
@@ -131,66 +132,66 @@ func (r *Parser) beginFrame(head []byte, awaited *Message) error {
 	}
 	switch {
 	case head[0]&rsvBits != 0:
-		return stats.Faultf(stats.Violated, "reserved bits %#x, and no extension was agreed on (RFC 6455, section 5.2)", head[0]&rsvBits)
+		return stats.Faultf(stats.Violated, "reserved bits %#x are set without an extension (RFC 6455, section 5.2)", head[0]&rsvBits)
 	case head[1]&maskBit != 0:
-		return stats.Faultf(stats.Violated, "a masked frame: a server must not mask (section 5.1)")
+		return stats.Faultf(stats.Violated, "a frame is masked, which a server must not do (RFC 6455, section 5.1)")
 	case r.left < 0:
-		return stats.Faultf(stats.Violated, "a length of more than 63 bits (section 5.2)")
+		return stats.Faultf(stats.Violated, "a frame length has more than 63 bits (RFC 6455, section 5.2)")
 	case len(head) == 4 && r.left < length16, len(head) == 10 && r.left < 1<<16:
-		return stats.Faultf(stats.Violated, "a length of %d in %d bytes: not the fewest (section 5.2)", r.left, len(head)-2)
+		return stats.Faultf(stats.Violated, "the frame length %d is encoded in %d bytes, not in the fewest (RFC 6455, section 5.2)", r.left, len(head)-2)
 	case r.op.IsControl():
 		r.Control = r.Control[:0]
 		return r.checkControl()
 	}
-	return r.checkData(awaited)
+	return r.checkData(expected)
 }
 
 func (r *Parser) checkControl() error {
 	switch {
 	case r.op != ws.OpPing && r.op != ws.OpPong && r.op != ws.OpClose:
-		return stats.Faultf(stats.Violated, "opcode %#x is reserved (section 5.2)", r.op)
+		return stats.Faultf(stats.Violated, "opcode %#x is reserved (RFC 6455, section 5.2)", r.op)
 	case !r.fin:
-		return stats.Faultf(stats.Violated, "a fragmented control frame (section 5.5)")
+		return stats.Faultf(stats.Violated, "a control frame is fragmented (RFC 6455, section 5.5)")
 	case r.left > ws.MaxControlFramePayloadSize:
-		return stats.Faultf(stats.Violated, "a control frame of %d bytes (section 5.5)", r.left)
+		return stats.Faultf(stats.Violated, "a control frame has %d bytes, the limit is %d (RFC 6455, section 5.5)", r.left, ws.MaxControlFramePayloadSize)
 	}
 	return nil
 }
 
-func (r *Parser) checkData(awaited *Message) error {
+func (r *Parser) checkData(expected *Message) error {
 	switch {
 	case r.op > ws.OpBinary:
-		return stats.Faultf(stats.Violated, "opcode %#x is reserved (section 5.2)", r.op)
+		return stats.Faultf(stats.Violated, "opcode %#x is reserved (RFC 6455, section 5.2)", r.op)
 	case r.inside != (r.op == ws.OpContinuation):
-		return stats.Faultf(stats.Violated, "opcode %#x: not where a fragmented message was left (section 5.4)", r.op)
-	case awaited == nil:
-		return stats.Faultf(stats.Unasked, "a frame of %d bytes, opcode %#x, when no reply was awaited", r.left, r.op)
-	case awaited == AnyMessage:
+		return stats.Faultf(stats.Violated, "opcode %#x does not continue or begin a message here (RFC 6455, section 5.4)", r.op)
+	case expected == nil:
+		return stats.Faultf(stats.Unasked, "a frame of %d bytes with opcode %#x arrived when no reply was expected", r.left, r.op)
+	case expected == AnyMessage:
 		if r.left > LongestGreeting-r.matched {
 			return stats.Faultf(stats.Unasked, "a greeting of more than %d bytes", LongestGreeting)
 		}
-	case !r.inside && r.op != awaited.op:
-		return stats.Faultf(stats.Mismatched, "opcode %#x for a message of opcode %#x", r.op, awaited.op)
-	case r.left > int64(awaited.size)-r.matched:
-		return stats.Faultf(stats.Mismatched, "a reply of %d bytes or more to a message of %d", r.matched+r.left, awaited.size)
+	case !r.inside && r.op != expected.op:
+		return stats.Faultf(stats.Mismatched, "opcode %#x in reply to a message of opcode %#x", r.op, expected.op)
+	case r.left > int64(expected.size)-r.matched:
+		return stats.Faultf(stats.Mismatched, "a reply of %d bytes or more to a message of %d", r.matched+r.left, expected.size)
 	}
 	r.inside = true
 	return nil
 }
 
-// compare compares a part of a payload with the awaited message.
-func (r *Parser) compare(part []byte, awaited *Message) error {
-	if awaited == AnyMessage {
+// compare compares the next part of a payload with the expected message.
+func (r *Parser) compare(part []byte, expected *Message) error {
+	if expected == AnyMessage {
 		r.matched += int64(len(part))
 		return nil
 	}
 	for len(part) > 0 {
-		want := awaited.from(int(r.matched))
+		want := expected.from(int(r.matched))
 		want = want[:min(len(want), len(part))]
 		if !bytes.Equal(part[:len(want)], want) {
 			for i := range want {
 				if part[i] != want[i] {
-					return stats.Faultf(stats.Mismatched, "byte %d of %d is %#02x, want %#02x", r.matched+int64(i), awaited.size, part[i], want[i])
+					return stats.Faultf(stats.Mismatched, "byte %d of %d is %#02x, want %#02x", r.matched+int64(i), expected.size, part[i], want[i])
 				}
 			}
 		}
@@ -200,8 +201,8 @@ func (r *Parser) compare(part []byte, awaited *Message) error {
 	return nil
 }
 
-// endFrame returns what is complete with the last byte of a frame.
-func (r *Parser) endFrame(awaited *Message) (Step, error) {
+// endFrame returns the step that the last byte of a frame completes, or More.
+func (r *Parser) endFrame(expected *Message) (Step, error) {
 	switch {
 	case r.op == ws.OpPing:
 		return Pinged, nil
@@ -211,14 +212,15 @@ func (r *Parser) endFrame(awaited *Message) (Step, error) {
 		return GotClose, nil
 	case !r.fin:
 		return More, nil
-	case awaited != AnyMessage && r.matched < int64(awaited.size):
-		return More, stats.Faultf(stats.Mismatched, "a reply of %d bytes to a message of %d", r.matched, awaited.size)
+	case expected != AnyMessage && r.matched < int64(expected.size):
+		return More, stats.Faultf(stats.Mismatched, "a reply of %d bytes to a message of %d", r.matched, expected.size)
 	}
 	r.matched, r.inside = 0, false
 	return Verified, nil
 }
 
-// AppendControlFrame appends a masked control frame. The payload has at most 125 bytes.
+// AppendControlFrame appends a masked control frame to p. The payload must have at most 125 bytes
+// (RFC 6455, section 5.5).
 func AppendControlFrame(p []byte, op ws.OpCode, payload []byte) []byte {
 	mask := [4]byte{0x5e, 0xa7, 0x31, 0x0d}
 	p = append(p, finBit|byte(op), maskBit|byte(len(payload)))

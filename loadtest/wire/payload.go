@@ -10,27 +10,27 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A Message is sent, and expected back. A long message repeats its beginning over and over, so that
-// both what is sent and what replies are compared with stay in the processor's nearer caches, and
-// the generator takes no longer over it than the server.
+// A Message is a message that is sent and whose echo is compared with it. A long message repeats
+// its beginning, so that both the bytes to send and the bytes to compare stay in the CPU caches,
+// and the generator takes no longer per message than the server.
 type Message struct {
 	op      ws.OpCode
-	size    int    // bytes of the payload
-	payload []byte // the payload, or the part that is repeated
-	frame   extent // of the masked frame in PayloadSet.frames; a long one ends with payload
-	reply   extent // of the reply in PayloadSet.replies, likewise
+	size    int    // length of the payload in bytes
+	payload []byte // the payload, or the part that repeats
+	frame   extent // the masked frame in PayloadSet.frames, without repetitions
+	reply   extent // the reply in PayloadSet.replies, without repetitions
 }
 
-// extent is a range of bytes.
+// An extent is a range of bytes.
 type extent struct{ start, end int }
 
 // Size returns the length of the payload in bytes.
 func (m *Message) Size() int { return m.size }
 
-// repeats reports whether the message is longer than the part of it that is in memory.
+// repeats reports whether the message is longer than its stored part.
 func (m *Message) repeats() bool { return m.size > len(m.payload) }
 
-// from returns the payload from an offset on, as much as is contiguous.
+// from returns the payload from an offset on, up to the end of the stored part.
 func (m *Message) from(at int) []byte {
 	if !m.repeats() {
 		return m.payload[at:]
@@ -45,28 +45,28 @@ func (m *Message) headSize() int { return m.frame.end - m.frame.start - len(m.pa
 // frameSize returns the length of the whole frame.
 func (m *Message) frameSize() int { return m.headSize() + m.size }
 
-// A PayloadSet is what every connection sends, in an endless cycle: some messages, made and masked
-// once, whose frames are contiguous so that several can be sent at once. Connections begin at
-// different places (their base), and neighbouring messages differ. A late reply, a duplicate and
-// another connection's reply are therefore mismatches, unless the payload is too short to differ.
-// A PayloadSet does not change, so all workers share it.
+// A PayloadSet holds the messages that every connection sends in an endless cycle. They are masked
+// once, and their frames are contiguous, so that several can be sent in one write. Each connection
+// begins at a different message (its base), and consecutive messages differ. A late reply, a
+// duplicate and another connection's reply are therefore mismatches, unless the payload is too
+// short to differ. A PayloadSet does not change, so all workers share it.
 type PayloadSet struct {
 	messages []Message
-	frames   []byte // of the messages, then of the first ones again
-	replies  []byte // those of a server that sends each reply in one frame
-	long     bool   // some messages repeat: each is sent by itself
-	mask     uint64 // the number of messages minus one if it is a power of two, as for one short size
-	overlap  int    // the number of first messages that follow again: runs across the end are contiguous
+	frames   []byte // of all messages, then again of the first ones (overlap)
+	replies  []byte // the same messages, each echoed in one unmasked frame
+	long     bool   // a message repeats its stored part, so each message is sent separately
+	mask     uint64 // the number of messages minus 1 if it is a power of two; otherwise 0
+	overlap  int    // number of messages stored again, so that runs across the end are contiguous
 }
 
-// A Portion is a part of a mix of sizes: Weight in the sum of all weights of the messages have
-// Size.
+// A Portion is a part of a mix of sizes. Its share of the messages is Weight divided by the sum of
+// all weights.
 type Portion struct {
 	Size   int // bytes
 	Weight int
 }
 
-// PayloadKind is what messages consist of.
+// A PayloadKind is the kind of bytes in messages.
 type PayloadKind string
 
 const (
@@ -76,24 +76,25 @@ const (
 )
 
 const (
-	// LongestPayload is the longest payload of a message, in bytes.
+	// LongestPayload is the maximum length of a payload in bytes.
 	LongestPayload = 64 << 20
 
-	// setBytes limits the set of one short size, which leaves the nearer caches to others.
+	// setBytes limits the total payload of a set of short messages, so that it leaves room in the
+	// CPU caches.
 	setBytes  = 32 << 10
 	setFewest = 2
 	setMost   = 64
 
-	// overlapBytes limits what follows again. Longer runs are cut at the end of the set, where
-	// that makes no difference any more.
+	// overlapBytes limits the overlap. Longer runs end at the end of the set; at that length the
+	// additional system call is negligible.
 	overlapBytes = 64 << 10
 
-	// longestPiece is about the most that is kept of a message, in bytes.
+	// longestPiece is about the maximum length in bytes of the stored part of a message.
 	longestPiece = 128 << 10
 )
 
-// NewPayloadSet makes the messages of a mix. The same arguments make the same set. No call of Run
-// asks for more than inFlight messages.
+// NewPayloadSet returns the messages of a mix. The same arguments give the same set. Callers of Run
+// must not ask for more than inFlight messages.
 func NewPayloadSet(mix []Portion, kind PayloadKind, inFlight int) *PayloadSet {
 	random := rand.New(rand.NewPCG(6455, 2011))
 	s := &PayloadSet{}
@@ -103,7 +104,7 @@ func NewPayloadSet(mix []Portion, kind PayloadKind, inFlight int) *PayloadSet {
 	}
 	var frames, replies bytes.Buffer
 	for _, size := range sequence(mix, random) {
-		m := Message{op: op, size: size, payload: newKept(size, kind, random)}
+		m := Message{op: op, size: size, payload: newStored(size, kind, random)}
 		m.frame.start, m.reply.start = frames.Len(), replies.Len()
 		writeMasked(&frames, &m, random)
 		ws.WriteHeader(&replies, ws.Header{Fin: true, OpCode: op, Length: int64(size)}) // cannot fail
@@ -124,14 +125,14 @@ func NewPayloadSet(mix []Portion, kind PayloadKind, inFlight int) *PayloadSet {
 		s.frames = append(s.frames, s.frames[:frame]...)
 		s.replies = append(s.replies, s.replies[:reply]...)
 	}
-	for i := range s.messages { // what is compared is in the caches once
+	for i := range s.messages { // share memory between payloads and replies
 		m := &s.messages[i]
 		m.payload = s.replies[m.reply.end-len(m.payload) : m.reply.end]
 	}
 	return s
 }
 
-// sequence returns the sizes of a set's messages, in the proportions of the mix and shuffled.
+// sequence returns the sizes of a set's messages in the proportions of the mix, shuffled.
 func sequence(mix []Portion, random *rand.Rand) (sizes []int) {
 	divisor, total := 0, 0
 	for _, p := range mix {
@@ -158,9 +159,10 @@ func gcd(a, b int) int {
 	return a
 }
 
-// newKept makes a message's payload, or the part of it that is repeated. The part consists of two
-// pieces, at whose ends the message may end, so that text does not end within a character.
-func newKept(size int, kind PayloadKind, random *rand.Rand) []byte {
+// newStored returns a message's payload, or the part of it that repeats. The part consists of two
+// pieces, and the message ends at the end of one of them, so that text does not end within a
+// character.
+func newStored(size int, kind PayloadKind, random *rand.Rand) []byte {
 	if size <= longestPiece {
 		return newPayload(size, kind, random)
 	}
@@ -169,10 +171,10 @@ func newKept(size int, kind PayloadKind, random *rand.Rand) []byte {
 	return append(newPayload(last, kind, random), newPayload(whole-last, kind, random)...)
 }
 
-// pieceSize returns how much of a long message is repeated: about the same part each time, so that
-// no small remainder is sent by itself. It is a multiple of the mask's four bytes but not of eight,
-// and therefore the size of no buffer: a server that loses, doubles or exchanges parts of a message
-// does not do so in multiples of it.
+// pieceSize returns the length in bytes of the stored part of a long message. It divides the
+// message into about equal parts, so that no small remainder is sent separately. It is a multiple
+// of the mask's 4 bytes but not of 8, so it differs from every usual buffer size: if a server
+// loses, duplicates or swaps buffers, the bytes do not match.
 func pieceSize(size int) int {
 	times := (size + longestPiece - 1) / longestPiece
 	return (size/times+7)&^7 + 4
@@ -205,7 +207,7 @@ func fillASCII(p []byte, random *rand.Rand) {
 	}
 }
 
-// writeMasked writes the frame of a message as a client sends it, as far as its payload is kept.
+// writeMasked writes the masked frame of a message, with the stored part of its payload.
 func writeMasked(b *bytes.Buffer, m *Message, random *rand.Rand) {
 	h := ws.Header{Fin: true, OpCode: m.op, Masked: true, Length: int64(m.size)}
 	for i := range h.Mask {
@@ -220,13 +222,13 @@ func writeMasked(b *bytes.Buffer, m *Message, random *rand.Rand) {
 // Len returns the number of messages in the set.
 func (s *PayloadSet) Len() int { return len(s.messages) }
 
-// Message returns message n of a connection with that base.
+// Message returns message n of a connection with the given base.
 func (s *PayloadSet) Message(base, n uint64) *Message {
 	return &s.messages[s.place(base+n)]
 }
 
-// place returns the index of message n of the endless cycle. A division would take longer than
-// everything else that is done with the index.
+// place returns the index of message n of the endless cycle of messages. The mask avoids a
+// division, which would take longer than the rest of the lookup.
 func (s *PayloadSet) place(n uint64) uint64 {
 	if s.mask != 0 {
 		return n & s.mask
@@ -234,21 +236,22 @@ func (s *PayloadSet) place(n uint64) uint64 {
 	return n % uint64(len(s.messages))
 }
 
-// Run returns the frames of a connection's messages from n on, as many as are contiguous and at
-// most the given number; the first offset bytes of the first frame are left out. It also returns
-// how many messages they are, or 0 if they are a piece of one message.
-func (s *PayloadSet) Run(base, n, most uint64, offset int) (p []byte, messages uint64) {
+// Run returns the frames of a connection's messages from n on: as many as are contiguous, and at
+// most limit. It leaves out the first offset bytes of the first frame. It also returns the number
+// of messages, or 0 if p is a piece of one message.
+func (s *PayloadSet) Run(base, n, limit uint64, offset int) (p []byte, messages uint64) {
 	if s.long {
 		return s.piece(s.Message(base, n), offset), 0
 	}
-	first, beyond := s.span(base+n, most)
+	first, beyond := s.span(base+n, limit)
 	end, _ := s.ends(beyond - 1)
 	return s.frames[s.messages[first].frame.start+offset : end], beyond - first
 }
 
-// Advance returns where a connection is after the kernel has taken n bytes of what Run returned,
-// of bytes that are the rest of so many messages: the number of messages that have been sent whole,
-// and the bytes sent of the next.
+// Advance returns the new position of a connection after the kernel has taken n of the bytes that
+// Run returned: the number of messages sent completely, and the bytes sent of the next one. Sent
+// and offset are the old position; of and messages are the length and message count that Run
+// returned.
 func (s *PayloadSet) Advance(base, sent uint64, offset int32, n, of int, messages uint64) (uint64, int32) {
 	if n == of && messages > 0 {
 		return sent + messages, 0
@@ -263,15 +266,15 @@ func (s *PayloadSet) Advance(base, sent uint64, offset int32, n, of int, message
 	return sent, offset
 }
 
-// span returns the indexes of messages from n of the endless cycle on, as many as are contiguous
-// and at most the given number.
-func (s *PayloadSet) span(n, most uint64) (first, beyond uint64) {
+// span returns the indexes of the messages from n of the endless cycle on: as many as are
+// contiguous, and at most limit.
+func (s *PayloadSet) span(n, limit uint64) (first, beyond uint64) {
 	first = s.place(n)
-	return first, min(first+most, uint64(len(s.messages)+s.overlap))
+	return first, min(first+limit, uint64(len(s.messages)+s.overlap))
 }
 
-// ends returns where the frame with that index and its reply end. The index may be one of those
-// that follow again.
+// ends returns the ends of the frame and the reply with the given index, which may be in the
+// overlap.
 func (s *PayloadSet) ends(place uint64) (frame, reply int) {
 	if over := place - uint64(len(s.messages)); place >= uint64(len(s.messages)) {
 		place, frame, reply = over, s.last().frame.end, s.last().reply.end
@@ -280,14 +283,14 @@ func (s *PayloadSet) ends(place uint64) (frame, reply int) {
 	return frame + m.frame.end, reply + m.reply.end
 }
 
-// Replied returns the number of whole replies at the start of p to a connection's messages from n
-// on, at most the given number, and their length in bytes. If a byte of them is wrong or a reply
-// comes in several frames, it returns 0, and a [Parser] has to look closer.
-func (s *PayloadSet) Replied(p []byte, base, n, most uint64) (size int, messages uint64) {
+// Replied returns the number of complete replies at the start of p to a connection's messages from
+// n on, at most limit, and their length in bytes. If a byte is wrong or a reply is fragmented, it
+// returns 0, and the caller uses a [Parser].
+func (s *PayloadSet) Replied(p []byte, base, n, limit uint64) (size int, messages uint64) {
 	if s.long {
 		return 0, 0
 	}
-	first, beyond := s.span(base+n, most)
+	first, beyond := s.span(base+n, limit)
 	start := s.messages[first].reply.start
 	for place := first; place < beyond; place++ {
 		_, end := s.ends(place)
@@ -303,7 +306,7 @@ func (s *PayloadSet) Replied(p []byte, base, n, most uint64) (size int, messages
 	return size, messages
 }
 
-// piece returns a message's frame from offset on, as much as is contiguous.
+// piece returns a message's frame from offset on, as far as it is contiguous.
 func (s *PayloadSet) piece(m *Message, offset int) []byte {
 	frame := s.frames[m.frame.start:m.frame.end]
 	if offset < len(frame) {
@@ -313,5 +316,5 @@ func (s *PayloadSet) piece(m *Message, offset int) []byte {
 	return p[:min(len(p), m.frameSize()-offset)]
 }
 
-// last returns the message after which the first ones follow again.
+// last returns the last message before the overlap.
 func (s *PayloadSet) last() *Message { return &s.messages[len(s.messages)-1] }

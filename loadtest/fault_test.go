@@ -22,12 +22,14 @@ import (
 // micro returns d in microseconds, the unit of reports.
 func micro(d time.Duration) float64 { return float64(d) / 1e3 }
 
-// A wrongServer is a server whose connections behave as a test wants.
-type wrongServer struct {
+// A fakeServer is a server whose behaviour the test determines, connection by connection.
+type fakeServer struct {
 	url string
 }
 
-func startWrong(t *testing.T, behave func(*wrongConn)) wrongServer {
+// startFake starts a server that calls behave on each connection, and closes the connection when it
+// returns.
+func startFake(t *testing.T, behave func(*fakeConn)) fakeServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,24 +44,25 @@ func startWrong(t *testing.T, behave func(*wrongConn)) wrongServer {
 			}
 			all.Go(func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(soon))
-				behave(&wrongConn{Conn: c})
+				c.SetDeadline(time.Now().Add(testTimeout))
+				behave(&fakeConn{Conn: c})
 			})
 		}
 	})
 	t.Cleanup(func() { l.Close(); all.Wait() })
-	return wrongServer{"ws://" + l.Addr().String() + "/"}
+	return fakeServer{"ws://" + l.Addr().String() + "/"}
 }
 
-type wrongConn struct {
+// A fakeConn is the server's end of a connection.
+type fakeConn struct {
 	net.Conn
 	n          int // messages received
 	closedWith ws.StatusCode
-	isUpgraded bool // and upgrades does nothing
+	isUpgraded bool // the opening request has been read: upgrades does nothing
 }
 
-// upgrades answers the request.
-func (c *wrongConn) upgrades() {
+// upgrades reads the opening request and responds with 101.
+func (c *fakeConn) upgrades() {
 	if c.isUpgraded {
 		return
 	}
@@ -68,9 +71,9 @@ func (c *wrongConn) upgrades() {
 	}
 }
 
-// receives returns the next message, unmasked. It answers a close frame properly, after which there
-// is no next message.
-func (c *wrongConn) receives() (ws.OpCode, []byte, bool) {
+// receives returns the next message or pong, unmasked. It answers a close frame, and then returns
+// false.
+func (c *fakeConn) receives() (ws.OpCode, []byte, bool) {
 	f, err := readFrame(c)
 	if err != nil {
 		return 0, nil, false
@@ -96,7 +99,7 @@ func readFrame(r io.Reader) (f ws.Frame, err error) {
 	return f, err
 }
 
-func (c *wrongConn) sends(frames ...ws.Frame) {
+func (c *fakeConn) sends(frames ...ws.Frame) {
 	var b bytes.Buffer
 	for _, f := range frames {
 		ws.WriteFrame(&b, f)
@@ -104,8 +107,9 @@ func (c *wrongConn) sends(frames ...ws.Frame) {
 	c.Write(b.Bytes())
 }
 
-// echoes echoes messages, except the third, which it passes to the test.
-func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
+// echoes echoes all messages but the third, which it passes to third. It ends if that returns
+// false.
+func (c *fakeConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
 	c.upgrades()
 	for {
 		op, payload, ok := c.receives()
@@ -118,17 +122,17 @@ func (c *wrongConn) echoes(third func(op ws.OpCode, payload []byte) bool) {
 	}
 }
 
-// Every fault of a server is noticed, and counted by its kind.
-func TestWrongServers(t *testing.T) {
-	answers := func(response string) func(*wrongConn) {
-		return func(c *wrongConn) {
+// Each fault of a server is detected and counted by its kind.
+func TestServerFaultsAreCountedByKind(t *testing.T) {
+	answers := func(response string) func(*fakeConn) {
+		return func(c *fakeConn) {
 			c.Read(make([]byte, 4096))
 			io.WriteString(c, response)
 			io.Copy(io.Discard, c)
 		}
 	}
-	third := func(f func(c *wrongConn, op ws.OpCode, payload []byte) bool) func(*wrongConn) {
-		return func(c *wrongConn) {
+	third := func(f func(c *fakeConn, op ws.OpCode, payload []byte) bool) func(*fakeConn) {
+		return func(c *fakeConn) {
 			c.echoes(func(op ws.OpCode, payload []byte) bool { return f(c, op, payload) })
 		}
 	}
@@ -136,31 +140,31 @@ func TestWrongServers(t *testing.T) {
 		name   string
 		want   stats.Failure
 		first  string // part of the detail of the first error
-		behave func(*wrongConn)
+		behave func(*fakeConn)
 	}{
-		{"never answers", stats.TimedOut, "replies were awaited", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return true })},
-		{"alters a byte", stats.Mismatched, "message 2: byte 77 of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"never answers", stats.TimedOut, "replies were outstanding", third(func(c *fakeConn, _ ws.OpCode, _ []byte) bool { return true })},
+		{"alters a byte", stats.Mismatched, "message 2: byte 77 of 128", third(func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			p[77] ^= 1
 			c.sends(ws.NewFrame(op, true, p))
 			return true
 		})},
-		{"leaves out a byte", stats.Mismatched, "a reply of 127 bytes to a message of 128", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"leaves out a byte", stats.Mismatched, "a reply of 127 bytes to a message of 128", third(func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, p[:127]))
 			return true
 		})},
-		{"adds a byte", stats.Mismatched, "a reply of 129 bytes", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"adds a byte", stats.Mismatched, "a reply of 129 bytes", third(func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, append(p, 0)))
 			return true
 		})},
-		{"answers binary with text", stats.Mismatched, "opcode 0x1", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+		{"answers binary with text", stats.Mismatched, "opcode 0x1", third(func(c *fakeConn, _ ws.OpCode, p []byte) bool {
 			c.sends(ws.NewTextFrame(p))
 			return true
 		})},
-		{"answers twice", stats.Unasked, "message 3", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"answers twice", stats.Unasked, "message 3", third(func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, true, p), ws.NewFrame(op, true, p))
 			return true
 		})},
-		{"answers with the message before", stats.Mismatched, "", func(c *wrongConn) {
+		{"answers with the message before", stats.Mismatched, "", func(c *fakeConn) {
 			var before []byte
 			c.upgrades()
 			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
@@ -170,7 +174,7 @@ func TestWrongServers(t *testing.T) {
 				c.sends(ws.NewFrame(op, true, before))
 			}
 		}},
-		{"greets", stats.Unasked, "a frame of 2 bytes", func(c *wrongConn) {
+		{"greets", stats.Unasked, "a frame of 2 bytes", func(c *fakeConn) {
 			var b bytes.Buffer // in one segment with the response
 			ws.Upgrade(struct {
 				io.Reader
@@ -180,26 +184,26 @@ func TestWrongServers(t *testing.T) {
 			c.Write(b.Bytes())
 			io.Copy(io.Discard, c)
 		}},
-		{"masks", stats.Violated, "masked", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"masks", stats.Violated, "masked", third(func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.MaskFrame(ws.NewFrame(op, true, p)))
 			return true
 		})},
-		{"compresses", stats.Violated, "reserved bits", third(func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		{"compresses", stats.Violated, "reserved bits", third(func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			f := ws.NewFrame(op, true, p)
 			f.Header.Rsv = ws.Rsv(true, false, false)
 			c.sends(f)
 			return true
 		})},
-		{"closes", stats.Closed, `closed with 1001 "bye"`, third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		{"closes", stats.Closed, `closed with 1001 "bye"`, third(func(c *fakeConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "bye")))
 			return false
 		})},
-		{"ends", stats.Cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false })},
-		{"ends in the middle of a reply", stats.Cut, "ended by the server", third(func(c *wrongConn, _ ws.OpCode, p []byte) bool {
+		{"ends", stats.Cut, "ended by the server", third(func(c *fakeConn, _ ws.OpCode, _ []byte) bool { return false })},
+		{"ends in the middle of a reply", stats.Cut, "ended by the server", third(func(c *fakeConn, _ ws.OpCode, p []byte) bool {
 			c.Write(ws.MustCompileFrame(ws.NewBinaryFrame(p))[:50])
 			return false
 		})},
-		{"resets", stats.Cut, "reset", third(func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		{"resets", stats.Cut, "reset", third(func(c *fakeConn, _ ws.OpCode, _ []byte) bool {
 			c.Conn.(*net.TCPConn).SetLinger(0)
 			return false
 		})},
@@ -207,15 +211,15 @@ func TestWrongServers(t *testing.T) {
 		{"proves nothing", stats.HandshakeFailed, "Sec-WebSocket-Accept", answers("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: KEY\r\n\r\n")},
 		{"never responds", stats.HandshakeFailed, "no response", answers("")},
 		{"never ends its response", stats.HandshakeFailed, "no end of the response", answers("HTTP/1.1 101 " + strings.Repeat("x", 20<<10))},
-		{"ends instead of a response", stats.HandshakeFailed, "before the response", func(c *wrongConn) { c.Read(make([]byte, 4096)) }},
-		{"never ends after a close", stats.TeardownFailed, "has not ended", func(c *wrongConn) {
+		{"ends instead of a response", stats.HandshakeFailed, "before the response", func(c *fakeConn) { c.Read(make([]byte, 4096)) }},
+		{"never ends after a close", stats.TeardownFailed, "has not ended", func(c *fakeConn) {
 			c.upgrades()
 			for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
 				c.sends(ws.NewFrame(op, true, p))
 			}
 			io.Copy(io.Discard, c)
 		}},
-		{"ends without a close", stats.TeardownFailed, "without a close frame", func(c *wrongConn) {
+		{"ends without a close", stats.TeardownFailed, "without a close frame", func(c *fakeConn) {
 			c.upgrades()
 			for {
 				f, err := readFrame(c)
@@ -228,8 +232,8 @@ func TestWrongServers(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			one := atomic.Bool{} // the other connections are right, so that there is something to measure
-			s := startWrong(t, func(c *wrongConn) {
+			one := atomic.Bool{} // the other connections echo, so that messages are measured
+			s := startFake(t, func(c *fakeConn) {
 				if one.Swap(true) {
 					c.echoes(func(op ws.OpCode, p []byte) bool { c.sends(ws.NewFrame(op, true, p)); return true })
 					return
@@ -240,25 +244,25 @@ func TestWrongServers(t *testing.T) {
 			r.wantErrors(x.want)
 			r.wantMessages()
 			if c := r.Errors.Kinds[x.want.String()]; c.Count != 1 || !strings.Contains(c.First, x.first) {
-				t.Errorf("%d times, and the first is %q; want one with %q", c.Count, c.First, x.first)
+				t.Errorf("got %d errors of the kind, the first is %q; want 1 with %q", c.Count, c.First, x.first)
 			}
 			if r.status != exitThreshold {
-				t.Errorf("exit status %d", r.status)
+				t.Errorf("got exit status %d, want %d", r.status, exitThreshold)
 			}
 		})
 	}
 }
 
-// What RFC 6455 allows a server to do is no error, even if few servers do it.
-func TestUnusualServers(t *testing.T) {
+// Unusual behaviour that RFC 6455 allows is no error.
+func TestUnusualBehaviourIsNoFault(t *testing.T) {
 	var pongs atomic.Int64
-	for name, third := range map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
-		"fragments": func(c *wrongConn, op ws.OpCode, p []byte) bool {
+	for name, third := range map[string]func(c *fakeConn, op ws.OpCode, p []byte) bool{
+		"fragments": func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, false, p[:1]), ws.NewFrame(ws.OpContinuation, false, nil),
 				ws.NewFrame(ws.OpContinuation, false, p[1:100]), ws.NewFrame(ws.OpContinuation, true, p[100:]))
 			return true
 		},
-		"pings between fragments": func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		"pings between fragments": func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			c.sends(ws.NewFrame(op, false, p[:1]), ws.NewPingFrame([]byte("there?")))
 			if op, answer, ok := c.receives(); ok && op == ws.OpPong && string(answer) == "there?" {
 				pongs.Add(1)
@@ -266,7 +270,7 @@ func TestUnusualServers(t *testing.T) {
 			c.sends(ws.NewFrame(ws.OpContinuation, true, p[1:]))
 			return true
 		},
-		"byte by byte": func(c *wrongConn, op ws.OpCode, p []byte) bool {
+		"byte by byte": func(c *fakeConn, op ws.OpCode, p []byte) bool {
 			for b := range slices.Chunk(ws.MustCompileFrame(ws.NewFrame(op, true, p)), 1) {
 				c.Write(b)
 			}
@@ -274,7 +278,7 @@ func TestUnusualServers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startWrong(t, func(c *wrongConn) {
+			s := startFake(t, func(c *fakeConn) {
 				c.echoes(func(op ws.OpCode, p []byte) bool { return third(c, op, p) })
 			})
 			r := wsload(t, s.url)
@@ -283,15 +287,15 @@ func TestUnusualServers(t *testing.T) {
 		})
 	}
 	if pongs.Load() != 3 {
-		t.Errorf("%d of 3 pings were answered", pongs.Load())
+		t.Errorf("%d of 3 pings were answered, want all", pongs.Load())
 	}
 }
 
-// In a closed loop a server that stalls is sent nothing meanwhile, and looks good. At a fixed rate
-// the stall shows in the latency of each message that was due.
-func TestStallIsSeenAtAFixedRate(t *testing.T) {
+// In a closed loop, a stall delays only the outstanding message, so the percentiles hide it. At a
+// fixed rate, it raises the latency of every message that was due meanwhile.
+func TestFixedRateShowsStalls(t *testing.T) {
 	const stall = 300 * time.Millisecond
-	stalls := func(c *wrongConn) {
+	stalls := func(c *fakeConn) {
 		c.upgrades()
 		from := time.After(200 * time.Millisecond)
 		for op, p, ok := c.receives(); ok; op, p, ok = c.receives() {
@@ -303,29 +307,29 @@ func TestStallIsSeenAtAFixedRate(t *testing.T) {
 			c.sends(ws.NewFrame(op, true, p))
 		}
 	}
-	// In a process of its own: on one processor its event loop would take turns with the server.
+	// wsload runs in a separate process, since the test's server would delay its event loop.
 	measure := func(args ...string) result {
 		args = append([]string{"-json", "-connections", "1", "-duration", "600ms"}, args...)
-		return ran(t, wsloadProcess(t, shortly(startWrong(t, stalls).url, args...)...)).parsed()
+		return runProcess(t, wsloadProcess(t, shortRun(startFake(t, stalls).url, args...)...)).parsed()
 	}
 	r := measure()
 	r.wantErrors()
 	if r.Latency.Max < micro(stall) || r.Latency.P99 > micro(stall)/2 {
-		t.Errorf("in a closed loop: %v", r.Latency)
+		t.Errorf("in a closed loop: got %v, want a high maximum and a low p99", r.Latency)
 	}
 	r = measure("-rate", "200")
 	r.wantErrors()
 	if r.Latency.Max < micro(stall) || r.Latency.P50 > micro(stall) || r.Latency.P90 < micro(stall)/2 {
-		t.Errorf("at a fixed rate: %v", r.Latency)
+		t.Errorf("at a fixed rate: got %v, want a high p90", r.Latency)
 	}
 	if n := r.Latency.Count; n < 119 || n > 121 {
-		t.Errorf("%d messages were due", n)
+		t.Errorf("got %d messages, want 120", n)
 	}
 }
 
-// A rate that the server cannot keep is not reported as if it had.
-func TestTooHighARate(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) {
+// If the server cannot keep the rate, the report shows the lower rate and the delay.
+func TestRateThatIsTooHigh(t *testing.T) {
+	s := startFake(t, func(c *fakeConn) {
 		c.upgrades()
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
@@ -335,25 +339,27 @@ func TestTooHighARate(t *testing.T) {
 		}
 	})
 	r := wsload(t, s.url, "-connections", "1", "-rate", "1000", "-duration", "300ms", "-timeout", "400ms")
-	r.wantErrors(stats.TimedOut) // of what was due, and not yet sent
+	r.wantErrors(stats.TimedOut) // messages that were due but not sent in time
 	if r.Rate > 300 || r.Latency.P99 < micro(50*time.Millisecond) {
-		t.Errorf("%v a second, %v", r.Rate, r.Latency)
+		t.Errorf("got %v per second, latency %v; want at most 300 per second and a p99 above 50 ms", r.Rate, r.Latency)
 	}
 }
 
-func TestWhatIsDueOnALostConnectionIsMissed(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
+// Messages that are due on a lost connection are counted as unsent.
+func TestMessagesDueOnALostConnectionAreUnsent(t *testing.T) {
+	s := startFake(t, func(c *fakeConn) { c.echoes(func(ws.OpCode, []byte) bool { return false }) })
 	r := wsload(t, s.url, "-connections", "1", "-rate", "100", "-duration", "300ms")
 	r.wantErrors(stats.Cut, stats.Unsent)
 	if n := r.Errors.Kinds["unsent"].Count; n < 20 || n > 28 {
-		t.Errorf("%d messages of 30 were not sent", n)
+		t.Errorf("got %d unsent messages of 30, want 20 to 28", n)
 	}
 }
 
-// Connections that were due are opened or counted, however late the server makes them.
-func TestConnectionsThatAreDueLate(t *testing.T) {
-	s := startWrong(t, func(c *wrongConn) {
-		time.Sleep(20 * time.Millisecond) // at most 100 a second on two connections
+// In mode connect, connections that were due are opened even if the server is slow, or are counted
+// as unsent.
+func TestSlowServerDelaysDueConnections(t *testing.T) {
+	s := startFake(t, func(c *fakeConn) {
+		time.Sleep(20 * time.Millisecond) // at most 100 per second on two connections
 		c.upgrades()
 		if op, p, ok := c.receives(); ok {
 			c.sends(ws.NewFrame(op, true, p))
@@ -364,24 +370,24 @@ func TestConnectionsThatAreDueLate(t *testing.T) {
 	r := wsload(t, s.url, args...)
 	r.wantErrors()
 	if n := r.Latency.Count; n < 119 || n > 121 || r.Latency.Max < micro(800*time.Millisecond) {
-		t.Errorf("%d connections of 120: %v", n, r.Latency)
+		t.Errorf("got %d connections, latency %v; want 120 and a maximum above 800 ms", n, r.Latency)
 	}
 	r = wsload(t, s.url, append(args, "-timeout", "100ms")...)
 	n, missed := uint64(r.Latency.Count)+r.Errors.Total, r.Errors.Kinds["unsent"].Count
-	if n < 119 || n > 123 || missed < 50 { // a connection may be both: echoed, and not closed in time
-		t.Errorf("%d connections of 120, %d never opened: %v", n, missed, r.Latency)
+	if n < 119 || n > 123 || missed < 50 { // a connection may be echoed and also fail to close in time
+		t.Errorf("got %d connections, %d never opened, latency %v; want 120 in total", n, missed, r.Latency)
 	}
 }
 
-// Connections that are open do not keep the server from opening the others.
-func TestMessagesBeginWhenAllAreOpen(t *testing.T) {
+// Messages are sent only when all connections are open, so that they do not delay the openings.
+func TestMessagesBeginWhenAllConnectionsAreOpen(t *testing.T) {
 	var upgraded atomic.Int32
 	begun := make(chan struct{}, 1)
-	s := startWrong(t, func(c *wrongConn) {
-		if upgraded.Load() == 2 { // the last one is kept waiting, so that messages would have time to come
+	s := startFake(t, func(c *fakeConn) {
+		if upgraded.Load() == 2 { // delay the last one, so that a premature message would arrive
 			select {
 			case <-begun:
-				t.Error("a message has come before all connections were open")
+				t.Error("a message arrived before all connections were open")
 			case <-time.After(50 * time.Millisecond):
 			}
 		}
@@ -403,27 +409,26 @@ func TestMessagesBeginWhenAllAreOpen(t *testing.T) {
 		r := wsload(t, s.url, append(loop, "-handshakes", "1")...)
 		r.wantErrors()
 		if r.Messages == 0 || r.Open != 3 {
-			t.Errorf("%q: %d messages, %d connections", loop, r.Messages, r.Open)
+			t.Errorf("%q: got %d messages and %d connections, want some and 3", loop, r.Messages, r.Open)
 		}
 		upgraded.Store(0)
 		<-begun
 	}
 }
 
-// A pong is sent between two frames, never inside one, even if the server does not read for a
-// while.
+// A pong is sent between two frames, not inside one, even if the socket is full.
 func TestPongBetweenFrames(t *testing.T) {
 	wrong := make(chan error, 10)
-	s := startWrong(t, func(c *wrongConn) {
+	s := startFake(t, func(c *fakeConn) {
 		c.upgrades()
 		c.sends(ws.NewPingFrame([]byte("1")))
-		for { // pongs, until the message comes
+		for { // pongs, and then the message
 			h, err := ws.ReadHeader(c)
 			if err != nil {
 				wrong <- err
 				return
 			}
-			c.sends(ws.NewPingFrame([]byte("2"))) // while most of the message is still to be sent
+			c.sends(ws.NewPingFrame([]byte("2"))) // while most of the message is unsent
 			p := make([]byte, h.Length)
 			if _, err := io.ReadFull(c, p); err != nil {
 				wrong <- err
@@ -444,7 +449,7 @@ func TestPongBetweenFrames(t *testing.T) {
 			if op == ws.OpBinary {
 				c.sends(ws.NewBinaryFrame(p))
 			} else if op != ws.OpPong {
-				wrong <- errors.New("something else")
+				wrong <- errors.New("received an unexpected frame")
 			}
 		}
 	})
@@ -455,32 +460,32 @@ func TestPongBetweenFrames(t *testing.T) {
 	}
 }
 
-// With -reopen, connections that the server closes are opened again and continue. Messages that
-// were sent and not echoed are lost, and no others.
+// With -reopen, connections that the server closes are reopened and continue. Exactly the messages
+// that were sent and not echoed are counted as lost.
 func TestReopen(t *testing.T) {
-	// On every connection the server echoes some messages, and does something else with the next.
-	servers := map[string]func(c *wrongConn, op ws.OpCode, p []byte) bool{
-		"1001": func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+	// How the server ends a connection at the third message, by the expected code.
+	servers := map[string]func(c *fakeConn, op ws.OpCode, p []byte) bool{
+		"1001": func(c *fakeConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1001, "")))
 			if _, _, ok := c.receives(); ok || c.closedWith != 1001 {
-				t.Errorf("Close 1001 was answered with %d", c.closedWith)
+				t.Errorf("close code 1001 was answered with %d, want 1001", c.closedWith)
 			}
 			return false
 		},
-		"1011": func(c *wrongConn, _ ws.OpCode, _ []byte) bool {
+		"1011": func(c *fakeConn, _ ws.OpCode, _ []byte) bool {
 			c.sends(ws.NewCloseFrame(ws.NewCloseFrameBody(1011, "")))
 			c.receives()
 			return false
 		},
-		"1006": func(c *wrongConn, _ ws.OpCode, _ []byte) bool { return false },
+		"1006": func(c *fakeConn, _ ws.OpCode, _ []byte) bool { return false },
 	}
 	for code, third := range servers {
 		for _, args := range [][]string{{}, {"-rate", "200"}} {
 			t.Run(strings.Join(append(args, code), " "), func(t *testing.T) {
 				var connections, received atomic.Uint64
-				s := startWrong(t, func(c *wrongConn) {
-					// Only the first ones: to a server that never echoes connections come back
-					// after ever longer pauses.
+				s := startFake(t, func(c *fakeConn) {
+					// Only the first connections: if a server never echoes a third message, the
+					// pauses between openings grow.
 					well := connections.Add(1) > 12
 					c.echoes(func(op ws.OpCode, p []byte) bool {
 						if well {
@@ -501,30 +506,31 @@ func TestReopen(t *testing.T) {
 					r.wantErrors(stats.Cut)
 				}
 				if len(r.Closes) != 1 || fmt.Sprint(r.Closes[0].Code) != code {
-					t.Fatalf("%+v", r.Closes)
+					t.Fatalf("got closes %+v, want only %s", r.Closes, code)
 				}
 				closed := r.Closes[0]
 				if closed.Connections < 5 || closed.Lost != closed.Connections || r.Lost != closed.Lost {
-					t.Errorf("%+v, %d lost in all", closed, r.Lost)
+					t.Errorf("got %+v, %d lost in total; want 1 lost message per connection", closed, r.Lost)
 				}
 				if r.Reopened == 0 || r.Reopened+2 != connections.Load() {
-					t.Errorf("reopened %d times, and the server has had %d connections", r.Reopened, connections.Load())
+					t.Errorf("reopened %d times, want 2 fewer than the server's %d connections", r.Reopened, connections.Load())
 				}
 				if len(args) == 0 {
-					return // the loop began before the measured time
+					return // in a closed loop, messages are lost before the measured time, too
 				}
 				if n := received.Load(); uint64(r.Latency.Count)+r.Lost != n || n < 79 || n > 81 {
-					t.Errorf("%d latencies and %d lost of 80 messages that were due; the server has had %d", r.Latency.Count, r.Lost, n)
+					t.Errorf("got %d latencies and %d lost messages, and the server received %d; want 80 in total", r.Latency.Count, r.Lost, n)
 				}
 			})
 		}
 	}
 }
 
-// Without -reopen the report says how many connections are still open.
-func TestClosedAreCountedByCode(t *testing.T) {
+// Without -reopen, the report has the connections that the server closed, by code, and those still
+// open.
+func TestClosesAreCountedByCode(t *testing.T) {
 	var n atomic.Int64
-	s := startWrong(t, func(c *wrongConn) {
+	s := startFake(t, func(c *fakeConn) {
 		code := []ws.StatusCode{1001, 1001, 4000, 0}[n.Add(1)-1]
 		c.echoes(func(op ws.OpCode, p []byte) bool {
 			if code == 0 {
@@ -539,18 +545,18 @@ func TestClosedAreCountedByCode(t *testing.T) {
 	r := wsload(t, s.url, "-connections", "4", "-fail-if", "lost>2")
 	r.wantErrors(stats.Closed)
 	if want := []report.CloseCount{{Code: 1001, Connections: 2, Lost: 2}, {Code: 4000, Connections: 1, Lost: 1}}; !slices.Equal(r.Closes, want) || r.Lost != 3 || r.Open != 1 || r.Reopened != 0 {
-		t.Errorf("%+v, %d lost, %d open, %d reopened", r.Closes, r.Lost, r.Open, r.Reopened)
+		t.Errorf("got %+v, %d lost, %d open, %d reopened", r.Closes, r.Lost, r.Open, r.Reopened)
 	}
 	if r.status != exitThreshold {
-		t.Errorf("exit status %d", r.status)
+		t.Errorf("got exit status %d, want %d", r.status, exitThreshold)
 	}
 }
 
-// A server that is down for a while is tried with pauses, and found again.
-func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
+// While a server is down, it is retried with pauses, until it is back.
+func TestReopenRetriesWithPauses(t *testing.T) {
 	var turnedAway, back atomic.Int64
 	var until atomic.Pointer[time.Time] // nil: it has not been down
-	s := startWrong(t, func(c *wrongConn) {
+	s := startFake(t, func(c *fakeConn) {
 		if t := until.Load(); t != nil {
 			if time.Now().Before(*t) {
 				turnedAway.Add(1)
@@ -570,12 +576,12 @@ func TestReopenWaitsForAServerThatIsAway(t *testing.T) {
 	r := wsload(t, s.url, "-reopen", "-connections", "1", "-duration", "1s", "-rate", "100")
 	r.wantErrors(stats.Cut, stats.HandshakeFailed)
 	if n := turnedAway.Load(); n < 3 || n > 8 {
-		t.Errorf("%d attempts while the server was away", n)
+		t.Errorf("%d attempts while the server was down, want 3 to 8", n)
 	}
 	if back.Load() != 1 || r.Reopened != 1 || r.Open != 1 || r.Lost != 1 {
-		t.Errorf("opened %d times when the server was back; reopened %d, open %d, lost %d", back.Load(), r.Reopened, r.Open, r.Lost)
+		t.Errorf("got %d connections after the server was back, %d reopened, %d open, %d lost; want 1 of each", back.Load(), r.Reopened, r.Open, r.Lost)
 	}
 	if n := uint64(r.Latency.Count) + r.Lost; n < 99 || n > 101 || r.Latency.Max < micro(200*time.Millisecond) {
-		t.Errorf("%d messages of 100, %d lost, latency at most %v µs", n, r.Lost, r.Latency.Max)
+		t.Errorf("got %d messages, %d lost, maximum latency %v µs; want 100 in total and more than 200 ms", n, r.Lost, r.Latency.Max)
 	}
 }
