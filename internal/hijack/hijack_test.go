@@ -292,9 +292,14 @@ func TestConnectionOverLimitIsRefused(t *testing.T) {
 			p := dials(t, "tcp", h.side)
 			p.Sends(request)
 			p.WantsRefusal(http.StatusServiceUnavailable, c.reason)
-			s := counters(t, h.pool)
-			if s.RefusedFull+s.RefusedPerIP != 1 || s.Codes[503] != 1 || s.Upgraded != 2 || h.pool.Open() != 2 {
-				t.Errorf("got counters %+v, want 2 upgraded and 1 refused", s)
+			// A handshake is counted after its response has been sent.
+			counted := func(s pool.Counters) bool {
+				return s.RefusedFull+s.RefusedPerIP == 1 && s.Codes[503] == 1 && s.Upgraded == 2 && h.pool.Open() == 2
+			}
+			for end := time.Now().Add(soon); !counted(counters(t, h.pool)); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("got counters %+v, want 2 upgraded and 1 refused", counters(t, h.pool))
+				}
 			}
 		})
 	}
