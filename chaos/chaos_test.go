@@ -3,7 +3,7 @@
 // swarm of thousands of scripted peers injects one kind of fault after another. The server survives
 // a fault if no probe lost a byte, was closed, or waited much longer than without the fault, if
 // every peer of the swarm received exactly what its script expects, and if the server's resident
-// memory stayed useT its limit.
+// memory stayed within its limit.
 //
 // The short form runs with all other tests, the long form with make chaos. docs/chaos.md has the
 // results of the long form.
