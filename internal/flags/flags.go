@@ -42,11 +42,15 @@ func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	return nil
 }
 
-// withValue adds the value to an error about a variable that does not name it: those of Boolean flags
-// are the flag package's own.
+// withValue adds the value to an error about the variable of a Boolean flag, which comes from the flag
+// package and does not name it.
 func withValue(err error, fs *flag.FlagSet, prefix string) error {
 	text := err.Error()
 	fs.VisitAll(func(f *flag.Flag) {
+		boolean, ok := f.Value.(interface{ IsBoolFlag() bool })
+		if !ok || !boolean.IsBoolFlag() {
+			return
+		}
 		name := variable(prefix, f.Name)
 		if value := strconv.Quote(os.Getenv(name)); strings.Contains(text, strconv.Quote(name)) && !strings.Contains(text, value) {
 			err = fmt.Errorf("%w: %s is not true or false", err, value)
