@@ -566,20 +566,62 @@ func mappings(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// The address space for slots may be refused.
-func TestNewWithoutAddressSpace(t *testing.T) {
+// leavesAddressSpace maps all of the process's address space, but for one range of size bytes and
+// ranges that are shorter than 64 GiB. The runtime may take a little of that one range.
+func leavesAddressSpace(t *testing.T, size int) {
+	t.Helper()
 	if !offheap.Mapped {
 		t.Skip("under the race detector slots are on the heap")
 	}
+	reserve := func(n int) (unmap func(), err error) {
+		mem, err := unix.Mmap(-1, 0, n, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+		return func() {
+			if err := unix.Munmap(mem); err != nil {
+				t.Error(err)
+			}
+		}, err
+	}
+	leave, err := reserve(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	for n := 1 << 60; n >= 1<<36; n /= 2 {
+		for unmap, err := reserve(n); err == nil; unmap, err = reserve(n) {
+			t.Cleanup(unmap)
+		}
+	}
+}
+
+// The address space for the slots may be refused, or that for the marks.
+func TestNewWithoutAddressSpace(t *testing.T) {
 	h := opens(t)
 	cfg := h.cfg
-	cfg.MaxFDs = 1 << 50
-	p, err := New(cfg, nil)
-	if err == nil {
-		p.Close()
-		t.Fatal("2^56 bytes are offheap.Mapped")
+	const size = 1 << 40
+	leavesAddressSpace(t, size)
+	for fds, want := range map[int]string{2 * size / 64: "slots: ", size * 3 / 4 / 64: "marks: "} {
+		cfg.MaxFDs = fds
+		p, err := New(cfg, nil)
+		if err == nil {
+			p.Close()
+			t.Fatalf("%d descriptors: there was room for everything", fds)
+		}
+		if !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%d descriptors: %v, want %s", fds, err, want)
+		}
 	}
-	if !strings.HasPrefix(err.Error(), "slots: ") {
-		t.Errorf("%v, want the slots", err)
+}
+
+// So may that for a worker's sets.
+func TestSetsWithoutAddressSpace(t *testing.T) {
+	const size = 1 << 40
+	leavesAddressSpace(t, size)
+	for fds, wantsFirst := range map[int]bool{2 * 8 * size: false, 8 * size * 3 / 4: true} {
+		cs := &conns{}
+		err := cs.open(fds)
+		if err == nil || (cs.mine != nil) != wantsFirst {
+			t.Errorf("%d descriptors: the first set is mapped: %t, want %t; %v", fds, cs.mine != nil, wantsFirst, err)
+		}
+		cs.close()
 	}
 }

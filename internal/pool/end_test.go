@@ -1,11 +1,13 @@
 package pool
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
 
 	"wsecho/internal/netpoll"
 )
@@ -102,6 +104,30 @@ func TestEpollRefuses(t *testing.T) {
 	witness.alive("the others")
 	h.wantsEnded(map[Reason]uint64{InternalFailed: 1})
 	if !strings.Contains(book.read(), "level=ERROR") || !strings.Contains(book.read(), "epoll_ctl modify") {
+		t.Errorf("the log has %q", book.read())
+	}
+}
+
+// So is one that epoll refuses from the start.
+func TestEpollRefusesANewConnection(t *testing.T) {
+	book := &logbook{}
+	h := opens(t, func(cfg *Config) { cfg.Log = book.log() })
+	witness := h.connects()
+	h.Pool.accept = func(listener int) (int, netip.AddrPort, error) {
+		fd, peer, err := netpoll.AcceptFrom(listener)
+		if err != nil || fd < 0 {
+			return fd, peer, err
+		}
+		file, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll watches no such file
+		netpoll.Close(fd)
+		return file, peer, err
+	}
+	p := h.dials()
+	h.settles()
+	p.wantsFIN("it was given up")
+	witness.alive("the others")
+	h.wantsEnded(map[Reason]uint64{InternalFailed: 1})
+	if !strings.Contains(book.read(), "level=ERROR") || !strings.Contains(book.read(), "epoll_ctl add") {
 		t.Errorf("the log has %q", book.read())
 	}
 }
