@@ -177,8 +177,9 @@ func TestStdoutIsFull(t *testing.T) {
 	for _, arg := range []string{"-version", "-h", "-check"} {
 		for _, room := range []full{0, 10} {
 			var stderr bytes.Buffer
-			if status := run([]string{arg}, &room, &stderr, nil); status != exitFailed || !strings.Contains(stderr.String(), "stdout: no space left") {
-				t.Errorf("%s: exit status %d, %q", arg, status, stderr.String())
+			if status := run([]string{arg}, &room, &stderr, nil); status != exitFailed ||
+				strings.Count(stderr.String(), "\n") != 1 || !strings.Contains(stderr.String(), "no space left") {
+				t.Errorf("%s: exit status %d, %q; want one line", arg, status, stderr.String())
 			}
 		}
 	}
