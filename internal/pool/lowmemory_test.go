@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -344,6 +345,27 @@ func TestLongRestInFrugalTurns(t *testing.T) {
 			givesBack()
 		})
 	}
+}
+
+// A socket that counts as writable may still not take a whole reply. Without memory for the rest, the
+// connection ends: its stream would go on out of step.
+func TestReplyThatTheKernelTakesInPart(t *testing.T) {
+	h := opensAt(t, []string{"unix:" + filepath.Join(t.TempDir(), "socket")})
+	defer h.spends()()
+	h.hoarder()
+	witness := h.dialsAt(0).upgrades()
+	p := h.dialsAt(0).upgrades()
+	_, fd := p.slot()               // the last one, as peers on unix sockets have no names
+	h.limits(fd, unix.SO_SNDBUF, 1) // the kernel makes 4608 of it
+	p.sends(masked(text("a")))
+	h.settles() // its echo is not read
+	p.sends(masked(binary(1, 4000)))
+	h.settles()
+	if p.reads(); len(p.got) > 4000 {
+		t.Skip("this kernel takes all of the reply")
+	}
+	h.wantsEnded(map[Reason]uint64{OutOfMemory: 1})
+	witness.alive("the others")
 }
 
 // A block may be full to its last byte when turns become frugal.
