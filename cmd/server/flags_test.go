@@ -199,8 +199,9 @@ func TestFullStdoutIsAFailure(t *testing.T) {
 	for _, arg := range []string{"-version", "-h", "-check"} {
 		for _, room := range []full{0, 10} {
 			var stderr bytes.Buffer
-			if status := run([]string{arg}, &room, &stderr, nil); status != exitFailed || !strings.Contains(stderr.String(), "stdout: no space left") {
-				t.Errorf("%s: exit status %d, stderr %q; want %d and the error of stdout", arg, status, stderr.String(), exitFailed)
+			if status := run([]string{arg}, &room, &stderr, nil); status != exitFailed ||
+				strings.Count(stderr.String(), "\n") != 1 || !strings.Contains(stderr.String(), "no space left") {
+				t.Errorf("%s: exit status %d, stderr %q; want %d and one line", arg, status, stderr.String(), exitFailed)
 			}
 		}
 	}

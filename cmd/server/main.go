@@ -55,9 +55,8 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	s, err := parse(args)
 	lines, flush := newLogQueue(stderr, s.logFormat), flushTimeout
 	defer func() { lines.close(flush) }()
-	out := bufio.NewWriter(stdout)
-	if status, answered := flags.Answer("wsecho", err, s.version, help, out, lines); answered {
-		return printed(out, lines, status)
+	if status, answered := flags.Answer("wsecho", err, s.version, help, stdout, lines); answered {
+		return status
 	}
 	switch {
 	case s.checkOnly:
@@ -66,7 +65,13 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 			fmt.Fprintf(lines, "wsecho: -check: %v\n", err)
 			return exitFailed
 		}
-		return printed(out, lines, s.check(m, out))
+		out := bufio.NewWriter(stdout)
+		status := s.check(m, out)
+		if err := out.Flush(); err != nil {
+			fmt.Fprintf(lines, "wsecho: -check: %v\n", err)
+			return exitFailed
+		}
+		return status
 	case s.healthcheck:
 		if err := askHealth(s.admin); err != nil {
 			fmt.Fprintf(lines, "wsecho: -healthcheck: %v\n", err)
@@ -85,16 +90,6 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 		return exitFailed
 	}
 	return exitDrained
-}
-
-// printed returns the exit status of a program that only prints: status, or exitFailed if stdout
-// did not take all output.
-func printed(stdout *bufio.Writer, stderr io.Writer, status int) int {
-	if err := stdout.Flush(); err != nil {
-		fmt.Fprintf(stderr, "wsecho: stdout: %v\n", err)
-		return exitFailed
-	}
-	return status
 }
 
 // cleanup holds functions that undo the steps of serve. They run in reverse order.

@@ -44,11 +44,15 @@ func Parse(fs *flag.FlagSet, args []string, prefix string) error {
 	return nil
 }
 
-// withValue adds a variable's value to an error that names only the variable. These are the errors
-// of Boolean flags, which come from the flag package.
+// withValue adds a variable's value to an error about the variable of a Boolean flag, which comes from
+// the flag package and names only the variable.
 func withValue(err error, fs *flag.FlagSet, prefix string) error {
 	text := err.Error()
 	fs.VisitAll(func(f *flag.Flag) {
+		boolean, ok := f.Value.(interface{ IsBoolFlag() bool })
+		if !ok || !boolean.IsBoolFlag() {
+			return
+		}
 		name := variable(prefix, f.Name)
 		if value := strconv.Quote(os.Getenv(name)); strings.Contains(text, strconv.Quote(name)) && !strings.Contains(text, value) {
 			err = fmt.Errorf("%w: %s is neither true nor false", err, value)

@@ -104,6 +104,17 @@ func TestInvalidValues(t *testing.T) {
 	}
 }
 
+// The value of a flag that is not Boolean is the flag's own to name, in quotes or without.
+func TestWrongVariableOfAListFlag(t *testing.T) {
+	t.Setenv("PROGRAM_ADDRESS", "here")
+	_, fs := newProgram()
+	fs.Func("address", "`address`", func(text string) error { return fmt.Errorf("address %s has no port", text) })
+	err := Parse(fs, nil, "PROGRAM")
+	if err == nil || !strings.HasSuffix(err.Error(), "address here has no port") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestArguments(t *testing.T) {
 	for args, want := range map[string]string{
 		"":                           "",

@@ -1,11 +1,13 @@
 package pool
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
 
 	"wsecho/internal/netpoll"
 )
@@ -103,6 +105,30 @@ func TestEpollFailureClosesConnection(t *testing.T) {
 	h.wantsEnded(map[Reason]uint64{InternalFailed: 1})
 	if !strings.Contains(logged.read(), "level=ERROR") || !strings.Contains(logged.read(), "epoll_ctl modify") {
 		t.Errorf("got log %q, want an error of epoll_ctl modify", logged.read())
+	}
+}
+
+// epoll can refuse to watch a new connection. The connection is closed, and the error is logged.
+func TestEpollFailureClosesNewConnection(t *testing.T) {
+	logged := &logBuffer{}
+	h := newHarness(t, func(cfg *Config) { cfg.Log = logged.log() })
+	other := h.connects()
+	h.Pool.accept = func(listener int) (int, netip.AddrPort, error) {
+		fd, peer, err := netpoll.AcceptFrom(listener)
+		if err != nil || fd < 0 {
+			return fd, peer, err
+		}
+		file, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) // epoll cannot watch this file
+		netpoll.Close(fd)
+		return file, peer, err
+	}
+	p := h.dials()
+	h.runsUntilIdle()
+	p.wantsFIN("the connection was closed")
+	other.wantsAlive("the failure affects no other connection")
+	h.wantsEnded(map[Reason]uint64{InternalFailed: 1})
+	if !strings.Contains(logged.read(), "level=ERROR") || !strings.Contains(logged.read(), "epoll_ctl add") {
+		t.Errorf("got log %q, want an error of epoll_ctl", logged.read())
 	}
 }
 

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -344,6 +345,27 @@ func TestLongRestInLowMemoryTurns(t *testing.T) {
 			release()
 		})
 	}
+}
+
+// A writable socket may still not take a whole reply. Without memory for the remainder the
+// connection is closed, since its stream would continue with a gap.
+func TestPartlySentReplyWithoutMemoryClosesConnection(t *testing.T) {
+	h := newHarnessAt(t, []string{"unix:" + filepath.Join(t.TempDir(), "socket")})
+	defer h.exhaustsBudget()()
+	h.takesSpareBlock()
+	other := h.dialsAt(0).upgrades()
+	p := h.dialsAt(0).upgrades()
+	_, fd := p.slot()               // the last one, as peers on unix sockets have no names
+	h.limits(fd, unix.SO_SNDBUF, 1) // the kernel makes 4608 of it
+	p.sends(masked(text("a")))
+	h.runsUntilIdle() // its echo is not read
+	p.sends(masked(binary(1, 4000)))
+	h.runsUntilIdle()
+	if p.reads(); len(p.got) > 4000 {
+		t.Skip("this kernel takes all of the reply")
+	}
+	h.wantsEnded(map[Reason]uint64{OutOfMemory: 1})
+	other.wantsAlive("no other connection is affected")
 }
 
 // A block may be full to its last byte when low-memory turns begin.
