@@ -84,9 +84,9 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.idleTimeout, "idle-timeout", 0, flags.Duration(0, pool.MaxTimeout),
 		"`time` without data from the peer, after which the server closes the connection with 1001; after a third of it the server sends a ping. 0: never")
 	flags.Var(fs, &s.writeTimeout, "write-timeout", 30*time.Second, flags.Duration(time.Millisecond, pool.MaxTimeout),
-		"`time` after which the server disconnects a peer that does not read; it starts again while the peer acknowledges at least 256 bytes per second")
+		"`time` without progress after which the server disconnects a peer that does not read. Acknowledging at least 256 bytes per second is progress")
 	flags.Var(fs, &s.drainTimeout, "drain-timeout", 10*time.Second, flags.Duration(0, pool.MaxTimeout),
-		"`time` that peers have to answer close code 1001 after SIGTERM, SIGINT or SIGHUP")
+		"maximum `time` of a drain, after SIGTERM, SIGINT or SIGHUP; connections that remain then are cut")
 	flags.Var(fs, &s.bufferBudget, "buffer-budget", 256<<20, flags.Size(pool.BufferSize, 64<<30),
 		"maximum memory in `bytes` for the unfinished frames and unread replies of all connections together")
 	s.subprotocols.set(fs, "subprotocols", subprotocols,
@@ -131,9 +131,10 @@ The environment variable beside a flag sets it as well; the flag takes precedenc
 Bytes are a number, optionally with KiB, MiB or GiB; times are like 500ms, 10s or 1h30m.
 
 SIGTERM, SIGINT and SIGHUP drain: the server accepts no new connections, closes every
-connection with 1001, and exits with status 0. A second SIGTERM or SIGINT ends it at
-once. SIGHUP is ignored if it was ignored at start, as by nohup(1). The exit status is
-1 if the server cannot start or a part of it fails, and 2 if a flag is wrong.
+open connection with 1001, answers unfinished requests with 503, and exits with status
+0. A second SIGTERM or SIGINT ends it at once. SIGHUP is ignored if it was ignored at
+start, as by nohup(1). The exit status is 2 if a flag cannot be parsed, and 1 if the
+server cannot start with it or a part of the server fails.
 
 The server never blocks on stderr. It drops and counts log lines that stderr does not
 take (wsecho_log_lines_lost_total in /metrics), and logs the count when stderr works

@@ -8,8 +8,8 @@ type cutFrame struct {
 	fin bool      // the FIN bit of the whole frame, for the last piece
 }
 
-// frames processes the frames of the input, until the next frame is incomplete or the phase is
-// Done.
+// frames processes the frames of the input. An incomplete data frame at the end remains in the input
+// if keep is true and the frame fits the buffer; otherwise it is cut through.
 func (e *Endpoint) frames(s *State, b *Buffer, keep bool) {
 	if s.remaining > 0 {
 		e.cutThrough(s, b, 0)
@@ -77,16 +77,16 @@ func (e *Endpoint) dataFrame(s *State, b *Buffer, h header, size, seen int) {
 	e.endFrame(s, h.fin)
 }
 
-// unmask unmasks the payload that has arrived of a frame, except for the first seen bytes, which
-// are unmasked already. It reports whether the payload is valid: it returns false for text that is
-// not UTF-8. Last is true if the message ends with this payload.
+// unmask unmasks the part of a frame's payload that has arrived, except for the first seen bytes,
+// which are unmasked already. It reports whether the payload is valid: it returns false for text
+// that is not UTF-8. The payload ends its message if last is true.
 func (s *State) unmask(h header, payload []byte, seen int, last bool) bool {
 	text := h.op == ws.OpText || h.op == ws.OpContinuation && s.op == ws.OpText
 	return s.unmaskNext(payload[seen:], rotated(h.mask, seen), text, last)
 }
 
 // unmaskNext unmasks the next payload bytes of a message and reports whether they are valid. Most
-// text is ASCII, which unmask finds on its way: such text is not read a second time.
+// text is ASCII, which the function unmask detects while it unmasks; such text is not read again.
 func (s *State) unmaskNext(fresh []byte, mask uint32, text, last bool) bool {
 	ascii := unmask(fresh, mask)
 	if !text || ascii && s.text.whole() {
@@ -154,9 +154,9 @@ func (e *Endpoint) cutThrough(s *State, b *Buffer, seen int) {
 }
 
 // reply adds a frame to the output. Its payload is the n bytes of the buffer at from. For the first
-// reply of a call it writes the header just before the payload. It moves the payload of later
-// replies to the end of the previous one, which never overlaps it because every reply is shorter
-// than its request.
+// reply of a call it writes the header just before the payload. It moves the payload of a later
+// reply to just after the previous reply, which never overwrites unread input, because every later
+// reply is shorter than its frame.
 func (e *Endpoint) reply(b *Buffer, op ws.OpCode, fin bool, from, n int) {
 	size := headerSize(n)
 	if b.Out == b.OutEnd {

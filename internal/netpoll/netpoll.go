@@ -13,11 +13,11 @@
 //     descriptor is ready, the next Wait reports that, even if an earlier Wait has reported it.
 //   - Remove(fd) unregisters a descriptor. Call it before close(2): epoll watches the open file
 //     description, which outlives the descriptor if a duplicate exists.
-//   - Wait(events, timeout) waits for events and reports whether Wake was called. It may return
-//     without events before the timeout. After a wait that found events, it does not tell Go's
+//   - Wait(events, timeout) waits for events and reports whether Wake was called. The slice must not
+//     be empty. Wait may return without events before the timeout. After a wait that found events, it does not tell Go's
 //     scheduler about the first milliseconds: see shortWait.
-//   - Wake() makes the current or the next Wait return. Several calls before that return count as
-//     one. Memory writes before Wake are visible after that Wait.
+//   - Wake() makes the current or the next Wait return. Several calls may count as one. Memory
+//     writes before Wake are visible after that Wait.
 //   - Close() closes the poller. No goroutine may call Wake afterwards.
 //
 // [Read] and [ReadWrite] are edge-triggered: an event reports that input has arrived since the last
@@ -151,7 +151,7 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	}
 	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
 		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(shortMS), 0, 0)
-	if (r == 0 && errno == 0 || errno == unix.EINTR) && timeoutMS != shortMS { // after EINTR, let the scheduler's signal in
+	if (r == 0 && errno == 0 || errno == unix.EINTR) && timeoutMS != shortMS { // EINTR may be the scheduler's request to stop: wait where it can
 		if errno == 0 && timeoutMS > 0 {
 			timeoutMS -= shortMS
 		}
@@ -169,8 +169,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	p.busy = n > 0
 	for i := range events[:n] {
 		if int(events[i].Fd) == p.eventfd {
-			// Later wakes need a system call again. This swap also makes visible the
-			// writes before wakes that needed none, because these swapped, too.
+			// Later wakes need a system call again. The swap also synchronizes with wakes that
+			// made no system call, so the writes before them are visible.
 			p.awake.Swap(false)
 			n--
 			p.busy = n > 0
@@ -184,15 +184,15 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 // shortWait is the time in milliseconds that Wait blocks before it tells Go's scheduler, if the
 // last Wait returned events.
 //
-// As long as events arrive more often, the runtime's monitor thread finds the goroutine running and
+// As long as less than 10 ms pass between events, the runtime's monitor thread finds the goroutine running and
 // checks it every 10 ms. It would check a goroutine in a system call every 20 µs, using CPU time
 // that the worker could have had. The garbage collector does not have to wait for the end of the
 // raw system call: it sends a signal, which interrupts the call. So does the monitor after 10 ms if
 // other goroutines are waiting.
 //
-// The raw wait is 10 ms because that is longer than a kernel tick on most machines. A wait that
-// ends before the next tick arms and cancels a timer, which in a virtual machine costs more than
-// everything else in the wait.
+// The raw wait is 10 ms because that is longer than a kernel tick on most machines. For a timeout
+// that expires before the next tick, the kernel programs a hardware timer and then resets it, which
+// in a virtual machine costs more than everything else in the wait.
 const shortWait = 10
 
 func milliseconds(d time.Duration) int {

@@ -104,7 +104,7 @@ func removeStale(path string) error {
 	c, err := net.Dial("unix", path)
 	if err == nil {
 		c.Close()
-		return errors.New("another process is listening on it")
+		return errors.New("a socket is already listening on it")
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return err

@@ -175,7 +175,7 @@ func TestListenErrorNamesWhatOccupiesThePath(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"file": "not a socket", "directory": "not a socket", "link": "not a socket", "dangling": "not a socket",
-		"live": "another process is listening", "datagrams": "wrong type",
+		"live": "a socket is already listening", "datagrams": "wrong type",
 	} {
 		before, err := os.Lstat(at(name))
 		if err != nil {

@@ -10,19 +10,21 @@ import "wsecho/internal/echo"
 //
 //	                 request            our close frame
 //	awaitingRequest ─────────▶ open ─────────────────────▶ closeSent
-//	       │ refused             │ close frame, violation     │ close frame
+//	       │ refused             │ peer's close frame,        │ peer's close frame
+//	       │                     │ or violation               │
 //	       └─────────────────────┴──────────▶ (Done) ◀────────┘
 //	                                            │ flushed
 //	                                            ▼        peer's FIN, or LingerTimeout
 //	                                        lingering ──────────────────────────────▶ closed
 //
-// In between, a connection may be sending, waitingForRoom or starved.
+// In between, a connection may be sending, waitingForRoom, openStarved or closeSentStarved.
 //
 // While lingering, our side of TCP is shut down and input is discarded. If the socket were closed
 // at once, the kernel would answer bytes still in flight with a reset, which can destroy the reply
 // before the peer has read it (RFC 9112, section 9.6).
 //
-// A FIN or reset from the peer leads to closed from every activity, and so do most timeouts.
+// A reset by the peer closes the connection from every activity. So does its FIN, but only after
+// output that waits for the peer has been sent. The table of activities has the timeouts.
 type activity uint8
 
 const (
@@ -75,7 +77,7 @@ type timeout uint8
 const (
 	timeoutNone timeout = iota
 	timeoutHandshake
-	timeoutIdle // since the last bytes were read
+	timeoutIdle // in open: since bytes were last read
 	timeoutWrite
 	timeoutClose
 	timeoutLinger
@@ -202,9 +204,9 @@ func (cs *conns) expire(c conn) {
 	if limit == 0 {
 		return // there was only the retry
 	}
-	unread := false // the peer has yet to take what it was sent
+	unacked := false // whether the peer has not acknowledged all output
 	if waited >= firstLook(limit) && cs.progress.delivers(c) {
-		waited, limit, unread = cs.progress.outstanding(c, cs.now, limit)
+		waited, limit, unacked = cs.progress.outstanding(c, cs.now, limit)
 	}
 	if waited < limit {
 		if row.ping && waited >= limit/3 {
@@ -212,7 +214,7 @@ func (cs *conns) expire(c conn) {
 		}
 		return
 	}
-	if unread && c.proto.Phase() != echo.Open {
+	if unacked && c.proto.Phase() != echo.Open {
 		cs.end(c, WriteTimedOut)
 		return
 	}

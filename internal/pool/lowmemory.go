@@ -5,22 +5,22 @@ import (
 	"wsecho/internal/netpoll"
 )
 
-// lowMemoryRead is the maximum number of bytes that a low-memory turn peeks at, except of a
-// request. Whatever the system's settings, it is less than the third of a send buffer that must be
-// free for the kernel to report the socket as writable.
+// lowMemoryRead is the maximum number of bytes that a low-memory turn peeks at, unless it reads a
+// request. It is less than a third of any usual send buffer, which is what must be free for the
+// kernel to report the socket as writable. With a smaller buffer (tcp_wmem below about 12 KiB) the
+// kernel may take only a part of the reply, and the connection may have to be closed.
 const lowMemoryRead = 4096
 
 // lowMemoryTurn is a turn when both the budget and the worker's spare block are used up, so that
 // the turn can keep almost nothing. It peeks at the input (MSG_PEEK), only if the socket has room
-// for the reply, echoes unfinished frames as fragments, and removes from the kernel only the input
-// that it has answered. A slow reader is thus throttled by TCP, and the messages of other peers are
-// echoed as usual, at the price of two more system calls.
+// for the reply, and removes from the kernel only the input that it has answered. A frame that it
+// does not see whole is echoed in fragments. A slow reader is thus throttled by TCP, and the other
+// connections continue, at the price of two more system calls per turn.
 //
 // Two kinds of input remain. The beginning of a request stays in the kernel. A part of a control
-// frame is kept in the memory set aside for it. It should not stay in the kernel: it can be the end
-// of a run of merged segments, whose memory the kernel frees only when all of it has been read, and
-// which can fill the receive buffer. Then the window would stay closed, and the missing bytes of
-// the frame could not arrive.
+// frame is kept in a block that the arena sets aside for short data. If it stayed in the kernel, it
+// could hold a whole run of merged segments, whose memory is freed only when all of it is read.
+// That could keep the receive window closed, so that the rest of the frame could not arrive.
 func (cs *conns) lowMemoryTurn(c conn) {
 	cs.count.LowMemoryTurns++
 	cs.warnings.budget.note()
@@ -110,7 +110,7 @@ func discard(fd, n int, scratch []byte) {
 	for n > 0 {
 		k, err := netpoll.Recv(fd, scratch[:min(n, len(scratch))])
 		if err != nil || k == 0 {
-			return // the peer has reset the connection; the next call on the socket reports it
+			return // the peer has reset the connection; the next call fails or returns io.EOF
 		}
 		n -= k
 	}

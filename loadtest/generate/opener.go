@@ -110,11 +110,12 @@ func connectFault(err error) *stats.Fault {
 func (o *opener) addressFailed(c conn, f *stats.Fault) {
 	cs := o.cs
 	n := len(cs.Target.Addrs)
+	f.Detail = fmt.Sprintf("%v: %s", cs.Target.Addrs[c.address], f.Detail)
 	if n == 1 {
 		cs.fail(c, f)
 		return
 	}
-	o.addrErrors[c.index] = append(o.addrErrors[c.index], fmt.Sprintf("%v: %s", cs.Target.Addrs[c.address], f.Detail))
+	o.addrErrors[c.index] = append(o.addrErrors[c.index], f.Detail)
 	next := uint8((int(c.address) + 1) % n)
 	if c.address == o.preferred {
 		o.preferred = next
