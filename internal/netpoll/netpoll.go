@@ -14,8 +14,8 @@
 //   - Remove(fd) unregisters a descriptor. Call it before close(2): epoll watches the open file
 //     description, which outlives the descriptor if a duplicate exists.
 //   - Wait(events, timeout) waits for events and reports whether Wake was called. The slice must not
-//     be empty. Wait may return without events before the timeout. After a wait that found events, it does not tell Go's
-//     scheduler about the first milliseconds: see shortWait.
+//     be empty. Wait may return without events before the timeout. After a wait that found events,
+//     it does not tell Go's scheduler about the first milliseconds: see shortWait.
 //   - Wake() makes the current or the next Wait return. Several calls may count as one. Memory
 //     writes before Wake are visible after that Wait.
 //   - Close() closes the poller. No goroutine may call Wake afterwards.
@@ -151,7 +151,8 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 	}
 	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT,
 		uintptr(p.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(shortMS), 0, 0)
-	if (r == 0 && errno == 0 || errno == unix.EINTR) && timeoutMS != shortMS { // EINTR may be the scheduler's request to stop: wait where it can
+	// EINTR may be the scheduler's request to stop: wait where it can.
+	if (r == 0 && errno == 0 || errno == unix.EINTR) && timeoutMS != shortMS {
 		if errno == 0 && timeoutMS > 0 {
 			timeoutMS -= shortMS
 		}
@@ -184,11 +185,11 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (n int, woken bool,
 // shortWait is the time in milliseconds that Wait blocks before it tells Go's scheduler, if the
 // last Wait returned events.
 //
-// As long as less than 10 ms pass between events, the runtime's monitor thread finds the goroutine running and
-// checks it every 10 ms. It would check a goroutine in a system call every 20 µs, using CPU time
-// that the worker could have had. The garbage collector does not have to wait for the end of the
-// raw system call: it sends a signal, which interrupts the call. So does the monitor after 10 ms if
-// other goroutines are waiting.
+// As long as less than 10 ms pass between events, the runtime's monitor thread finds the goroutine
+// running and checks it every 10 ms. It would check a goroutine in a system call every 20 µs, using
+// CPU time that the worker could have had. The garbage collector does not have to wait for the end
+// of the raw system call: it sends a signal, which interrupts the call. So does the monitor after
+// 10 ms if other goroutines are waiting.
 //
 // The raw wait is 10 ms because that is longer than a kernel tick on most machines. For a timeout
 // that expires before the next tick, the kernel programs a hardware timer and then resets it, which
