@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -253,6 +254,9 @@ func TestDescriptorWithoutSlotIsRefused(t *testing.T) {
 // exhaustDescriptors opens descriptors until there are no more, and returns them.
 func exhaustDescriptors(t *testing.T) []int {
 	t.Helper()
+	// The first formatted time of a process, such as that of a warning, opens /etc/localtime. It must
+	// not do so while the only free descriptor is the reserve.
+	time.Now().Zone()
 	var fds []int
 	for {
 		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
