@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"wsecho/internal/console"
 	"wsecho/internal/echo"
 	"wsecho/internal/flags"
 	"wsecho/internal/netpoll"
@@ -36,6 +37,7 @@ type settings struct {
 	bufferBudget     flags.ByteSize
 	subprotocols     choice[string]
 	origins          choice[echo.Origin]
+	console          bool
 	log              string
 	logConnections   bool
 
@@ -93,6 +95,8 @@ func newSettings() (*settings, *flag.FlagSet) {
 		"subprotocols to accept, as a comma-separated `list`. any: the first one that the client offers")
 	s.origins.set(fs, "origins", origins,
 		"origins to accept: any, or a comma-separated `list` of host or host:port without scheme; others get 403. A host without port accepts every port, *.example.com every host below example.com, null sandboxed pages. A request without Origin is always accepted")
+	fs.BoolVar(&s.console, "console", true,
+		"answer browsers that open the server's address with the console, a page that sends messages and shows their echoes")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
 		"`format` of the log on stderr: text or json")
 	fs.BoolVar(&s.checkOnly, "check", false,
@@ -242,6 +246,10 @@ func wrongMember(member string, members []string, err error) error {
 
 // poolConfig returns the pool configuration of the settings. Call fit before using it.
 func (s *settings) poolConfig(log *slog.Logger) *pool.Config {
+	var page *echo.Page
+	if s.console {
+		page = echo.NewPage(console.Page())
+	}
 	return &pool.Config{
 		Workers:          s.workers,
 		MaxConns:         s.maxConns,
@@ -258,6 +266,7 @@ func (s *settings) poolConfig(log *slog.Logger) *pool.Config {
 			Subprotocols:   s.subprotocols.members,
 			AnyOrigin:      s.origins.any,
 			Origins:        s.origins.members,
+			Page:           page,
 			Now:            time.Now,
 		},
 		Log: log,

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,7 @@ var (
 	refused      = metric("connections_refused_total", "Connections refused regardless of their request: full (-max-conns), per_ip (-max-conns-per-ip), descriptors (out of descriptors or memory), draining.", "reason")
 	closed       = metric("connections_closed_total", "Closed connections by reason: completed is a close handshake or a refused request, disconnected is a FIN without a close frame, broken is mostly a reset.", "reason")
 	closeCodes   = metric("close_codes_total", "Connections closed with a close frame, by the code (RFC 6455, section 7.4) of the frame that the server sent. 1005: without a code. 3xxx and 4xxx: all codes of libraries and applications.", "code")
+	pages        = metric("page_responses_total", "Requests of browsers answered with the console page (-console), by HTTP status. 200: with the page; 304: the browser has it.", "status")
 	handshakes   = metric("handshakes_total", "Opening handshakes answered, by HTTP status. 101 is a success; all others are failures.", "status")
 	idleTimeouts = metric("idle_timeouts_total", "Connections closed because the peer was silent for -idle-timeout.")
 
@@ -63,7 +65,7 @@ var (
 	noDescriptors  = metric("descriptors_exhausted_total", "Times that accept4 failed for lack of descriptors or memory. Compare process_open_fds and process_max_fds.")
 	acceptErrors   = metric("accept_errors_total", "accept4 errors other than a lack of descriptors or memory. The log has the last one. Unless the error concerns a single connection, the worker ignores the listener for 100 ms.")
 	allDescription = []*prometheus.Desc{
-		buildInfo, ready, draining, logLost, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, idleTimeouts,
+		buildInfo, ready, draining, logLost, connsOpen, connsLimit, accepted, adopted, refused, closed, closeCodes, handshakes, pages, idleTimeouts,
 		messages, framesReceived, framesSent, payloadReceived, payloadSent, bytesReceived, bytesSent, bytesDiscarded,
 		wakeups, events, staleEvents, emptyReads,
 		backpressured, unsent, backpressure, budgetUsed, budgetLimit, lowMemoryTurns, noDescriptors, acceptErrors,
@@ -121,12 +123,15 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for reason, n := range s.Ended {
 		count(closed, n, strings.ReplaceAll(pool.Reason(reason).String(), " ", "_"))
 	}
-	codes, statuses := codesOf(&s.Counters)
+	codes, statuses, shown := codesOf(&s.Counters)
 	for code, n := range codes {
 		count(closeCodes, n, code)
 	}
 	for status, n := range statuses {
 		count(handshakes, n, status)
+	}
+	for status, n := range shown {
+		count(pages, n, status)
 	}
 	count(idleTimeouts, s.IdleTimeouts)
 
@@ -157,15 +162,19 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(acceptErrors, s.AcceptErrors)
 }
 
-// codesOf separates close codes from HTTP statuses. It combines the 2000 close codes that peers may
-// choose freely into two, to limit the number of time series.
-func codesOf(c *pool.Counters) (codes, statuses map[string]uint64) {
+// codesOf separates close codes, statuses of handshakes and statuses of responses with the page. It
+// combines the 2000 close codes that peers may choose freely into two, to limit the number of time
+// series.
+func codesOf(c *pool.Counters) (codes, handshakes, pages map[string]uint64) {
 	codes = map[string]uint64{"1000": 0, "1001": 0, "1002": 0, "1007": 0, "1009": 0}
-	statuses = map[string]uint64{"101": c.Upgraded, "503": c.RefusedAtOnce}
+	handshakes = map[string]uint64{"101": c.Upgraded, "503": c.RefusedAtOnce}
+	pages = map[string]uint64{"200": 0, "304": 0}
 	for code, n := range c.Codes {
 		switch {
+		case code == http.StatusOK, code == http.StatusNotModified:
+			pages[strconv.Itoa(code)] += n
 		case code < 1000:
-			statuses[strconv.Itoa(code)] += n
+			handshakes[strconv.Itoa(code)] += n
 		case code < 3000:
 			codes[strconv.Itoa(code)] += n
 		case code < 4000:
@@ -174,7 +183,7 @@ func codesOf(c *pool.Counters) (codes, statuses map[string]uint64) {
 			codes["4xxx"] += n
 		}
 	}
-	return codes, statuses
+	return codes, handshakes, pages
 }
 
 func asInt(b bool) int {

@@ -114,14 +114,16 @@ func TestMetricsHaveExpectedValues(t *testing.T) {
 	}
 }
 
-// Close codes that peers may choose freely are combined into two time series.
-func TestCloseCodesAreGrouped(t *testing.T) {
-	c := pool.Counters{Upgraded: 9, RefusedAtOnce: 2, Codes: map[int]uint64{400: 1, 503: 3, 1001: 4, 3000: 5, 3999: 6, 4000: 7, 4999: 8}}
-	codes, statuses := codesOf(&c)
+// Close codes that peers may choose freely are combined into two time series. Responses with the
+// page are not handshakes.
+func TestCodesAreGrouped(t *testing.T) {
+	c := pool.Counters{Upgraded: 9, RefusedAtOnce: 2, Codes: map[int]uint64{200: 10, 304: 11, 400: 1, 503: 3, 1001: 4, 3000: 5, 3999: 6, 4000: 7, 4999: 8}}
+	codes, handshakes, pages := codesOf(&c)
 	wantCodes := map[string]uint64{"1000": 0, "1001": 4, "1002": 0, "1007": 0, "1009": 0, "3xxx": 11, "4xxx": 15}
-	wantStatuses := map[string]uint64{"101": 9, "400": 1, "503": 5}
-	if !reflect.DeepEqual(codes, wantCodes) || !reflect.DeepEqual(statuses, wantStatuses) {
-		t.Errorf("got codes %v and statuses %v, want %v and %v", codes, statuses, wantCodes, wantStatuses)
+	wantHandshakes := map[string]uint64{"101": 9, "400": 1, "503": 5}
+	wantPages := map[string]uint64{"200": 10, "304": 11}
+	if !reflect.DeepEqual(codes, wantCodes) || !reflect.DeepEqual(handshakes, wantHandshakes) || !reflect.DeepEqual(pages, wantPages) {
+		t.Errorf("got codes %v, handshakes %v and pages %v, want %v, %v and %v", codes, handshakes, pages, wantCodes, wantHandshakes, wantPages)
 	}
 }
 

@@ -83,11 +83,13 @@ func TestUpgradesAllocateAtMostTwice(t *testing.T) {
 			"Sec-WebSocket-Extensions: a; b=\"c\\d\"; e", "Sec-WebSocket-Extensions: f", "Origin: https://a.example.com"), 1},
 		{"one that is malformed", sample().and("Sec-WebSocket-Extensions: a;"), 0},
 		{"one that is refused", sample().without("Upgrade"), 1},
+		{"one that asks for the page", browser("GET / HTTP/1.1").and(`If-None-Match: "a", W/"b"`), 0},
 	} {
 		in := c.sends.wire()
 		cfg := usual()
 		cfg.AnyOrigin, cfg.Origins = false, origins(t, "example.com", "*.example.com:443")
-		e, mem := New(cfg), bufferFor(len(in))
+		withPage(&cfg)
+		e, mem := New(cfg), bufferFor(MaxPage)
 		if got := testing.AllocsPerRun(100, func() {
 			var s State
 			b := Buffer{Bytes: mem, Start: Headroom, End: Headroom + copy(mem[Headroom:], in)}

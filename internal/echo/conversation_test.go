@@ -593,7 +593,11 @@ func (c *connection) arrive(p []byte, keep bool) []byte {
 		start = Headroom
 		end   = start + len(c.rest) + len(p)
 		size  = end + Tailroom
+		most  = len(c.rest) + len(p) + Tailroom // bytes of output
 	)
+	if c.state.phase == Handshake && c.endpoint.cfg.Page != nil {
+		size, most = max(size, MaxPage), max(most, MaxPage)
+	}
 	if cap(c.mem) < guard+size+guard {
 		c.mem = make([]byte, 2*(guard+size+guard))
 	}
@@ -620,11 +624,11 @@ func (c *connection) arrive(p []byte, keep bool) []byte {
 	switch {
 	case b.End != end, b.Start < start, b.Start > end, b.Seen != end-b.Start:
 		c.t.Fatalf("input [%d:%d] has become the rest [%d:%d] with Seen %d", start, end, b.Start, b.End, b.Seen)
-	case b.Out < 0, b.Out > b.OutEnd, b.OutEnd > end+Tailroom:
+	case b.Out < 0, b.Out > b.OutEnd, b.OutEnd > size:
 		c.t.Fatalf("output [%d:%d] is outside the buffer of input [%d:%d]", b.Out, b.OutEnd, start, end)
 	case b.OutEnd > b.Start && c.state.phase != Done:
 		c.t.Fatalf("output [%d:%d] overlaps the rest [%d:%d]", b.Out, b.OutEnd, b.Start, b.End)
-	case b.OutEnd-b.Out > end-start+Tailroom:
+	case b.OutEnd-b.Out > most:
 		c.t.Fatalf("%d bytes of output for %d of input", b.OutEnd-b.Out, end-start)
 	}
 	c.rest = append(c.rest[:0], b.Bytes[b.Start:b.End]...)

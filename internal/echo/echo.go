@@ -42,7 +42,8 @@ import (
 // kinds of reply can be longer than their input. The header of a continuation frame, made for the
 // second part of a frame, and the 101 response to a very short request extend into Headroom. A
 // close frame with the rule that the peer broke extends into Tailroom. The refusal of a request
-// overwrites the buffer from its start.
+// overwrites the buffer from its start, and so does a [Page], for which a buffer with a request
+// must have MaxPage bytes.
 const (
 	Headroom = 64
 	Tailroom = 512
@@ -64,7 +65,11 @@ type Config struct {
 	AnyOrigin bool
 	Origins   []Origin
 
-	// Now returns the wall-clock time for the Date field of a refusal
+	// Page answers browsers that open the server's address; nil: they get 426, like every other
+	// request that is not a handshake.
+	Page *Page
+
+	// Now returns the wall-clock time for the Date field of a response
 	// (RFC 9110, section 6.6.1). Nothing else depends on it.
 	Now func() time.Time
 }

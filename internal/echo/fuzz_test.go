@@ -334,6 +334,9 @@ var requests = []string{
 	string(asking("GET / HTTP/1.0").wire()),
 	string(asking("HEAD / HTTP/1.1").wire()),
 	"GET / HTTP/1.1\r\nHost: [::1]:8080\r\nConnection: keep-alive\r\n\r\n",
+	// A browser that opens the page, and one that has it.
+	string(browser("GET / HTTP/1.1").wire()),
+	string(browser("HEAD / HTTP/1.1").and("If-None-Match: *").wire()),
 	// A line that continues the previous one; a bare CR; a body.
 	string(sample().and("X: a", " b").wire()),
 	string(sample().and("X: a\rb").wire()),
@@ -355,6 +358,7 @@ func FuzzUpgrade(f *testing.F) {
 	}
 	cfg := usual()
 	cfg.MaxHeader = 500
+	withPage(&cfg)
 	f.Fuzz(func(t *testing.T, in, cuts []byte) {
 		whole, cut := newConnection(t, cfg), newConnection(t, cfg)
 		output := slices.Clone(whole.arrive(in, true))
@@ -374,12 +378,29 @@ func FuzzUpgrade(f *testing.F) {
 		if err != nil {
 			t.Fatalf("got %q, want an HTTP response: %v", output, err)
 		}
-		if response.StatusCode != http.StatusSwitchingProtocols {
+		switch response.StatusCode {
+		case http.StatusSwitchingProtocols:
+		case http.StatusOK, http.StatusNotModified:
+			checkPage(t, in)
+			return
+		default:
 			checkRefusal(t, response, &whole.state, bytes.HasPrefix(bytes.TrimLeft(in, "\r\n"), []byte("HEAD ")))
 			return
 		}
 		checkUpgrade(t, response, in)
 	})
+}
+
+// checkPage checks that a request that is answered with the page asks for HTML, and is not a
+// handshake.
+func checkPage(t *testing.T, in []byte) {
+	request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(bytes.TrimLeft(in, "\r\n"))))
+	if err != nil {
+		return // net/http refuses some targets that this package accepts
+	}
+	if !strings.Contains(strings.ToLower(strings.Join(request.Header["Accept"], ",")), "text/html") || hasMember(request.Header, "Upgrade", "websocket") {
+		t.Fatalf("answered %q with the page", in)
+	}
 }
 
 func checkRefusal(t *testing.T, r *http.Response, s *State, head bool) {

@@ -23,8 +23,10 @@ const (
 	retryAfter = "Retry-After: 1\r\n"
 )
 
-// The status codes of refusals (RFC 9110, section 15, and RFC 6585, section 5).
+// The status codes of responses (RFC 9110, section 15, and RFC 6585, section 5).
 const (
+	statusOK                          = 200
+	statusNotModified                 = 304
 	statusBadRequest                  = 400
 	statusForbidden                   = 403
 	statusMethodNotAllowed            = 405
@@ -35,9 +37,11 @@ const (
 	statusHTTPVersionNotSupported     = 505
 )
 
-// statusTexts holds the reason phrases of all statuses that a Refusal may have, including those of
-// package hijack.
+// statusTexts holds the reason phrases of all statuses that a Page or a Refusal may have, including
+// those of package hijack.
 var statusTexts = map[int]string{
+	statusOK:                          "OK",
+	statusNotModified:                 "Not Modified",
 	statusBadRequest:                  "Bad Request",
 	statusForbidden:                   "Forbidden",
 	statusMethodNotAllowed:            "Method Not Allowed",
@@ -107,15 +111,8 @@ func (r *Refusal) Append(dst []byte, now time.Time) []byte { return r.append(dst
 // append does the same, but leaves out the body if body is false. The response to a HEAD request
 // has the fields that describe a body, but no body (RFC 9110, section 9.3.2).
 func (r *Refusal) append(dst []byte, now time.Time, body bool) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(r.Status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, statusTexts[r.Status]...)
-	dst = append(dst, "\r\nConnection: close\r\n"...)
-	dst = append(dst, r.Fields...)
-	dst = append(dst, "Date: "...)
-	dst = now.UTC().AppendFormat(dst, dateFormat)
-	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	dst = appendHead(dst, r.Status, r.Fields, now)
+	dst = append(dst, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(r.Reason)+1), 10)
 	dst = append(dst, "\r\n\r\n"...)
 	if body {
@@ -123,4 +120,18 @@ func (r *Refusal) append(dst []byte, now time.Time, body bool) []byte {
 		dst = append(dst, '\n')
 	}
 	return dst
+}
+
+// appendHead appends the beginning of an HTTP response with "Connection: close" to dst: the status
+// line and fields, each with its CRLF. Further fields may follow.
+func appendHead(dst []byte, status int, fields string, now time.Time) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, statusTexts[status]...)
+	dst = append(dst, "\r\nConnection: close\r\n"...)
+	dst = append(dst, fields...)
+	dst = append(dst, "Date: "...)
+	dst = now.UTC().AppendFormat(dst, dateFormat)
+	return append(dst, "\r\n"...)
 }

@@ -31,7 +31,9 @@ func (e *Endpoint) upgrade(s *State, b *Buffer) {
 	head := in[empty:size]
 	response, refusal := e.upgrader.answer(head)
 	if refusal != nil {
-		e.refuse(s, b, refusal, body)
+		if !e.servePage(s, b, head, refusal) {
+			e.refuse(s, b, refusal, body)
+		}
 		return
 	}
 	// The response ends where the request ended, in front of the client's first frames. Their
@@ -288,14 +290,14 @@ func CheckSubprotocol(name string) error {
 func checkExtensions(head []byte) *Refusal {
 	offered := false
 	r := eachField(head, "sec-websocket-extensions", func(value []byte) *Refusal {
-		x := extensionScanner{input: value}
+		x := memberScanner{input: value}
 		for {
 			switch x.next() {
-			case extensionMalformed:
+			case membersMalformed:
 				return refuseExtensions
-			case extensionOffer:
+			case memberName:
 				offered = true
-			case extensionEnd:
+			case membersEnd:
 				return nil
 			}
 		}

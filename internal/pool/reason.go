@@ -4,7 +4,7 @@ package pool
 type Reason uint8
 
 const (
-	Completed      Reason = iota // we sent a close frame or a refusal last; Counters.Codes counts which
+	Completed      Reason = iota // we sent a close frame or an HTTP response last; Counters.Codes counts which
 	Disconnected                 // the peer closed TCP without a close frame
 	Broken                       // TCP failed, in most cases because the peer reset it
 	WriteTimedOut                // the peer did not read its output

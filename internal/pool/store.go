@@ -90,6 +90,9 @@ func (st *store) open(s *slot) *echo.Buffer {
 		// complete.
 		inPlace = s.proto.Phase() != echo.Handshake
 	}
+	if s.proto.Phase() == echo.Handshake && len(mem) < echo.MaxPage {
+		inPlace = false // the page would not fit
+	}
 	if rest > shortRest && inPlace {
 		b.Bytes, b.Start, b.End = mem, from, from+rest
 	} else {

@@ -11,20 +11,20 @@ import (
 // scanned returns what a scanner finds in a value, one string per item, and reports whether the
 // value is well-formed.
 func scanned(value string) (items []string, ok bool) {
-	x := extensionScanner{input: []byte(value)}
+	x := memberScanner{input: []byte(value)}
 	for {
 		switch x.next() {
-		case extensionOffer:
+		case memberName:
 			items = append(items, string(x.name))
-		case extensionParam:
+		case memberParam:
 			item := "; " + string(x.name)
 			if x.hasValue {
 				item += "=" + string(x.appendValue(nil))
 			}
 			items = append(items, item)
-		case extensionEnd:
+		case membersEnd:
 			return items, true
-		case extensionMalformed:
+		case membersMalformed:
 			return nil, false
 		}
 	}
