@@ -21,15 +21,16 @@ function reset() {
   redraw();
 }
 
-// redraw draws the figures, the list and the chart before the next frame of the screen.
+// redraw draws the figures, the list and the chart soon: ten times per second, since the echoes that
+// arrive while the browser draws would seem slower than they are.
 let pending = false;
 function redraw() {
   if (pending) return;
   pending = true;
-  requestAnimationFrame(() => {
+  setTimeout(() => requestAnimationFrame(() => {
     pending = false;
     draw();
-  });
+  }), 100);
 }
 
 let described = 0;
@@ -201,15 +202,13 @@ async function start() {
 function repeatMessage(data, times, interval) {
   repeat?.stop();
   const bytes = bytesIn(data);
-  let running = true;
-  const next = new Repeat(() => send(data, bytes), times, interval, () => {
-    running = false;
-    if (repeat === next) repeat = undefined;
+  repeat = new Repeat(() => send(data, bytes), times, interval, () => {
+    repeat = undefined;
     enable();
     redraw();
   });
-  repeat = running ? next : undefined;
   enable();
+  repeat.start();
 }
 
 $("send").onsubmit = (event) => {
