@@ -31,7 +31,7 @@ BENCHFLAGS ?=
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz chaos k6 million million-vm bench pgo deb deb-test systemd-test lint clean clients
+.PHONY: help build run test race fuzz screenshots chaos k6 million million-vm bench pgo deb deb-test systemd-test lint clean clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,8 +59,8 @@ race: clients ## run all tests under the race detector
 # are skipped, and say so.
 clients:
 	@if command -v npm >/dev/null; then for dir in e2e/node benchmarks/peers/ws; do \
-		( cd $$dir && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund --silent; } ) || \
-		echo "npm ci failed in $$dir: tests with npm's ws will be skipped"; done; fi
+		( cd $$dir && { npm ls >/dev/null 2>&1 || npm ci --no-audit --no-fund --silent; } ) || \
+		echo "npm ci failed in $$dir: tests that need its packages will be skipped"; done; fi
 
 # New interesting inputs are in the cache of the go command. testdata/fuzz has those of earlier runs:
 # each run starts with them, and go test runs them all.
@@ -71,6 +71,9 @@ fuzz: ## run each fuzz target for FUZZTIME
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done; done
+
+screenshots: clients ## write the pictures of the console in docs/images (chromium)
+	cd e2e && $(GO) test -count 1 -run 'ConsoleLooks' -screenshots $(CURDIR)/docs/images
 
 chaos: ## attack the server for some minutes and write docs/chaos.md (SEED=1 repeats a run)
 	$(GO) test ./chaos -count 1 -timeout 20m -v -long -seed $(SEED) -report $(CURDIR)/docs/chaos.md

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -443,7 +444,7 @@ func TestConsoleLooks(t *testing.T) {
 			p.enters("#interval", "0")
 			p.enters("#times", "1")
 			p.does("go to the top", chromedp.Evaluate[chromedp.Void]("document.activeElement.blur(); scrollTo(0, 0)"))
-			if *screenshots != "" {
+			if *screenshots != "" && look.name != "narrowest" {
 				p.takesPicture(filepath.Join(*screenshots, "console-"+look.name+".png"))
 			}
 			p.enters("#code", "1")
@@ -455,6 +456,12 @@ func TestConsoleLooks(t *testing.T) {
 			}
 			p.wantsNoProblems()
 		})
+	}
+}
+
+func TestConsoleModules(t *testing.T) {
+	if output, err := exec.Command(program(t, "node"), "--test", "node/console.mjs").CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, output)
 	}
 }
 
