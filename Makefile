@@ -1,9 +1,12 @@
 # The targets of wsecho. CI runs the same ones.
 
 GO      ?= go
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-LDFLAGS := -X wsecho/internal/flags.buildVersion=$(VERSION) -X wsecho/internal/flags.buildCommit=$(COMMIT)
+
+# The version and the commit are recorded by the go command, from internal/flags/version.go and git. Builds without git
+# may set them.
+VERSION :=
+COMMIT  :=
+LDFLAGS := $(if $(VERSION),-X wsecho/internal/flags.buildVersion=$(VERSION)) $(if $(COMMIT),-X wsecho/internal/flags.buildCommit=$(COMMIT))
 
 # Additional linker flags: '-s -w' omits the symbol table and DWARF.
 STRIP ?=

@@ -130,7 +130,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	fs.Var(&greetingFlag{&s.greeting}, "greeting",
 		"`number` of messages that the server sends on each connection before the first echo; -greeting alone means 1. wsload sends no message until they have arrived")
 	flags.Var(fs, &s.mode, "mode", string(generate.Echo), flags.Word(string(generate.Echo), string(generate.Idle), string(generate.Connect)),
-		"`mode` of the connections: echo sends messages and compares the replies until the end of -duration; idle echoes one message and then stays silent, to measure memory; connect opens a connection, echoes one message, closes the connection, and repeats")
+		"mode of the connections, `echo|idle|connect`: echo sends messages and compares the replies until the end of -duration; idle echoes one message and then stays silent, to measure memory; connect opens a connection, echoes one message, closes the connection, and repeats")
 	flags.Var(fs, &s.connections, "connections", 100, flags.Int(1, mostConnections),
 		"`number` of connections; in mode connect, the number open at a time")
 	flags.Var(fs, &s.ramp, "ramp", 0, parseNumber(0, 1e7),
@@ -142,7 +142,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.payload, "payload", payloadMix{{Size: 128, Weight: 1}}, parseMix,
 		"length of messages in `bytes`, or a mix of lengths with weights, such as 128:90,64KiB:10")
 	flags.Var(fs, &s.kind, "type", string(wire.Binary), flags.Word(string(wire.Binary), string(wire.Text), string(wire.Unicode)),
-		"`kind` of messages: binary (random bytes), text (ASCII) or unicode (text of characters that are one to four bytes long)")
+		"kind of messages, `binary|text|unicode`: binary (random bytes), text (ASCII) or unicode (text of characters that are one to four bytes long)")
 	flags.Var(fs, &s.inFlight, "inflight", 1, flags.Int(1, mostInFlight),
 		"maximum `number` of outstanding messages per connection: sent, but not yet echoed")
 	flags.Var(fs, &s.rate, "rate", 0, parseNumber(0, 1e9),

@@ -48,7 +48,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.machine.memory, "memory", 20<<30, flags.Size(256<<20, 1<<40), "with -vm: memory of the machine, in `bytes`")
 	flags.Var(fs, &s.machine.cpus, "cpus", 2, flags.Int(1, 256), "with -vm: `number` of CPUs")
 	flags.Var(fs, &s.machine.accelerator, "accelerator", "auto", flags.Word("auto", "kvm", "tcg"),
-		"with -vm: QEMU `accelerator`: kvm, tcg (software emulation), or auto, which is kvm if a kernel starts with it, or else tcg")
+		"with -vm: QEMU accelerator, `auto|kvm|tcg`: kvm, tcg (software emulation), or auto, which is kvm if a kernel starts with it, or else tcg")
 	flags.Var(fs, &s.machine.log, "log", "bin/vm/million.log", flags.Text, "with -vm: `file` for the console output")
 	flags.Var(fs, &s.machine.arguments, "kernel-arguments", "", flags.Text, "with -vm: additional `arguments` for the kernel")
 	fs.BoolVar(&s.fromLog, "from-log", false, "run nothing: read the result of an earlier run from the file -log, and write it to -page")

@@ -98,7 +98,7 @@ func newSettings() (*settings, *flag.FlagSet) {
 	fs.BoolVar(&s.console, "console", true,
 		"answer browsers that open the server's address with the console, a page that sends messages and shows their echoes")
 	flags.Var(fs, &s.log, "log", "text", flags.Word("text", "json"),
-		"`format` of the log on stderr: text or json")
+		"format of the log on stderr, `text|json`")
 	fs.BoolVar(&s.checkOnly, "check", false,
 		"print how many connections this machine allows, which limit is reached first and what to change for more, and exit; the exit status is 1 if -max-conns is higher")
 	fs.BoolVar(&s.healthcheck, "healthcheck", false,

@@ -1,8 +1,9 @@
-// Command manual converts the output of a program's -h to its man page, or to a file of its
-// environment variables, so that the three have the same content.
+// Command manual converts the output of a program's -h to its man page, to a file of its environment
+// variables, or to the completion of its flags in a shell, so that all of them have the same content.
 //
 //	wsecho -h | manual -version 1.2.3 -date 2026-01-31 -see 'wsload(1)' > wsecho.1
 //	wsecho -h | manual -environment > /etc/default/wsecho
+//	wsecho -h | manual -completion bash > /usr/share/bash-completion/completions/wsecho
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 
 func main() {
 	environment := flag.Bool("environment", false, "write a file of environment variables instead of a man page")
+	completion := flag.String("completion", "", "write the completion for a `shell`: bash, zsh or fish")
 	version := flag.String("version", "", "program `version` in the footer of the page")
 	date := flag.String("date", "", "`date` of the page, such as 2026-01-31")
 	files := flag.String("files", "", "comma-separated `list` of files that the program reads, each with a colon and a description")
@@ -27,9 +29,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "manual:", err)
 		os.Exit(1)
 	}
-	if *environment {
+	switch {
+	case *environment:
 		h.writeEnvironment(os.Stdout)
-	} else {
+	case *completion != "":
+		if err := h.writeCompletion(os.Stdout, *completion); err != nil {
+			fmt.Fprintln(os.Stderr, "manual:", err)
+			os.Exit(2)
+		}
+	default:
 		h.writePage(os.Stdout, page{*version, *date, *files, *see})
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -231,13 +234,66 @@ func TestAnswer(t *testing.T) {
 func TestBuild(t *testing.T) {
 	defer func(version, commit string) { buildVersion, buildCommit = version, commit }(buildVersion, buildCommit)
 	buildVersion, buildCommit = "", ""
-	if number, commit := Build(); number == "" || commit == "" || BuildVersion() != number {
-		t.Errorf("got %q, %q, %q; want the version and commit that the go command records", number, commit, BuildVersion())
+	if number, commit := Build(); !strings.HasPrefix(number, release) || commit == "" || BuildVersion() != number {
+		t.Errorf("got %q, %q, %q; want the version of the source tree, and the commit that the go command records", number, commit, BuildVersion())
 	}
 	buildVersion, buildCommit = "1.2.3", "abc"
 	if number, commit := Build(); number != "1.2.3" || commit != "abc" || BuildVersion() != "1.2.3" {
 		t.Errorf("got %q, %q, %q; want 1.2.3, abc, 1.2.3", number, commit, BuildVersion())
 	}
+}
+
+func TestVersionOf(t *testing.T) {
+	for _, c := range []struct {
+		release, revision string
+		dirty             bool
+		want              string
+	}{
+		{"1.2.0-dev", "0123456789abcdef", false, "1.2.0-dev+g0123456"},
+		{"1.2.0-dev", "0123456789abcdef", true, "1.2.0-dev+g0123456.dirty"},
+		{"1.2.0-dev", "", false, "1.2.0-dev"}, // an archive of the source tree
+		{"1.2.0", "0123456789abcdef", false, "1.2.0"},
+		{"1.2.0", "0123456789abcdef", true, "1.2.0+dirty"},
+		{"1.2.0-rc.1", "", false, "1.2.0-rc.1"},
+	} {
+		if got := versionOf(c.release, c.revision, c.dirty); got != c.want {
+			t.Errorf("release %s, commit %q, dirty %t: got %s, want %s", c.release, c.revision, c.dirty, got, c.want)
+		}
+	}
+}
+
+// The version of the source tree is the newest one in CHANGELOG.md, or a later one in development.
+func TestReleaseIsInChangelog(t *testing.T) {
+	changelog, err := os.ReadFile("../../CHANGELOG.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heading := regexp.MustCompile(`(?m)^## \[([0-9][^]]*)\]`).FindSubmatch(changelog)
+	if heading == nil {
+		t.Fatal("CHANGELOG.md has no release")
+	}
+	newest := string(heading[1])
+	unreleased := bytes.Contains(changelog, []byte("\n## [Unreleased]\n"))
+	next, developing := strings.CutSuffix(release, "-dev")
+	switch {
+	case !developing && (release != newest || unreleased):
+		t.Errorf("this is %s, but the newest release in CHANGELOG.md is %s, Unreleased %t", release, newest, unreleased)
+	case developing && slices.Compare(numbers(t, next), numbers(t, newest)) <= 0:
+		t.Errorf("this is %s, but %s is in CHANGELOG.md already", release, newest)
+	}
+}
+
+// numbers returns the numbers of a version such as 1.2.3.
+func numbers(t *testing.T, version string) (all []int) {
+	t.Helper()
+	for part := range strings.SplitSeq(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, n)
+	}
+	return all
 }
 
 func TestSplit(t *testing.T) {

@@ -9,35 +9,61 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
-// Set by the Makefile with -ldflags -X. Other builds use the version and commit that the go command
-// records in the binary.
+// release is the version of this source tree. Between two releases it is the next one with "-dev".
+// CONTRIBUTING.md describes how to make a release; a test compares it with CHANGELOG.md.
+const release = "0.2.0-dev"
+
+// Set with -ldflags -X by builds that know better than the go command, such as that of the image,
+// which has no git repository. Empty otherwise.
 var (
 	buildVersion string
 	buildCommit  string
 )
 
-// BuildVersion returns the version of the program, or "unknown".
+// BuildVersion returns the version of the program.
 func BuildVersion() string {
 	number, _ := Build()
 	return number
 }
 
-// Build returns the version of the program and the commit that it was built from. Each is "unknown"
-// if it was not recorded.
+// Build returns the version of the program (Semantic Versioning 2.0.0), and the commit that it was
+// built from, or "unknown". The go command records the commit if the source tree is a git repository
+// and git is installed. The version of a commit between two releases contains it, as in
+// 0.2.0-dev+g0123abc, and "dirty" if files were changed.
 func Build() (number, commit string) {
 	info, _ := debug.ReadBuildInfo()
-	if info == nil {
-		info = &debug.BuildInfo{}
-	}
-	revision := ""
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
+	var revision string
+	var dirty bool
+	if info != nil {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				revision = s.Value
+			case "vcs.modified":
+				dirty = s.Value == "true"
+			}
 		}
 	}
-	return cmp.Or(buildVersion, info.Main.Version, "unknown"), cmp.Or(buildCommit, revision, "unknown")
+	return cmp.Or(buildVersion, versionOf(release, revision, dirty)), cmp.Or(buildCommit, revision, "unknown")
+}
+
+// versionOf returns the version of a build of the source tree with the given commit, which is empty
+// if it is not known.
+func versionOf(release, revision string, dirty bool) string {
+	var build []string
+	if strings.HasSuffix(release, "-dev") && revision != "" {
+		build = append(build, "g"+revision[:min(7, len(revision))])
+	}
+	if dirty {
+		build = append(build, "dirty")
+	}
+	if build == nil {
+		return release
+	}
+	return release + "+" + strings.Join(build, ".")
 }
 
 // ExitUsage is the exit status for an invalid command line.
