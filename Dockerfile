@@ -1,6 +1,6 @@
 # Builds an image of about 18 MB that contains only the server. Environment variables configure it:
 #
-#	docker build -t wsecho --build-arg VERSION="$(git describe --tags --always --dirty)" .
+#	docker build -t wsecho --build-arg COMMIT="$(git rev-parse HEAD)" .
 #	docker run --rm -p 8080:8080 --ulimit nofile=1048576 -e WSECHO_MAX_MESSAGE=1MiB wsecho
 #
 # e2e/image tests the image.
@@ -9,9 +9,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG VERSION=unknown
-ARG COMMIT=unknown
-RUN CGO_ENABLED=0 make build VERSION="$VERSION" COMMIT="$COMMIT"
+ARG COMMIT
+RUN CGO_ENABLED=0 make build COMMIT="$COMMIT"
 
 FROM scratch
 COPY --from=build /src/bin/wsecho /wsecho

@@ -2,11 +2,9 @@
 
 GO      ?= go
 
-# The version and the commit are recorded by the go command, from internal/flags/version.go and git. Builds without git
-# may set them.
-VERSION :=
-COMMIT  :=
-LDFLAGS := $(if $(VERSION),-X wsecho/internal/flags.buildVersion=$(VERSION)) $(if $(COMMIT),-X wsecho/internal/flags.buildCommit=$(COMMIT))
+# The commit is part of the version (internal/flags/version.go). Without git it is unknown.
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)$(if $(shell git status --porcelain 2>/dev/null),-dirty)
+LDFLAGS := -X wsecho/internal/flags.buildCommit=$(COMMIT)
 
 # Additional linker flags: '-s -w' omits the symbol table and DWARF.
 STRIP ?=
@@ -34,14 +32,14 @@ BENCHFLAGS ?=
 # Arguments for `make run`, such as ARGS='-listen :9000'.
 ARGS ?=
 
-.PHONY: help build run test race fuzz screenshots chaos k6 million million-vm bench pgo deb deb-test systemd-test lint clean clients
+.PHONY: help build run test race fuzz screenshots chaos k6 million million-vm bench pgo deb deb-test release release-test systemd-test lint clean clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/wsecho and the load generator bin/wsload
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(STRIP)' -o $(BIN)/wsecho ./cmd/server
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(STRIP)' -o $(BIN)/wsload ./loadtest
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS) $(STRIP)' -o $(BIN)/wsecho ./cmd/server
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS) $(STRIP)' -o $(BIN)/wsload ./loadtest
 
 run: build ## build the server and run it on :8080 (ARGS='-listen :9000' sets flags)
 	./bin/wsecho $(ARGS)
@@ -125,6 +123,12 @@ deb: ## build a Debian package in bin/ with programs, units and man pages
 deb-test: deb ## install, run, remove and purge the package in a throwaway file system layer (root)
 	deploy/deb/test.sh bin/wsecho_*.deb
 
+release: ## build archives and Debian packages for amd64 and arm64, checksums and a bill of materials in bin/release
+	deploy/release/build.sh
+
+release-test: ## build the last commit twice in different directories, compare and check the files
+	deploy/release/test.sh
+
 systemd-test: deb ## boot Debian in QEMU and test the package under a real systemd (root, some minutes)
 	deploy/systemd/test/run.sh bin/wsecho_*.deb
 
@@ -134,7 +138,7 @@ lint: bin/golangci-lint ## run the linters of .golangci.yml in every module, act
 	cd e2e && ../bin/golangci-lint run
 	cd benchmarks && ../bin/golangci-lint run
 	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run cmd/server/profile.sh deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/systemd/test/*.sh; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run loadtest/k6/run cmd/server/profile.sh deploy/deb/*.sh deploy/deb/post* deploy/deb/prerm deploy/release/*.sh deploy/systemd/test/*.sh; fi
 
 clean: ## remove everything that was built
 	rm -rf bin loadtest/k6/out e2e/node/node_modules benchmarks/peers/ws/node_modules

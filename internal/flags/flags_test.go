@@ -232,22 +232,27 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestBuild(t *testing.T) {
-	defer func(version, commit string) { buildVersion, buildCommit = version, commit }(buildVersion, buildCommit)
-	buildVersion, buildCommit = "", ""
-	if number, commit := Build(); !strings.HasPrefix(number, release) || commit == "" || BuildVersion() != number {
-		t.Errorf("got %q, %q, %q; want the version of the source tree, and the commit that the go command records", number, commit, BuildVersion())
+	defer func(commit string) { buildCommit = commit }(buildCommit)
+	for commit, want := range map[string][2]string{
+		"0123456789":       {versionOf(release, "0123456789", false), "0123456789"},
+		"0123456789-dirty": {versionOf(release, "0123456789", true), "0123456789"},
+	} {
+		buildCommit = commit
+		if number, commit := Build(); number != want[0] || commit != want[1] || BuildVersion() != number {
+			t.Errorf("got %q, %q; want %q", number, commit, want)
+		}
 	}
-	buildVersion, buildCommit = "1.2.3", "abc"
-	if number, commit := Build(); number != "1.2.3" || commit != "abc" || BuildVersion() != "1.2.3" {
-		t.Errorf("got %q, %q, %q; want 1.2.3, abc, 1.2.3", number, commit, BuildVersion())
+	buildCommit = ""
+	if number, commit := Build(); !strings.HasPrefix(number, release) || commit == "" {
+		t.Errorf("got %q, %q; want the version of the source tree, and a commit or unknown", number, commit)
 	}
 }
 
 func TestVersionOf(t *testing.T) {
 	for _, c := range []struct {
-		release, revision string
-		dirty             bool
-		want              string
+		release, commit string
+		dirty           bool
+		want            string
 	}{
 		{"1.2.0-dev", "0123456789abcdef", false, "1.2.0-dev+g0123456"},
 		{"1.2.0-dev", "0123456789abcdef", true, "1.2.0-dev+g0123456.dirty"},
@@ -256,8 +261,8 @@ func TestVersionOf(t *testing.T) {
 		{"1.2.0", "0123456789abcdef", true, "1.2.0+dirty"},
 		{"1.2.0-rc.1", "", false, "1.2.0-rc.1"},
 	} {
-		if got := versionOf(c.release, c.revision, c.dirty); got != c.want {
-			t.Errorf("release %s, commit %q, dirty %t: got %s, want %s", c.release, c.revision, c.dirty, got, c.want)
+		if got := versionOf(c.release, c.commit, c.dirty); got != c.want {
+			t.Errorf("release %s, commit %q, dirty %t: got %s, want %s", c.release, c.commit, c.dirty, got, c.want)
 		}
 	}
 }

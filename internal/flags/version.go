@@ -16,12 +16,10 @@ import (
 // CONTRIBUTING.md describes how to make a release; a test compares it with CHANGELOG.md.
 const release = "0.2.0-dev"
 
-// Set with -ldflags -X by builds that know better than the go command, such as that of the image,
-// which has no git repository. Empty otherwise.
-var (
-	buildVersion string
-	buildCommit  string
-)
+// buildCommit is the commit that the program is built from, with "-dirty" if files were changed. The
+// Makefile sets it with -ldflags -X. It is empty in other builds, for which the go command may have
+// recorded the commit.
+var buildCommit string
 
 // BuildVersion returns the version of the program.
 func BuildVersion() string {
@@ -30,32 +28,29 @@ func BuildVersion() string {
 }
 
 // Build returns the version of the program (Semantic Versioning 2.0.0), and the commit that it was
-// built from, or "unknown". The go command records the commit if the source tree is a git repository
-// and git is installed. The version of a commit between two releases contains it, as in
+// built from, or "unknown". The version of a commit between two releases contains it, as in
 // 0.2.0-dev+g0123abc, and "dirty" if files were changed.
 func Build() (number, commit string) {
-	info, _ := debug.ReadBuildInfo()
-	var revision string
-	var dirty bool
-	if info != nil {
+	commit, dirty := strings.CutSuffix(buildCommit, "-dirty")
+	if info, ok := debug.ReadBuildInfo(); ok && commit == "" {
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":
-				revision = s.Value
+				commit = s.Value
 			case "vcs.modified":
 				dirty = s.Value == "true"
 			}
 		}
 	}
-	return cmp.Or(buildVersion, versionOf(release, revision, dirty)), cmp.Or(buildCommit, revision, "unknown")
+	return versionOf(release, commit, dirty), cmp.Or(commit, "unknown")
 }
 
 // versionOf returns the version of a build of the source tree with the given commit, which is empty
 // if it is not known.
-func versionOf(release, revision string, dirty bool) string {
+func versionOf(release, commit string, dirty bool) string {
 	var build []string
-	if strings.HasSuffix(release, "-dev") && revision != "" {
-		build = append(build, "g"+revision[:min(7, len(revision))])
+	if strings.HasSuffix(release, "-dev") && commit != "" {
+		build = append(build, "g"+commit[:min(7, len(commit))])
 	}
 	if dirty {
 		build = append(build, "dirty")
