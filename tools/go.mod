@@ -1,5 +1,5 @@
-// This module contains no code. It pins the tools that build, package and check wsecho, so that
-// their dependencies are not dependencies of the server. The Makefile builds them into bin/, or runs
+// This module pins the tools that build, package and check wsecho, so that their dependencies are not
+// dependencies of the server, and has sbom, which writes the bill of materials. The Makefile builds them into bin/, or runs
 // them with `go tool -modfile=tools/go.mod`. nfpm stays at v2.45.2 because later versions depend on
 // modules that could not be downloaded.
 module wsecho/tools

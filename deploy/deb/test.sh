@@ -76,7 +76,8 @@ dpkg --install "$package"
 [ -z "$(dpkg --verify wsecho)" ] || fail "files differ from the package's"
 files=$(installed)
 for want in /usr/bin/wsecho /usr/bin/wsload /lib/systemd/system/wsecho.service /lib/systemd/system/wsecho.socket \
-	/etc/default/wsecho /usr/share/man/man1/wsecho.1.gz /usr/share/man/man1/wsload.1.gz /usr/share/doc/wsecho/copyright; do
+	/etc/default/wsecho /usr/share/man/man1/wsecho.1.gz /usr/share/man/man1/wsload.1.gz /usr/share/doc/wsecho/copyright \
+	/usr/share/bash-completion/completions/wsecho /usr/share/zsh/vendor-completions/_wsload /usr/share/fish/vendor_completions.d/wsload.fish; do
 	echo "$files" | grep -qx "$want" || fail "$want is not in the package"
 done
 for unit in wsecho.service wsecho.socket; do
