@@ -6,6 +6,7 @@ package arena
 import (
 	"fmt"
 	"math/bits"
+	"os"
 	"slices"
 	"sync"
 	"unsafe"
@@ -174,8 +175,13 @@ func (a *Arena) Release(b Block) {
 
 // Trim returns pages of free chunks to the system. A chunk must be free for one to two calls before
 // its pages are returned. Trim examines all free chunks but returns at most eight, so that other
-// callers do not wait long for the mutex. It reports whether there may be more to return.
+// callers do not wait long for the mutex. It reports whether there may be more to return. Chunks
+// that are smaller than a page of the system, which has up to 64 KiB on arm64, are never returned.
 func (a *Arena) Trim() (more bool) {
+	size := 1 << (a.top + unitShift)
+	if size < os.Getpagesize() {
+		return false
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	limit := 8 // chunks
@@ -190,7 +196,6 @@ func (a *Arena) Trim() (more bool) {
 			}
 			limit--
 			a.idle[c] = 0
-			size := 1 << (a.top + unitShift)
 			offheap.Discard(a.mem[int(c)*size:][:size])
 		}
 	}

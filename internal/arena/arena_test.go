@@ -278,6 +278,36 @@ func TestTrimReturnsIdlePages(t *testing.T) {
 	}
 }
 
+// The system discards whole pages only, and another chunk may be in the same page.
+func TestTrimKeepsChunksInThePageOfAFreeOne(t *testing.T) {
+	chunk := unix.Getpagesize() / 4
+	a, err := New(4, 0, chunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	free := a.Alloc(chunk)
+	var used []Block
+	for range 3 {
+		b := a.Alloc(chunk)
+		for i := range a.Bytes(b) {
+			a.Bytes(b)[i] = 1
+		}
+		used = append(used, b)
+	}
+	a.Release(free)
+	for range 3 {
+		if a.Trim() {
+			t.Error("Trim: got true, want false, because no page is free")
+		}
+	}
+	for _, b := range used {
+		if mem := a.Bytes(b); bytes.Count(mem, []byte{1}) != len(mem) {
+			t.Error("a block in use has lost its content")
+		}
+	}
+}
+
 func TestChunkThatIsUsedAgainIsNotTrimmed(t *testing.T) {
 	m := newModelled(t)
 	m.allocs(testChunk)

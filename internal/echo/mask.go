@@ -5,9 +5,6 @@ import (
 	"math/bits"
 )
 
-// vectorSize is the size in bytes of the vectors that unmaskAVX2 processes.
-const vectorSize = 32
-
 // unmask unmasks p (RFC 6455, section 5.3). The lowest byte of mask is for p[0]. It reports whether
 // all of p is ASCII, so most text need not be read again to be checked.
 //
@@ -16,9 +13,9 @@ const vectorSize = 32
 func unmask(p []byte, mask uint32) (ascii bool) {
 	m := uint64(mask)<<32 | uint64(mask)
 	ascii = true
-	if len(p) >= 2*vectorSize && hasAVX2 {
+	if len(p) >= vectorMin && hasVectors {
 		n := len(p) &^ (vectorSize - 1)
-		ascii = unmaskAVX2(&p[0], n, m)
+		ascii = unmaskVectors(&p[0], n, m)
 		p = p[n:]
 	}
 	const high = 0x8080808080808080

@@ -1,8 +1,8 @@
 #include "textflag.h"
 
-// func unmaskAVX2(p *byte, n int, mask uint64) (ascii bool)
+// func unmaskVectors(p *byte, n int, mask uint64) (ascii bool)
 // Y0: the 8 bytes of mask, four times; Y1: the OR of all unmasked vectors so far.
-TEXT ·unmaskAVX2(SB), NOSPLIT, $0-25
+TEXT ·unmaskVectors(SB), NOSPLIT, $0-25
 	MOVQ         p+0(FP), DI
 	MOVQ         n+8(FP), CX
 	VPBROADCASTQ mask+16(FP), Y0

@@ -1,7 +1,14 @@
-//go:build !amd64
+//go:build !amd64 && !arm64
 
 package echo
 
-var hasAVX2 = false
+const (
+	vectorSize = 1
+	vectorMin  = 1
+)
 
-func unmaskAVX2(*byte, int, uint64) bool { panic("echo: AVX2 exists on amd64 only") }
+var hasVectors = false
+
+func unmaskVectors(*byte, int, uint64) bool {
+	panic("echo: this architecture has no unmaskVectors")
+}
