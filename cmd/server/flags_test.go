@@ -122,12 +122,12 @@ func TestListenMayBeRepeated(t *testing.T) {
 // explained matches a flag in the text of -h, with its default if it has one.
 var explained = regexp.MustCompile(`(?m)^  -([a-z-]+) .*\n   .*?(?: \(default (.*)\))?$`)
 
-// flagRow matches a row of the README's table of flags.
+// flagRow matches a row of the table of flags in docs/flags.md.
 var flagRow = regexp.MustCompile("(?m)^\\| `-([a-z-]+)` \\| `([^`]+)` \\| ([^|]+) \\|$")
 
-// -h explains every flag. The README's table of flags has the same flags, with the same defaults.
-func TestHelpAndREADMEListEveryFlag(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// -h explains every flag. The table in docs/flags.md has the same flags, with the same defaults.
+func TestHelpAndDocumentListEveryFlag(t *testing.T) {
+	page, err := os.ReadFile("../../docs/flags.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,28 +145,28 @@ func TestHelpAndREADMEListEveryFlag(t *testing.T) {
 	})
 	inHelp["workers"] = "GOMAXPROCS" // -h has this machine's value
 
-	_, table, _ := strings.Cut(string(readme), "\n## Flags\n")
+	_, table, _ := strings.Cut(string(page), "\n## Flags\n")
 	table, _, _ = strings.Cut(table, "\n## ")
-	inREADME := map[string]string{}
+	inTable := map[string]string{}
 	for _, m := range flagRow.FindAllStringSubmatch(table, -1) {
-		if _, twice := inREADME[m[1]]; twice {
-			t.Errorf("the README has two rows for -%s", m[1])
+		if _, twice := inTable[m[1]]; twice {
+			t.Errorf("the table has two rows for -%s", m[1])
 		}
-		inREADME[m[1]] = m[2]
+		inTable[m[1]] = m[2]
 	}
-	if rows := strings.Count(table, "\n| `-"); rows != len(inREADME) {
-		t.Errorf("the README's table has %d rows of flags, %d of them with flag, default and meaning", rows, len(inREADME))
+	if rows := strings.Count(table, "\n| `-"); rows != len(inTable) {
+		t.Errorf("the table has %d rows of flags, %d of them with flag, default and meaning", rows, len(inTable))
 	}
 	for name, byDefault := range inHelp {
-		if got, ok := inREADME[name]; !ok {
-			t.Errorf("the README's table lacks -%s", name)
+		if got, ok := inTable[name]; !ok {
+			t.Errorf("the table lacks -%s", name)
 		} else if got != byDefault {
-			t.Errorf("the README's default of -%s is %q, want %q as in -h", name, got, byDefault)
+			t.Errorf("the table's default of -%s is %q, want %q as in -h", name, got, byDefault)
 		}
 	}
-	for name := range inREADME {
+	for name := range inTable {
 		if _, ok := inHelp[name]; !ok {
-			t.Errorf("the README's table has -%s, which -h does not have", name)
+			t.Errorf("the table has -%s, which -h does not have", name)
 		}
 	}
 }

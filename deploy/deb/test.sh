@@ -145,7 +145,7 @@ if command -v systemctl >/dev/null; then
 	systemctl --quiet disable wsecho.service wsecho.socket
 	dpkg --install "$package"
 	[ -z "$(enabled)" ] || fail "an upgrade has enabled what was disabled: $(enabled)"
-	systemctl --quiet mask wsecho.socket # as the README advises, so that the server listens by itself
+	systemctl --quiet mask wsecho.socket # as docs/operation.md advises, so that the server listens by itself
 	dpkg --install "$package"
 	[ "$(systemctl is-enabled wsecho.socket || true)" = masked ] || fail "an upgrade has unmasked the socket"
 	systemctl --quiet unmask wsecho.socket

@@ -7,22 +7,21 @@ import (
 	"testing"
 )
 
-// The README states the maximum resident memory and the number of descriptors that connections may
+// The documents state the maximum resident memory and the number of descriptors that connections may
 // not use, with the figures of server.go.
-func TestREADMEStatesWhatTheServerNeeds(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := strings.Join(strings.Fields(string(text)), " ")
+func TestDocumentsStateWhatTheServerNeeds(t *testing.T) {
 	const mib = 1 << 20
-	for _, want := range []string{
-		fmt.Sprintf("(%d MiB, of which 10 are pages of the binary; %d MiB more after the first scrape) + %d MiB + 512 KiB × workers + %d B × connections + 65/64 × -buffer-budget",
+	for page, want := range map[string]string{
+		"operation.md": fmt.Sprintf("(%d MiB, of which 10 are pages of the binary; %d MiB more after the first scrape) + %d MiB + 512 KiB × workers + %d B × connections + 65/64 × -buffer-budget",
 			StartMemory/mib, ScrapeMemory/mib, HeapGrowth/mib, SlotMemory),
-		fmt.Sprintf("(%d + %d per worker, at most a quarter of the limit)", ProcessDescriptors, WorkerDescriptors),
+		"flags.md": fmt.Sprintf("(%d + %d per worker, at most a quarter of the limit)", ProcessDescriptors, WorkerDescriptors),
 	} {
-		if !strings.Contains(readme, want) {
-			t.Errorf("the README does not say %q", want)
+		text, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(strings.Fields(string(text)), " "), want) {
+			t.Errorf("docs/%s does not say %q", page, want)
 		}
 	}
 }
