@@ -91,8 +91,8 @@ fuzz: ## run each fuzz target for FUZZTIME
 		done; \
 	done; done
 
-screenshots: clients ## write the pictures of the console in docs/images (chromium)
-	cd e2e && $(GO) test -count 1 -run 'ConsoleLooks' -screenshots $(CURDIR)/docs/images
+screenshots: clients ## write the pictures in docs/images, of the console and of wsload's page (chromium)
+	cd e2e && $(GO) test -count 1 -run 'Looks' -screenshots $(CURDIR)/docs/images
 
 chaos: ## attack the server for some minutes and write docs/chaos.md (SEED=1 repeats a run)
 	$(GO) test ./chaos -count 1 -timeout 20m -v -long -seed $(SEED) -report $(CURDIR)/docs/chaos.md

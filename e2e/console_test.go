@@ -174,6 +174,15 @@ func (p *tab) wantsIdle(echoes int) {
 	p.wants("all echoes arrive", fmt.Sprintf("document.querySelector('#stop').disabled && document.querySelector('#echoes').textContent === '%d'", echoes))
 }
 
+// wantsAccessible wants that axe-core finds no violation of accessibility guidelines.
+func (p *tab) wantsAccessible(axe string) {
+	p.t.Helper()
+	p.does("load axe-core", chromedp.Evaluate[chromedp.Void](axe))
+	if violations := p.value("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html + ' ' + n.failureSummary).join('; ')).join('\\n'))"); violations != "" {
+		p.t.Errorf("axe-core reports\n%s", violations)
+	}
+}
+
 // takesPicture writes a picture of the window.
 func (p *tab) takesPicture(file string) {
 	p.t.Helper()
@@ -450,12 +459,35 @@ func TestConsoleLooks(t *testing.T) {
 			p.enters("#code", "1")
 			p.clicks("#close-button")
 			p.wantsText("an error is shown", "#close-error", "A browser can close")
-			p.does("load axe-core", chromedp.Evaluate[chromedp.Void](string(axe)))
-			if violations := p.value("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html + ' ' + n.failureSummary).join('; ')).join('\\n'))"); violations != "" {
-				t.Errorf("axe-core reports\n%s", violations)
-			}
+			p.wantsAccessible(string(axe))
 			p.wantsNoProblems()
 		})
+	}
+}
+
+// TestLoadPageLooks checks wsload's page like the console.
+func TestLoadPageLooks(t *testing.T) {
+	axe, err := os.ReadFile("node/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		unavailable(t, "no node/node_modules/axe-core: run npm ci in e2e/node")
+	}
+	b, s := startBrowser(t), start(t)
+	dir := t.TempDir()
+	wsload, page := filepath.Join(dir, "wsload"), filepath.Join(dir, "page.html")
+	if err := build(wsload, "wsecho/loadtest"); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command(wsload, s.url(), "-duration", "4s", "-interval", "200ms", "-progress", "none", "-html", page, "-pid", fmt.Sprint(s.pid())).CombinedOutput(); err != nil {
+		t.Fatalf("wsload: %v\n%s", err, output)
+	}
+	for _, scheme := range []string{"dark", "light"} {
+		p := b.opens(t, "file://"+page, 1000, 900, scheme)
+		p.wants("the charts follow the scheme", "getComputedStyle(document.querySelector('svg text')).fill === '"+map[string]string{"dark": "rgb(230, 236, 234)", "light": "rgb(23, 32, 29)"}[scheme]+"'")
+		if *screenshots != "" && scheme == "light" {
+			p.takesPicture(filepath.Join(*screenshots, "wsload-page.png"))
+		}
+		p.wantsAccessible(string(axe))
+		p.wantsNoProblems()
 	}
 }
 

@@ -49,8 +49,11 @@ type settings struct {
 	pid         int
 	json        bool
 	html        string
+	progress    string
 	failIf      thresholds
 	version     bool
+
+	flags *flag.FlagSet
 }
 
 const (
@@ -62,7 +65,7 @@ const (
 	mostGreetings   = 100
 	longest         = 30 * 24 * time.Hour
 
-	// minInterval keeps the progress line readable and gives each point enough messages.
+	// minInterval keeps the progress readable and gives each point enough messages.
 	minInterval = 100 * time.Millisecond
 )
 
@@ -70,6 +73,7 @@ const (
 // never contain a password.
 func parse(args []string) (*settings, error) {
 	s, fs := newSettings()
+	s.flags = fs
 	err := s.parse(fs, args)
 	if err == nil {
 		err = s.check()
@@ -162,12 +166,14 @@ func newSettings() (*settings, *flag.FlagSet) {
 	flags.Var(fs, &s.pid, "pid", 0, flags.Int(0, math.MaxInt32),
 		"process `ID` of the server, to report its CPU time per message and its resident memory per connection. 0: not reported")
 	flags.Var(fs, &s.interval, "interval", time.Second, flags.Duration(minInterval, time.Hour),
-		"`time` between two progress lines, and between two points of the time series")
+		"`time` between two updates of the progress, and between two points of the time series")
 	flags.Var(fs, &s.paused, "paused", "", flags.Text,
 		"`file` holding a native-endian int64: the total nanoseconds during which this process was stopped (SIGSTOP), updated before it continues (SIGCONT). This time is excluded from all timings, and messages outstanding during it are excluded from the latencies. make bench uses this to measure servers in turn. None: all time counts")
 	fs.BoolVar(&s.json, "json", false, "write the report to stdout as JSON instead of text")
 	flags.Var(fs, &s.html, "html", "", flags.Text,
 		"`file` to write a self-contained HTML report with charts to")
+	flags.Var(fs, &s.progress, "progress", string(report.Auto), flags.Word(string(report.Auto), string(report.Live), string(report.Plain), string(report.Quiet)),
+		"progress on stderr, `auto|live|plain|none`: live is a view that is drawn again after each -interval, plain a line per -interval; auto is live on a terminal and otherwise plain")
 	s.failIf.set(fs, "fail-if",
 		"`condition` under which the exit status is 3, such as p99>5ms; may be repeated, or be a comma-separated list. A metric that was not measured also gives status 3. Metrics: p50, p90, p99, p99.9, max (times), errors, rate (per second), open (connections), lost (messages), cpu (time of the server per message), rss (bytes of the server per connection). Operators: < <= > >=")
 	flags.Version(fs, &s.version)
@@ -261,7 +267,46 @@ func (s *settings) schedule() measure.Schedule {
 
 // subject returns the settings that the report of a plan shows.
 func (s *settings) subject(p *generate.Plan) report.Subject {
-	return report.Subject{Plan: p, Payload: s.payload.String(), Type: s.kind, Warmup: s.warmup, PID: s.pid, FailIf: s.failIf}
+	command, all := s.repeated()
+	return report.Subject{Command: command, Settings: all, Plan: p, Payload: s.payload.String(), Type: s.kind, Warmup: s.warmup, PID: s.pid, FailIf: s.failIf}
+}
+
+// repeated returns the command that repeats the run, and all settings. Both leave out passwords, and
+// the values of header fields, which may be secrets as well.
+func (s *settings) repeated() (command string, all []report.Setting) {
+	command = "wsload"
+	s.flags.VisitAll(func(f *flag.Flag) {
+		value := f.Value.String()
+		x := report.Setting{Flag: "-" + f.Name, Value: value, Changed: value != f.DefValue}
+		switch f.Name {
+		case "version":
+			return
+		case "url":
+			x.Value = generate.Redact(value)
+		case "header":
+			x.Value = ""
+			for _, field := range s.header {
+				x.Value += field.Name + ": … "
+			}
+			x.Value = strings.TrimSpace(x.Value)
+		}
+		all = append(all, x)
+		if x.Changed && f.Name != "url" {
+			command += " " + x.Flag + "=" + quoted(x.Value)
+		}
+	})
+	return command + " " + quoted(generate.Redact(s.url)), all
+}
+
+// quoted returns text as one word of a shell's command line.
+func quoted(text string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./:,=@%+", r)
+	}
+	if text != "" && strings.TrimFunc(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // help writes the output of -h.
@@ -286,8 +331,8 @@ Errors are counted by kind, with the details of the first of each. An error ends
 	}
 	t.Flush()
 	fmt.Fprint(w, `
-The report is written to stdout, and a progress line to stderr if that is a terminal. SIGINT,
-SIGTERM and SIGHUP end the measurement early; a second signal ends wsload at once, without a
+The report is written to stdout, and the progress to stderr (-progress). SIGINT, SIGTERM and SIGHUP
+end the measurement early; a second signal ends wsload at once, without a
 report. The exit status is:
   0  messages were measured, there was no error, and all reports were written
   1  nothing was measured, a report could not be written, or there were errors

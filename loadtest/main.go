@@ -103,9 +103,10 @@ func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report.Re
 	if err != nil {
 		return nil, end, err
 	}
-	show, clear := report.Progress(stderr)
-	defer clear()
-	m, err := measure.New(p, s.schedule(), signals, show)
+	subject := s.subject(p)
+	progress := report.NewProgress(stderr, report.Style(s.progress), subject.Headline(), p.Connections)
+	defer progress.Close()
+	m, err := measure.New(p, s.schedule(), signals, progress.Show)
 	if err != nil {
 		return nil, end, err
 	}
@@ -113,7 +114,7 @@ func load(s *settings, stderr io.Writer, signals <-chan os.Signal) (r *report.Re
 	if err != nil {
 		return nil, m.Close, err
 	}
-	return report.New(s.subject(p), out), m.Close, nil
+	return report.New(subject, out), m.Close, nil
 }
 
 // lookUp resolves the server's addresses. A signal interrupts it.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -46,6 +47,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("BE_WSLOAD") != "" {
 		main()
 	}
+	// The first Notify starts a goroutine of package signal that never ends.
+	resumed := make(chan os.Signal, 1)
+	signal.Notify(resumed, syscall.SIGCONT)
+	signal.Stop(resumed)
 	code := leak.Run(m)
 	if built != "" {
 		os.RemoveAll(built)

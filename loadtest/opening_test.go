@@ -476,7 +476,7 @@ func measured(t *testing.T, addrs []netip.AddrPort, args ...string) result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := measure.New(p, s.schedule(), nil, func(measure.Point) {})
+	m, err := measure.New(p, s.schedule(), nil, func(measure.Status) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,15 +3,12 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"wsecho/loadtest/report"
 	"wsecho/loadtest/stats"
@@ -189,6 +186,19 @@ func TestHTMLReportIsSelfContained(t *testing.T) {
 	if found := outside.FindString(string(page)); found != "" {
 		t.Errorf("the page refers to something outside of it: %s", found)
 	}
+	for _, want := range []string{
+		"replies per second</text>", "latency</text>", "percentile</text>", "CPUs</text>", "time since the measurement began</text>", // axes
+		"<li>p50</li><li>p90</li><li>p99</li><li>p99.9</li><li>max</li>",
+		"@media (prefers-color-scheme: dark)", "var(--curve5)",
+		"<code>wsload ", " -duration=500ms ", s.url + "</code>", "<th scope=\"row\">-inflight</th><td>1 (default)</td>", ", commit ", "go1.", " CPUs</td>",
+	} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(string(page), "rgb(1,1,1)") || strings.Contains(string(page), "#010101") {
+		t.Error("a colour of a chart does not follow the colour scheme")
+	}
 	if strings.Contains(string(page), "NaN") {
 		t.Error("a chart has NaN")
 	}
@@ -207,40 +217,24 @@ func TestHTMLReportOfShortRuns(t *testing.T) {
 	}
 }
 
-// If stderr is a terminal, it shows a progress line, which is cleared at the end.
-func TestProgressLine(t *testing.T) {
+// The command in the report repeats the run, and contains no secret.
+func TestReportHasTheCommand(t *testing.T) {
 	s := startServer(t)
-	ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip(err)
+	url := strings.Replace(s.url, "ws://", "ws://user:password@", 1)
+	r := wsload(t, url, "-duration", "1ms", "-header", "Cookie: session=secret", "-fail-if", "p99>1m", "-type", "text")
+	want := "wsload -connections=" + fmt.Sprint(r.Connections) + " -duration=1ms -fail-if='p99>1m' -header='Cookie: …' "
+	if !strings.HasPrefix(r.Command, want) || !strings.Contains(r.Command, " -type=text ") {
+		t.Errorf("got the command %q, want it to begin with %q", r.Command, want)
 	}
-	defer ptmx.Close()
-	ptmx.SetReadDeadline(time.Now().Add(testTimeout))
-	n, err := unix.IoctlGetInt(int(ptmx.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(ptmx.Fd()), unix.TIOCSPTLCK, 0)
+	if strings.Contains(r.Command, "password") || strings.Contains(r.Command, "secret") {
+		t.Errorf("the command %q contains a secret", r.Command)
 	}
-	if err != nil {
-		t.Skip(err)
-	}
-	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer tty.Close()
-	var stdout bytes.Buffer
-	run([]string{"-url", s.url, "-connections", "3", "-warmup", "0s", "-duration", "350ms", "-interval", "100ms"}, &stdout, tty, nil)
-	const clear = "\r\x1b[K"
-	var shown []byte
-	for part := make([]byte, 4096); !bytes.HasSuffix(shown, []byte(clear)); { // the terminal's output may arrive in parts
-		n, err := ptmx.Read(part)
-		if err != nil {
-			t.Fatalf("%v after output %q", err, shown)
+}
+
+func TestQuoted(t *testing.T) {
+	for text, want := range map[string]string{"": "''", "a-b/c:1,2": "a-b/c:1,2", "p99>5ms": "'p99>5ms'", "it's": `'it'\''s'`, "a b": "'a b'", "$x": "'$x'"} {
+		if got := quoted(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
-		shown = append(shown, part[:n]...)
-	}
-	lines := strings.Split(string(shown), clear)
-	if len(lines) < 4 || !strings.Contains(lines[2], "3 open  0 errors") || !strings.Contains(lines[2], "p99 ") || lines[len(lines)-1] != "" {
-		t.Errorf("got progress lines %q", lines)
 	}
 }

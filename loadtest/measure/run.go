@@ -41,7 +41,10 @@ type Run struct {
 	schedule Schedule
 	workers  *generate.Workers
 	signals  <-chan os.Signal
-	progress func(Point)
+	progress func(Status)
+
+	status  Status
+	entered int64 // when the phase of status began
 
 	total   *stats.Counts // of the measured time
 	series  series
@@ -50,9 +53,9 @@ type Run struct {
 	until   int64 // when the measured time ends, once that is known; otherwise 0
 }
 
-// New prepares a run. A signal ends the run early. Each point of the time series is passed to
-// progress. New returns an error if the descriptor limit is reached. The caller has to call Close.
-func New(p *generate.Plan, s Schedule, signals <-chan os.Signal, progress func(Point)) (*Run, error) {
+// New prepares a run. A signal ends the run early. Progress is called at the beginning of each phase
+// and after each interval; it must not block. New returns an error if the descriptor limit is reached. The caller has to call Close.
+func New(p *generate.Plan, s Schedule, signals <-chan os.Signal, progress func(Status)) (*Run, error) {
 	workers, err := generate.NewWorkers(p)
 	if err != nil {
 		return nil, err
@@ -76,6 +79,7 @@ func (r *Run) Do() (*Outcome, error) {
 	}
 	r.sampler.last = before
 	r.workers.Run()
+	r.enter(Opening, 0)
 	out := &Outcome{Counts: r.total}
 	err = r.measure(out, before)
 	if errors.Is(err, ErrInterrupted) {
@@ -105,6 +109,7 @@ func (r *Run) measure(out *Outcome, before sample) error {
 	until := from + int64(r.schedule.Duration)
 	r.series.from, r.until = from, until
 	r.workers.Start(start, from, until)
+	r.enter(WarmingUp, r.schedule.Warmup)
 	if err := r.wait(r.at(from)); err != nil {
 		return err
 	}
@@ -114,6 +119,7 @@ func (r *Run) measure(out *Outcome, before sample) error {
 	}
 	r.sampler.last = first
 	r.ticker.Reset(r.schedule.Interval)
+	r.enter(Measuring, r.schedule.Duration)
 
 	interrupt := r.wait(r.at(until))
 	if interrupt != nil && !errors.Is(interrupt, ErrInterrupted) {
@@ -164,6 +170,7 @@ func (r *Run) connectAll() error {
 // drain makes the workers close their connections, and waits for them.
 func (r *Run) drain() error {
 	r.workers.Drain()
+	r.enter(Closing, 0)
 	for worker, finished := range r.workers.Finished() {
 		if err := r.wait(finished); err != nil {
 			return err
@@ -258,6 +265,7 @@ func (r *Run) point(at int64) error {
 	p := pointOf(r.sampler.last, now, counted, r.total.FaultCount())
 	r.sampler.last = now
 	r.series.add(p)
-	r.progress(p)
+	r.status.Point = p
+	r.report()
 	return nil
 }

@@ -8,14 +8,13 @@ import (
 
 // A Point holds the figures of an interval of the run.
 type Point struct {
-	At       time.Duration // the end of the interval, since the beginning of the measured time
-	Rate     float64       // replies per second
-	P50, P99 time.Duration
-	Max      time.Duration
-	Open     int     // connections
-	Faults   uint64  // since the beginning of the run
-	Server   float64 // CPUs in use
-	Own      float64 // CPUs in use by the generator
+	At                       time.Duration // the end of the interval, since the beginning of the measured time
+	Rate                     float64       // replies per second
+	P50, P90, P99, P999, Max time.Duration
+	Open                     int     // connections
+	Faults                   uint64  // since the beginning of the run
+	Server                   float64 // CPUs in use
+	Own                      float64 // CPUs in use by the generator
 }
 
 // pointOf returns the point of the interval between two samples, from the counts of the interval
@@ -32,7 +31,9 @@ func pointOf(before, now sample, counted *stats.Counts, faults uint64) Point {
 	}
 	if counted.Latency.TotalCount() > 0 { // an empty histogram returns a maximum, too
 		p.P50 = time.Duration(counted.Latency.ValueAtPercentile(50))
+		p.P90 = time.Duration(counted.Latency.ValueAtPercentile(90))
 		p.P99 = time.Duration(counted.Latency.ValueAtPercentile(99))
+		p.P999 = time.Duration(counted.Latency.ValueAtPercentile(99.9))
 		p.Max = time.Duration(counted.Latency.Max())
 	}
 	return p

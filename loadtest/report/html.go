@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/go-analyze/charts/chartdraw"
@@ -85,13 +86,14 @@ var pageTemplate = template.Must(template.New("report").Parse(pageText))
 // A picture is a chart with its title and caption.
 type picture struct {
 	Title, Caption string
+	Curves         []string // their names, if there are several
 	SVG            template.HTML
 }
 
 func renderHTML(r *Report) ([]byte, error) {
 	var pictures []picture
 	for _, draw := range []func(*Report) (picture, *chartdraw.Chart){
-		drawDistribution, drawRate, drawLatency, drawConnections, drawCPU,
+		drawRate, drawLatency, drawDistribution, drawConnections, drawCPU,
 	} {
 		p, chart := draw(r)
 		if chart == nil {
@@ -102,11 +104,16 @@ func renderHTML(r *Report) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", p.Title, err)
 		}
 		p.SVG = svg
+		for _, curve := range chart.Series {
+			if len(chart.Series) > 1 {
+				p.Curves = append(p.Curves, curve.GetName())
+			}
+		}
 		pictures = append(pictures, p)
 	}
 	var b bytes.Buffer
 	err := pageTemplate.Execute(&b, map[string]any{
-		"Report": r, "Headline": r.headline(), "Loop": r.loopLine(), "Rows": r.rows(), "Pictures": pictures,
+		"Report": r, "Headline": r.headline(), "Loop": r.loopLine(), "Rows": r.rows(), "Pictures": pictures, "Settings": r.settings,
 	})
 	return b.Bytes(), err
 }
@@ -115,22 +122,40 @@ func render(c *chartdraw.Chart) (template.HTML, error) {
 	c.Width, c.Height = 920, 300
 	c.Background.Padding = chartdraw.NewBox(16, 32, 24, 16)
 	c.YAxisSecondary.Style.Hidden = true
-	c.YAxis.GridMajorStyle = chartdraw.Style{StrokeColor: drawing.ColorFromHex("dddddd"), StrokeWidth: 1}
-	if len(c.Series) > 1 {
-		c.Elements = []chartdraw.Renderable{chartdraw.LegendThin(c)}
-	}
+	c.Background.FillColor, c.Canvas.FillColor = paper, paper
+	c.YAxis.GridMajorStyle = chartdraw.Style{StrokeColor: grid, StrokeWidth: 1}
+	axis := chartdraw.Style{StrokeColor: grid, FontStyle: chartdraw.FontStyle{FontColor: ink}}
+	c.XAxis.Style, c.YAxis.Style, c.XAxis.NameStyle, c.YAxis.NameStyle = axis, axis, axis, axis
 	var b bytes.Buffer
 	if err := c.Render(chartdraw.SVG, &b); err != nil {
 		return "", err
 	}
-	return template.HTML(b.String()), nil
+	return template.HTML(themed.Replace(b.String())), nil
 }
+
+// The colours in which charts are drawn stand for properties of the page's style, which has a light
+// and a dark value for each.
+var (
+	paper = drawing.ColorFromHex("010101")
+	ink   = drawing.ColorFromHex("020202")
+	grid  = drawing.ColorFromHex("030303")
+
+	colours = []drawing.Color{
+		drawing.ColorFromHex("040404"), drawing.ColorFromHex("050505"), drawing.ColorFromHex("060606"), drawing.ColorFromHex("070707"), drawing.ColorFromHex("080808"),
+	}
+
+	themed = strings.NewReplacer(
+		paper.String(), "var(--paper)", ink.String(), "var(--ink)", grid.String(), "var(--grid)",
+		colours[0].String(), "var(--curve1)", colours[1].String(), "var(--curve2)", colours[2].String(), "var(--curve3)",
+		colours[3].String(), "var(--curve4)", colours[4].String(), "var(--curve5)",
+	)
+)
 
 // drawDistribution draws latency over percentile. The percentile axis is logarithmic (90, 99, 99.9,
 // … are equidistant), so that the tail is visible.
 func drawDistribution(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Distribution of latencies",
-		Caption: "Percentage of messages with at most this latency. Both axes are logarithmic; the horizontal one has steps of 90, 99, 99.9, … %."}
+	p := picture{Title: "Distribution: where does the tail begin?",
+		Caption: "The percentage of messages that had at most this latency. A flat line is good; a step up shows how rare the slow messages are. Both axes are logarithmic; the horizontal one has steps of 90, 99, 99.9, … %."}
 	if r.Latency.Count < 2 {
 		return p, nil
 	}
@@ -145,52 +170,54 @@ func drawDistribution(r *Report) (picture, *chartdraw.Chart) {
 	}
 	var ticks []chartdraw.Tick
 	for _, at := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999, 99.99999} {
-		if n := -math.Log10(1 - at/100); n <= most {
+		if n := -math.Log10(1 - at/100); n <= most-0.4 { // closer to max, the labels would overlap
 			ticks = append(ticks, chartdraw.Tick{Value: n, Label: fmt.Sprint(at)})
 		}
 	}
 	ticks = append(ticks, chartdraw.Tick{Value: most, Label: "max"})
 	return p, &chartdraw.Chart{
-		XAxis:  chartdraw.XAxis{Ticks: ticks},
-		YAxis:  logAxis(nines),
+		XAxis:  chartdraw.XAxis{Name: "percentile", Ticks: ticks},
+		YAxis:  named("latency", logAxis(nines)),
 		Series: []chartdraw.Series{nines.series(0)},
 	}
 }
 
 func drawRate(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Rate", Caption: "Verified replies per second."}
+	p := picture{Title: "Rate: is it steady?", Caption: "Verified replies per second in each interval. A dip is a pause of the server, the network or this generator; compare it with the CPUs below."}
 	rate := curve{name: "replies per second"}
 	for _, x := range r.Series {
 		rate.add(x.At, x.Rate)
 	}
-	return p, timeChart(r, axisOf(func(y float64) string { return number(y) }, rate), rate)
+	return p, timeChart(r, named("replies per second", axisOf(func(y float64) string { return number(y) }, rate)), rate)
 }
 
 func drawLatency(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Latency", Caption: "Latencies of the replies in each interval. The vertical axis is logarithmic."}
-	p50, p99, most := curve{name: "p50"}, curve{name: "p99"}, curve{name: "max"}
+	p := picture{Title: "Latency over time: does the tail grow?", Caption: "Percentiles of the replies in each interval. Lines that rise show a queue that grows; lines that stay apart show a few slow messages. The vertical axis is logarithmic."}
+	p50, p90, p99, p999, most := curve{name: "p50"}, curve{name: "p90"}, curve{name: "p99"}, curve{name: "p99.9"}, curve{name: "max"}
 	for _, x := range r.Series {
 		if x.P50 > 0 { // the interval has replies
 			p50.add(x.At, math.Log10(x.P50))
+			p90.add(x.At, math.Log10(x.P90))
 			p99.add(x.At, math.Log10(x.P99))
+			p999.add(x.At, math.Log10(x.P999))
 			most.add(x.At, math.Log10(x.Max))
 		}
 	}
-	return p, timeChart(r, logAxis(p50, p99, most), p50, p99, most)
+	return p, timeChart(r, named("latency", logAxis(p50, p90, p99, p999, most)), p50, p90, p99, p999, most)
 }
 
 func drawConnections(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "Connections and errors", Caption: "Open connections, and the total number of errors so far, up to the end of the measured time."}
+	p := picture{Title: "Connections and errors: did all stay open?", Caption: "Open connections, and the total number of errors so far, up to the end of the measured time."}
 	open, errors := curve{name: "open connections"}, curve{name: "errors"}
 	for _, x := range r.Series {
 		open.add(x.At, float64(x.Open))
 		errors.add(x.At, float64(x.Errors))
 	}
-	return p, timeChart(r, axisOf(func(y float64) string { return number(y) }, open, errors), open, errors)
+	return p, timeChart(r, named("number", axisOf(func(y float64) string { return number(y) }, open, errors)), open, errors)
 }
 
 func drawCPU(r *Report) (picture, *chartdraw.Chart) {
-	p := picture{Title: "CPUs in use", Caption: "If the generator has used all CPUs that it may use, it may have limited the rate."}
+	p := picture{Title: "CPUs in use: who was the limit?", Caption: "If the generator has used all CPUs that it may use, it may have limited the rate."}
 	own, server := curve{name: "generator"}, curve{name: "server"}
 	for _, x := range r.Series {
 		own.add(x.At, x.Own)
@@ -200,7 +227,7 @@ func drawCPU(r *Report) (picture, *chartdraw.Chart) {
 	if r.Server != nil {
 		curves = append(curves, server)
 	}
-	return p, timeChart(r, axisOf(func(y float64) string { return fmt.Sprintf("%.2f", y) }, curves...), curves...)
+	return p, timeChart(r, named("CPUs", axisOf(func(y float64) string { return fmt.Sprintf("%.2f", y) }, curves...)), curves...)
 }
 
 // A curve is a line in a chart.
@@ -210,11 +237,6 @@ type curve struct {
 }
 
 func (c *curve) add(x, y float64) { c.x, c.y = append(c.x, x), append(c.y, y) }
-
-// colours are distinguishable with colour blindness (Okabe and Ito).
-var colours = []drawing.Color{
-	drawing.ColorFromHex("0072b2"), drawing.ColorFromHex("d55e00"), drawing.ColorFromHex("009e73"),
-}
 
 func (c curve) series(i int) chartdraw.Series {
 	return chartdraw.ContinuousSeries{
@@ -226,6 +248,7 @@ func (c curve) series(i int) chartdraw.Series {
 // timeChart returns a chart of curves over time, or nil if there are fewer than two points.
 func timeChart(r *Report, y chartdraw.YAxis, curves ...curve) *chartdraw.Chart {
 	c := &chartdraw.Chart{YAxis: y}
+	c.XAxis.Name = "time since the measurement began"
 	for i, curve := range curves {
 		if len(curve.x) < 2 {
 			return nil
@@ -242,6 +265,12 @@ func timeChart(r *Report, y chartdraw.YAxis, curves ...curve) *chartdraw.Chart {
 		c.XAxis.Ticks = append(c.XAxis.Ticks, chartdraw.Tick{Value: float64(n) * step, Label: fmt.Sprintf("%.4g s", float64(n)*step)})
 	}
 	return c
+}
+
+// named returns an axis with a name.
+func named(name string, a chartdraw.YAxis) chartdraw.YAxis {
+	a.Name = name
+	return a
 }
 
 // axisOf returns an axis from 0 to above the maximum of the curves.

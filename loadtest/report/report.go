@@ -24,6 +24,8 @@ import (
 // times of the run in seconds, and sizes in bytes.
 type Report struct {
 	Version     string        `json:"version"`
+	Commit      string        `json:"commit"`
+	Command     string        `json:"command"` // that repeats the run; secrets are left out
 	Go          string        `json:"go"`
 	Kernel      string        `json:"kernel"`
 	CPUs        int           `json:"cpus"`
@@ -59,6 +61,7 @@ type Report struct {
 	Verdicts  []Verdict    `json:"thresholds"`
 	Series    []Point      `json:"series"`
 
+	settings     []Setting
 	distribution []hdrhistogram.Bracket
 	serverGone   error // why the server's process could not be sampled until the end
 }
@@ -116,7 +119,9 @@ type Point struct {
 	At     float64 `json:"at_s"` // the end of the interval, since the beginning of the measured time
 	Rate   float64 `json:"rate"` // messages per second
 	P50    float64 `json:"p50_us"`
+	P90    float64 `json:"p90_us"`
 	P99    float64 `json:"p99_us"`
+	P999   float64 `json:"p99.9_us"`
 	Max    float64 `json:"max_us"`
 	Open   int     `json:"open"`
 	Errors uint64  `json:"errors"`      // since the beginning of the run
@@ -124,21 +129,30 @@ type Point struct {
 	Own    float64 `json:"generator_cpus"`
 }
 
+// A Setting is a flag of the run and its value. Secrets are left out.
+type Setting struct {
+	Flag, Value string
+	Changed     bool // it differs from the default
+}
+
 // A Subject holds the settings that a report shows.
 type Subject struct {
-	Plan    *generate.Plan
-	Payload string // sizes of the messages, as -payload has them
-	Type    string // -type
-	Warmup  time.Duration
-	PID     int // the server's process; 0: unknown
-	FailIf  []Threshold
+	Command  string // that repeats the run
+	Settings []Setting
+	Plan     *generate.Plan
+	Payload  string // sizes of the messages, as -payload has them
+	Type     string // -type
+	Warmup   time.Duration
+	PID      int // the server's process; 0: unknown
+	FailIf   []Threshold
 }
 
 // New returns the report of a run.
 func New(s Subject, out *measure.Outcome) *Report {
 	p, counts := s.Plan, out.Counts
+	version, commit := flags.Build()
 	r := &Report{
-		Version: flags.BuildVersion(), Go: runtime.Version(), Kernel: kernel(), CPUs: runtime.NumCPU(), Began: p.Clock.Began().Format(time.RFC3339),
+		Version: version, Commit: commit, Command: s.Command, Go: runtime.Version(), Kernel: kernel(), CPUs: runtime.NumCPU(), Began: p.Clock.Began().Format(time.RFC3339),
 		URL: p.Target.URL, Mode: p.Mode, Loop: "closed", RateAsked: p.Rate.PerSecond,
 		Payload: s.Payload, Type: s.Type, InFlight: p.InFlight, Reopen: p.Reopen,
 		Connections: p.Connections, Ramp: p.Ramp.PerSecond, Sources: []string{}, Workers: p.Workers,
@@ -148,8 +162,8 @@ func New(s Subject, out *measure.Outcome) *Report {
 		Latency: quantilesOf(counts.Latency), Handshake: quantilesOf(counts.Handshake),
 		Open: out.Open, Reopened: counts.Reopened, Lost: counts.Lost, Closes: countCloses(counts), Errors: countErrors(counts),
 		Generator: processOf(os.Getpid(), out.Own, p.Mode, out), Verdicts: []Verdict{}, Series: []Point{},
-		distribution: counts.Latency.CumulativeDistributionWithTicks(10),
-		serverGone:   out.ServerGone,
+		settings: s.Settings, distribution: counts.Latency.CumulativeDistributionWithTicks(10),
+		serverGone: out.ServerGone,
 	}
 	if p.Paced() {
 		r.Loop = "fixed rate"
@@ -169,7 +183,7 @@ func New(s Subject, out *measure.Outcome) *Report {
 		r.Server = &server
 	}
 	for _, x := range out.Series {
-		r.Series = append(r.Series, Point{x.At.Seconds(), x.Rate, micro(x.P50), micro(x.P99), micro(x.Max), x.Open, x.Faults, x.Server, x.Own})
+		r.Series = append(r.Series, Point{x.At.Seconds(), x.Rate, micro(x.P50), micro(x.P90), micro(x.P99), micro(x.P999), micro(x.Max), x.Open, x.Faults, x.Server, x.Own})
 	}
 	for _, t := range s.FailIf {
 		r.Verdicts = append(r.Verdicts, t.judge(r))

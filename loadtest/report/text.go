@@ -36,17 +36,25 @@ func (r *Report) WriteText(w io.Writer) {
 
 // headline returns the settings of the run in one sentence.
 func (r *Report) headline() string {
+	return fmt.Sprintf("%s; %s after %s of warm-up", loadLine(r.URL, r.Mode, r.Connections, r.Type, r.Payload, r.InFlight), seconds(r.Duration), seconds(r.Warmup))
+}
+
+// Headline returns the load in one sentence, for the time while it runs.
+func (s *Subject) Headline() string {
+	p := s.Plan
+	return loadLine(p.Target.URL, p.Mode, p.Connections, s.Type, s.Payload, p.InFlight)
+}
+
+func loadLine(url string, mode generate.Mode, connections int, kind, payload string, inFlight int) string {
 	what := map[generate.Mode]string{
-		generate.Echo:    fmt.Sprintf("%s connections", format.Thousands(r.Connections)),
-		generate.Idle:    fmt.Sprintf("%s connections that echo once and stay idle", format.Thousands(r.Connections)),
-		generate.Connect: fmt.Sprintf("%s at a time are opened, echo once, and are closed", format.Thousands(r.Connections)),
-	}[r.Mode]
-	payload := r.Payload
+		generate.Echo:    fmt.Sprintf("%s connections", format.Thousands(connections)),
+		generate.Idle:    fmt.Sprintf("%s connections that echo once and stay idle", format.Thousands(connections)),
+		generate.Connect: fmt.Sprintf("%s at a time are opened, echo once, and are closed", format.Thousands(connections)),
+	}[mode]
 	if _, err := strconv.Atoi(payload); err == nil {
 		payload += " bytes"
 	}
-	return fmt.Sprintf("%s: %s, %s messages of %s, %d in flight; %s after %s of warm-up",
-		r.URL, what, r.Type, payload, r.InFlight, seconds(r.Duration), seconds(r.Warmup))
+	return fmt.Sprintf("%s: %s, %s messages of %s, %d in flight", url, what, kind, payload, inFlight)
 }
 
 // loopLine returns the kind of loop and the definition of latency in this run.

@@ -12,7 +12,7 @@ import (
 // its counts over in exchange for empty ones.
 type Counts struct {
 	// These fields count from the beginning of the measured time. Before it, Measured is false and
-	// only the progress line uses them.
+	// only the progress uses them.
 	Measured bool
 	Latency  *hdrhistogram.Histogram // nanoseconds
 	Messages uint64                  // verified
