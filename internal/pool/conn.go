@@ -4,6 +4,8 @@ import (
 	"maps"
 	"sync/atomic"
 
+	"golang.org/x/sys/cpu"
+
 	"wsecho/internal/echo"
 	"wsecho/internal/netpoll"
 	"wsecho/internal/offheap"
@@ -31,8 +33,8 @@ type conns struct {
 	queue     []life // connections that continue in the next pass: see goOn
 	surplus   int    // number of connections that are only to be refused
 
-	_    [64]byte     // keeps load, which others write, off the cache lines that the owner reads
-	load atomic.Int64 // number of connections that belong to the worker or are on their way to it
+	_    cpu.CacheLinePad // keeps load, which others write, off the cache lines that the owner reads
+	load atomic.Int64     // number of connections that belong to the worker or are on their way to it
 }
 
 // open allocates the sets and the poller. After an error the caller must call close.

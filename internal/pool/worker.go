@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"golang.org/x/sys/cpu"
+
 	"wsecho/internal/netpoll"
 )
 
@@ -23,7 +25,7 @@ type worker struct {
 	failure error         // why the worker failed; valid once ended is closed
 	ended   chan struct{} // closed when the worker has ended, and neither reads messages nor accesses connections
 
-	_    [64]byte // see conns
+	_    cpu.CacheLinePad // see conns
 	mail mailbox
 }
 
