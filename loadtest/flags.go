@@ -267,13 +267,13 @@ func (s *settings) schedule() measure.Schedule {
 
 // subject returns the settings that the report of a plan shows.
 func (s *settings) subject(p *generate.Plan) report.Subject {
-	command, all := s.repeated()
+	command, all := s.repeated(p.Target.URL)
 	return report.Subject{Command: command, Settings: all, Plan: p, Payload: s.payload.String(), Type: s.kind, Warmup: s.warmup, PID: s.pid, FailIf: s.failIf}
 }
 
-// repeated returns the command that repeats the run, and all settings. Both leave out passwords, and
-// the values of header fields, which may be secrets as well.
-func (s *settings) repeated() (command string, all []report.Setting) {
+// repeated returns the command that repeats the run with the URL, and all settings. The URL has no
+// user information. Both leave out the values of header fields, which may be secrets.
+func (s *settings) repeated(url string) (command string, all []report.Setting) {
 	command = "wsload"
 	s.flags.VisitAll(func(f *flag.Flag) {
 		value := f.Value.String()
@@ -282,7 +282,7 @@ func (s *settings) repeated() (command string, all []report.Setting) {
 		case "version":
 			return
 		case "url":
-			x.Value = generate.Redact(value)
+			x.Value = url
 		case "header":
 			x.Value = ""
 			for _, field := range s.header {
@@ -295,7 +295,7 @@ func (s *settings) repeated() (command string, all []report.Setting) {
 			command += " " + x.Flag + "=" + quoted(x.Value)
 		}
 	})
-	return command + " " + quoted(generate.Redact(s.url)), all
+	return command + " " + quoted(url), all
 }
 
 // quoted returns text as one word of a shell's command line.

@@ -166,7 +166,7 @@ func drawDistribution(r *Report) (picture, *chartdraw.Chart) {
 		if b.Quantile < 100 {
 			n = min(most, -math.Log10(1-b.Quantile/100))
 		}
-		nines.add(n, math.Log10(max(stats.LowestLatency, float64(b.ValueAt))/1e3))
+		nines.add(n, logOf(float64(b.ValueAt)/1e3))
 	}
 	var ticks []chartdraw.Tick
 	for _, at := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999, 99.99999} {
@@ -196,15 +196,19 @@ func drawLatency(r *Report) (picture, *chartdraw.Chart) {
 	p50, p90, p99, p999, most := curve{name: "p50"}, curve{name: "p90"}, curve{name: "p99"}, curve{name: "p99.9"}, curve{name: "max"}
 	for _, x := range r.Series {
 		if x.P50 > 0 { // the interval has replies
-			p50.add(x.At, math.Log10(x.P50))
-			p90.add(x.At, math.Log10(x.P90))
-			p99.add(x.At, math.Log10(x.P99))
-			p999.add(x.At, math.Log10(x.P999))
-			most.add(x.At, math.Log10(x.Max))
+			p50.add(x.At, logOf(x.P50))
+			p90.add(x.At, logOf(x.P90))
+			p99.add(x.At, logOf(x.P99))
+			p999.add(x.At, logOf(x.P999))
+			most.add(x.At, logOf(x.Max))
 		}
 	}
 	return p, timeChart(r, named("latency", logAxis(p50, p90, p99, p999, most)), p50, p90, p99, p999, most)
 }
+
+// logOf returns the decimal logarithm of a latency in microseconds, or that of the lowest latency
+// that is measured.
+func logOf(us float64) float64 { return math.Log10(max(stats.LowestLatency/1e3, us)) }
 
 func drawConnections(r *Report) (picture, *chartdraw.Chart) {
 	p := picture{Title: "Connections and errors: did all stay open?", Caption: "Open connections, and the total number of errors so far, up to the end of the measured time."}
