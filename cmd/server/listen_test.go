@@ -109,7 +109,7 @@ func TestListenErrorNamesAddressInTheWay(t *testing.T) {
 		{"a name whose port is taken", []string{"-listen", "localhost:" + strings.TrimPrefix(taken.Addr().String(), "127.0.0.1:")}, []string{"-listen localhost:", taken.Addr().String(), "address already in use"}},
 		{"an unknown name", []string{"-listen", "wsecho.invalid:80"}, []string{"-listen wsecho.invalid:80", "lookup"}},
 		{"an unknown interface", []string{"-listen", "[fe80::1%none0]:80"}, []string{"-listen [fe80::1%none0]:80", "no interface none0"}},
-		{"an unknown admin name", []string{"-admin", "wsecho.invalid:80"}, []string{"-admin wsecho.invalid:80", "lookup"}},
+		{"an unknown admin name", []string{"-listen", "127.0.0.1:0", "-admin", "wsecho.invalid:80"}, []string{"-admin wsecho.invalid:80", "lookup"}},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantsFailure(t, c.args, exitFailed, c.wants...) })
 	}

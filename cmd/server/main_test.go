@@ -241,7 +241,7 @@ func TestStartErrorNamesFlagValueAndCause(t *testing.T) {
 		{"port in use", []string{"-listen", inUse}, [2]string{}, exitFailed, []string{"-listen", inUse, "address already in use"}},
 		{"no such address", []string{"-listen", "192.0.2.1:80"}, [2]string{}, exitFailed, []string{"-listen", "192.0.2.1:80", "cannot assign"}},
 		{"no port", []string{"-listen", "localhost"}, [2]string{}, exitUsage, []string{"-listen", "localhost", "missing port"}},
-		{"admin port in use", []string{"-admin", inUse}, [2]string{}, exitFailed, []string{"-admin", inUse, "address already in use"}},
+		{"admin port in use", []string{"-listen", "127.0.0.1:0", "-admin", inUse}, [2]string{}, exitFailed, []string{"-admin", inUse, "address already in use"}},
 		{"admin without port", []string{"-admin", "localhost"}, [2]string{}, exitUsage, []string{"-admin", "localhost", "not host:port"}},
 		{"not a boolean", []string{"-log-connections=maybe"}, [2]string{}, exitUsage, []string{"-log-connections", "maybe"}},
 		{"negative fraction", []string{"-mutex-profile-fraction", "-1"}, [2]string{}, exitUsage, []string{"-mutex-profile-fraction", "-1", "not between"}},
