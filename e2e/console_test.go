@@ -168,6 +168,12 @@ func (p *tab) wantsText(why, selector, text string) {
 	p.wants(why, fmt.Sprintf("document.querySelector(%q).textContent.includes(%s)", selector, quoted))
 }
 
+// wantsNoError wants that a form shows no error, and marks no field as invalid.
+func (p *tab) wantsNoError(form string) {
+	p.t.Helper()
+	p.wants("the error is gone", fmt.Sprintf("document.querySelector('#%[1]s-error').textContent === '' && !document.querySelector('#%[1]s [aria-invalid=true]')", form))
+}
+
 // wantsIdle waits until nothing is being sent, and all echoes have arrived.
 func (p *tab) wantsIdle(echoes int) {
 	p.t.Helper()
@@ -230,6 +236,7 @@ func TestConsole(t *testing.T) {
 		p.wantsText("every message is listed", "#counts", "50 sent, 50 received")
 		p.wants("every echo is equal", "document.querySelectorAll('#messages .equal').length === 50 && document.querySelector('#unequal').textContent === '0'")
 		p.wants("the percentiles are times", "/^[\\d.]+ (µs|ms|s)$/.test(document.querySelector('#p50').textContent) && /^[\\d.]+ (µs|ms|s)$/.test(document.querySelector('#p99').textContent)")
+		p.wantsText("commands are ready for a shell", "#commands", "wsload -duration 5s '"+s.url()+"a/b?c'")
 		p.wants("the chart has a text alternative", "/^Chart of round trips: 50 echoes, p50 .*, p99 .*, maximum .*/.test(document.querySelector('#chart').ariaLabel)")
 		// The colour of the dots is used for nothing else.
 		p.wants("the chart is drawn", `(() => {
@@ -275,7 +282,43 @@ func TestConsole(t *testing.T) {
 		p.clicks("#send-button")
 		p.wantsIdle(3)
 		p.wants("1 MiB is echoed", row(0)+".startsWith('↓ received|binary|1 MiB|') && "+row(0)+".includes('|equal|')")
-		p.wantsText("the error is gone", "#send-error", "")
+		p.wantsNoError("send")
+		p.wantsNoProblems()
+	})
+
+	t.Run("takes dropped files", func(t *testing.T) {
+		p := b.opensConsole(t, s)
+		drag := func(item string) string {
+			return "(type => { const d = new DataTransfer(); d.items.add(" + item + `);
+				return !document.querySelector('#text').dispatchEvent(new DragEvent(type, {bubbles: true, cancelable: true, dataTransfer: d})); })`
+		}
+		text, file := drag("'some text', 'text/plain'"), drag("new File([Uint8Array.of(0, 255)], 'two bytes')")
+		p.wants("text can be dragged into a field", "!"+text+"('dragover') && !"+text+"('drop')")
+		p.wants("the page takes a file", file+"('dragover')")
+		p.wants("it shows that", "document.body.className === 'dropping'")
+		p.wants("a file is dropped", file+"('drop')")
+		p.wants("the file is chosen", "document.body.className === '' && document.querySelector('#file').files[0].name === 'two bytes'")
+		p.clicks("#send-button")
+		p.wantsIdle(1)
+		p.wants("the file is echoed", row(0)+".endsWith('|equal|00 ff')")
+		p.wantsNoProblems()
+	})
+
+	t.Run("sends no file after the connection has closed", func(t *testing.T) {
+		p := b.opensConsole(t, s)
+		file := filepath.Join(t.TempDir(), "slow")
+		if err := os.WriteFile(file, []byte("slow"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.does("read files slowly", chromedp.Evaluate[chromedp.Void]("File.prototype.arrayBuffer = () => new Promise(done => window.read = () => done(new ArrayBuffer(4)))"))
+		p.clicks("[value=file]")
+		p.does("choose a file", chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{file}))
+		p.clicks("#send-button")
+		p.clicks("#close-button")
+		p.wantsText("the connection closes", "#state", "Closed with 1000")
+		p.does("the file has been read", chromedp.Evaluate[chromedp.Void]("window.read()"))
+		p.wantsText("the error is shown", "#send-error", "The connection closed while the file was read")
+		p.wants("nothing waits to be sent", "document.querySelector('#stop').disabled")
 		p.wantsNoProblems()
 	})
 
@@ -319,6 +362,7 @@ func TestConsole(t *testing.T) {
 		p.enters("#reason", "adiós")
 		p.clicks("#close-button")
 		p.wantsText("the server answers with the same code", "#state", "Closed with 4321 “adiós”, after a complete closing handshake")
+		p.wantsNoError("close")
 		p.wants("both close frames are listed", row(0)+" === '↓ received|close|8 B|||4321 “adiós”' && "+row(1)+" === '↑ sent|close|8 B|||4321 “adiós”'")
 		p.wants("nothing can be sent", "document.querySelector('#send-button').disabled && document.querySelector('#close-button').disabled")
 		p.clicks("#open")
@@ -366,6 +410,9 @@ func TestConsole(t *testing.T) {
 			p.wants("the field has the focus", "document.activeElement.id === '"+wrong.field+"'")
 		}
 		p.enters("#protocols", "")
+		p.clicks("#open")
+		p.wantsText("it connects again", "#state", "Connected to "+s.url())
+		p.wantsNoError("connect")
 		strict := start(t, "-origins", "example.com")
 		p.enters("#url", strict.url())
 		p.clicks("#open")
@@ -399,6 +446,26 @@ func TestConsole(t *testing.T) {
 		p.wantsIdle(1)
 		p.wants("text comes back as binary", row(0)+".includes('|differs|')")
 		p.wantsText("it is counted", "#unequal", "1")
+		p.wantsNoProblems()
+	})
+
+	t.Run("reports a connection that is lost", func(t *testing.T) {
+		lossy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+			if err != nil {
+				return
+			}
+			_, _, _ = c.Read(r.Context())
+			_ = c.CloseNow()
+		}))
+		defer lossy.Close()
+		p := b.opensConsole(t, s)
+		p.enters("#url", strings.Replace(lossy.URL, "http", "ws", 1))
+		p.clicks("#open")
+		p.wantsText("it connects", "#state", "Connected to ws://"+strings.TrimPrefix(lossy.URL, "http://"))
+		p.clicks("#send-button")
+		p.wantsText("the connection is lost", "#state", "Connection lost (1006): no close frame arrived")
+		p.wants("no close frame is listed", row(0)+".startsWith('↑ sent|text|')")
 		p.wantsNoProblems()
 	})
 

@@ -24,7 +24,8 @@ export function drawChart(canvas, trips) {
   const values = trips.last(shown);
   const [p50, p99] = trips.percentiles(50, 99) ?? [];
   const limit = top(Math.max(0.1, p99 ?? 0, ...values));
-  const left = 62, right = width - 12, low = height - 24, high = 12;
+  const wide = width > 480; // if not, the lines are labelled without their times
+  const left = 62, right = width - (wide ? 92 : 34), low = height - 24, high = 12;
   const y = (ms) => low - (ms / limit) * (low - high);
   const x = (i) => right - ((values.length - 1 - i) / (shown - 1)) * (right - left);
 
@@ -35,7 +36,7 @@ export function drawChart(canvas, trips) {
     c.strokeStyle = color("line");
     c.fillStyle = color("soft");
     line(c, left, right, y(ms));
-    c.fillText(ms === 0 ? "0" : time(ms), left - 8, y(ms));
+    c.fillText(ms === 0 ? "0" : time(ms).replace(/\.0+ /, " "), left - 8, y(ms));
   }
   c.textAlign = "left";
   c.fillText(values.length === 0 ? "no echo yet" : "last " + values.length + " echoes, oldest first", left, height - 8);
@@ -48,18 +49,14 @@ export function drawChart(canvas, trips) {
   });
 
   if (p50 === undefined) return;
-  const apart = y(p50) - y(p99) > 16;
-  for (const [name, ms, ink, above] of [["p50", p50, "median", !apart ? 12 : -8], ["p99", p99, "tail", -8]]) {
+  // Labels on the right of the chart, at least a line of text apart.
+  const lowest = Math.min(y(p50), low - 6);
+  const labels = [["p50", p50, "median", lowest], ["p99", p99, "tail", Math.min(y(p99), lowest - 15)]];
+  for (const [name, ms, ink, at] of labels) {
     c.strokeStyle = c.fillStyle = color(ink);
     c.setLineDash([6, 4]);
     line(c, left, right, y(ms));
-    c.setLineDash([]);
-    c.lineWidth = 4;
-    c.strokeStyle = color("card");
-    const text = [name + " " + time(ms), left + 6, Math.min(Math.max(y(ms) + above, 8), low - 8)];
-    c.strokeText(...text);
-    c.fillText(...text);
-    c.lineWidth = 1;
+    c.fillText(wide ? name + " " + time(ms) : name, right + 8, at);
   }
 }
 

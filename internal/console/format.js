@@ -1,4 +1,4 @@
-// Text for people: sizes, times and payloads.
+// Text for people: sizes, times, payloads and commands.
 
 // size returns a number of bytes, such as "128 B" or "1.5 MiB".
 export function size(bytes) {
@@ -28,4 +28,9 @@ export function preview(data) {
   }
   const shown = data.slice(0, longest).replace(/[\u0000-\u001f\u007f]/g, (c) => (c === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
   return shown + (data.length > longest ? " …" : "");
+}
+
+// shellWord returns text as one word of a shell command.
+export function shellWord(text) {
+  return /^[\w:/.,%@+=-]+$/.test(text) ? text : "'" + text.replaceAll("'", "'\\''") + "'";
 }

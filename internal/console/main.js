@@ -1,5 +1,5 @@
 import { drawChart } from "./chart.js";
-import { preview, size, time } from "./format.js";
+import { preview, shellWord, size, time } from "./format.js";
 import { parseHex } from "./hex.js";
 import { List } from "./list.js";
 import { Repeat } from "./repeat.js";
@@ -11,7 +11,7 @@ const mostUnsent = 8 << 20;
 
 const $ = (id) => document.getElementById(id);
 const list = new List($("messages"));
-let session, repeat, file;
+let session, repeat;
 let trips, counts;
 
 function reset() {
@@ -61,10 +61,11 @@ function enable() {
   $("stop").disabled = !repeat;
 }
 
-// fail shows an error, and moves the focus to its field if the user has caused it.
+// fail shows an error of a form in place of its last one, and moves the focus to the field that
+// causes it.
 function fail(id, text, field) {
   $(id).textContent = text;
-  for (const input of $(id).form?.elements ?? []) input.ariaInvalid = null;
+  for (const input of $(id).closest("form").elements) input.ariaInvalid = null;
   if (text && field) {
     $(field).ariaInvalid = "true";
     $(field).focus();
@@ -81,7 +82,6 @@ function wholeNumber(id, most) {
 
 function connect() {
   fail("connect-error", "");
-  $("url").ariaInvalid = null;
   const url = $("url").value.trim();
   const protocols = $("protocols").value.split(",").map((p) => p.trim()).filter((p) => p);
   repeat?.stop();
@@ -121,12 +121,13 @@ function closed(event, wasOpen) {
     if (location.protocol === "https:" && event.target.url.startsWith("ws:")) why += " A page from https:// may connect to wss:// only.";
     return fail("connect-error", why + " Browsers do not tell which.");
   }
+  redraw();
+  if (event.code === 1006) return show("failed", "Connection lost (1006): no close frame arrived");
   const code = event.code === 1005 ? "without a code" : "with " + event.code;
   const reason = event.reason ? " “" + event.reason + "”" : "";
   const clean = event.wasClean ? "after a complete closing handshake" : "without a closing handshake";
   show(event.wasClean ? "closed" : "failed", "Closed " + code + reason + ", " + clean);
   list.add("↓ received", "close", size(event.reason || event.code !== 1005 ? 2 + bytesIn(event.reason) : 0), "", "", event.code + reason);
-  redraw();
 }
 
 $("connect").onsubmit = (event) => {
@@ -180,9 +181,11 @@ async function message() {
   if (kind === "text") return $("text").value;
   try {
     if (kind === "hex") return parseHex($("hex").value);
-    file = $("file").files[0] ?? file;
+    const file = $("file").files[0];
     if (!file) throw new Error("Choose a file first.");
-    return new Uint8Array(await file.arrayBuffer());
+    const data = new Uint8Array(await file.arrayBuffer());
+    if (!session?.isOpen()) throw new Error("The connection closed while the file was read.");
+    return data;
   } catch (e) {
     fail("send-error", e.message, kind);
   }
@@ -228,15 +231,19 @@ $("clear").onclick = () => {
 };
 
 // A file that is dropped anywhere on the page becomes the next message.
+// Text that is dragged into a field is left to the browser.
 document.ondragover = (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
   document.body.classList.add("dropping");
 };
-document.ondragleave = () => document.body.classList.remove("dropping");
+document.ondragleave = (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dropping"); // it left the window
+};
 document.ondrop = (event) => {
-  event.preventDefault();
   document.body.classList.remove("dropping");
   if (event.dataTransfer.files.length === 0) return;
+  event.preventDefault();
   $("file").files = event.dataTransfer.files;
   document.querySelector("[value=file]").click();
 };
@@ -245,10 +252,10 @@ document.ondrop = (event) => {
 
 const home = (location.protocol === "https:" ? "wss://" : "ws://") + location.host + location.pathname + location.search;
 $("url").value = home;
-for (const command of ["wsload -duration 5s " + home, "npx wscat -c " + home, "python3 -m websockets " + home]) {
+for (const command of ["wsload -duration 5s ", "npx wscat -c ", "python3 -m websockets "]) {
   const item = document.createElement("li");
   item.append(document.createElement("code"));
-  item.firstChild.textContent = command;
+  item.firstChild.textContent = command + shellWord(home);
   $("commands").append(item);
 }
 new ResizeObserver(redraw).observe($("chart"));
