@@ -49,10 +49,10 @@ export function drawChart(canvas, trips) {
   });
 
   if (p50 === undefined) return;
-  // Labels on the right of the chart, at least a line of text apart.
-  const lowest = Math.min(y(p50), low - 6);
-  const labels = [["p50", p50, "median", lowest], ["p99", p99, "tail", Math.min(y(p99), lowest - 15)]];
-  for (const [name, ms, ink, at] of labels) {
+  // The labels are on the right, beside their lines, and a line of text apart.
+  const upper = Math.max(6, Math.min(y(p99), low - 21));
+  const lower = Math.max(upper + 15, Math.min(y(p50), low - 6));
+  for (const [name, ms, ink, at] of [["p50", p50, "median", lower], ["p99", p99, "tail", upper]]) {
     c.strokeStyle = c.fillStyle = color(ink);
     c.setLineDash([6, 4]);
     line(c, left, right, y(ms));
