@@ -40,6 +40,12 @@ func TestPageNeedsNothingElse(t *testing.T) {
 			t.Errorf("the page contains %q", found)
 		}
 	}
+	// Each would end the script, or change where it ends, in the middle of a string.
+	for _, tag := range []string{"<script", "</script", "<style", "</style", "<!--"} {
+		if n := bytes.Count(bytes.ToLower(html), []byte(tag)); n > 1 || n > 0 && tag == "<!--" {
+			t.Errorf("the page contains %q %d times", tag, n)
+		}
+	}
 }
 
 // A module that is forgotten in the list, or before one that it imports, would break the page.
